@@ -138,19 +138,24 @@ ids! {
     CommandId,
 }
 
+/// Low bits of a fresh id that are zero, so that ids can be derived from it: see [`CommandId::step`],
+/// [`CommandId::event`] and [`EventId::notification`].
+pub const DERIVED_BITS: u32 = 28;
+
 impl CommandId {
     /// Appends one command may make, one after another.
-    pub const STEPS: u128 = 256;
-    const STEP: u128 = 1 << 32;
+    pub const STEPS: u8 = 8;
+    const STEP: u128 = 1 << 25;
+    const EVENT: u128 = 1 << 16;
 
     /// The idempotency key of the `n`th further append of this command (`n` below [`Self::STEPS`]).
     pub fn step(self, n: u8) -> Self {
-        Self(Uuid::from_u128(self.0.as_u128().wrapping_add(u128::from(n) * Self::STEP)))
+        Self(derived(self.0, u128::from(n) * Self::STEP))
     }
 
     /// The id of the event at `ordinal` in the append of this command.
     pub fn event(self, ordinal: u32) -> EventId {
-        EventId(Uuid::from_u128(self.0.as_u128().wrapping_add((u128::from(ordinal) + 1) << 16)))
+        EventId(derived(self.0, (u128::from(ordinal) + 1) * Self::EVENT))
     }
 }
 
@@ -158,8 +163,12 @@ impl EventId {
     /// The id of the `n`th notification that an event causes: the same in every replay, and in the
     /// order of time.
     pub fn notification(self, n: u16) -> NotificationId {
-        NotificationId(Uuid::from_u128(self.0.as_u128().wrapping_add(u128::from(n) + 1)))
+        NotificationId(derived(self.0, u128::from(n)))
     }
+}
+
+fn derived(id: Uuid, offset: u128) -> Uuid {
+    Uuid::from_u128(id.as_u128().wrapping_add(offset))
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ pub const SETTINGS: &[(&str, Kind, &str)] = &[
     ("sensitiveWords", List, "[]"),
     ("prohibitedWords", List, "[]"),
     ("themeColor", OptionalText, "null"),
-    ("mascotImageUrl", OptionalText, r#""/assets/ai.png""#),
+    ("mascotImageUrl", OptionalText, "null"),
     ("bannerUrl", OptionalText, "null"),
     ("serverErrorImageUrl", OptionalText, "null"),
     ("infoImageUrl", OptionalText, "null"),
@@ -366,11 +366,13 @@ pub fn claim(current: &Instance, url: &str) -> Result<Vec<Event>, AddressDiffers
     }
 }
 
-/// Makes an account the first administrator, once.
-pub fn root(current: &Instance, user: UserId) -> Result<Vec<Event>, AlreadyRooted> {
+/// Makes an account the first administrator, once. One that never came to be (`root_exists` is false)
+/// leaves the place free.
+pub fn root(current: &Instance, user: UserId, root_exists: bool) -> Result<Vec<Event>, AlreadyRooted> {
     match current.root {
-        None => Ok(vec![Rooted { root: user }.into()]),
-        Some(_) => Err(AlreadyRooted),
+        Some(root) if root == user => Ok(Vec::new()),
+        Some(_) if root_exists => Err(AlreadyRooted),
+        _ => Ok(vec![Rooted { root: user }.into()]),
     }
 }
 
@@ -490,9 +492,10 @@ mod tests {
 
     #[test]
     fn there_is_one_first_account() {
-        let rooted = Instance::of(&root(&Instance::default(), user(1)).unwrap());
+        let rooted = Instance::of(&root(&Instance::default(), user(1), false).unwrap());
         assert_eq!(rooted.root, Some(user(1)));
-        assert_eq!(root(&rooted, user(2)), Err(AlreadyRooted));
+        assert_eq!(root(&rooted, user(2), true), Err(AlreadyRooted));
+        assert_eq!(Instance::of(&root(&rooted, user(2), false).unwrap()).root, Some(user(2)));
     }
 
     #[test]

@@ -14,7 +14,8 @@ fn every_version_of_every_kind_has_a_golden_file_that_can_be_read() {
         for schema in 1..=*newest {
             let path = golden(kind, schema);
             let json = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            let event = Event::from_json(kind, schema, &json).unwrap_or_else(|e| panic!("{kind}.{schema}: {e}"));
+            let event =
+                Event::from_json(kind, schema, &json).unwrap_or_else(|e| panic!("{kind}.{schema}: {e}"));
             assert_eq!(event.kind().0, *kind);
             if schema == *newest {
                 let written: serde_json::Value = serde_json::from_slice(&event.to_json().unwrap()).unwrap();

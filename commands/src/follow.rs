@@ -1,0 +1,103 @@
+//! Following, and being asked first.
+
+use domain::follow::{
+    CannotFollow, NewIds, NoRequest, NotFollowing, Notify, Relation, RequestEnd, accept, change, end_request,
+    follow, stream, unfollow,
+};
+use domain::log::By;
+use domain::{FollowId, FollowRequestId, UserId};
+
+use crate::{Commands, Failed, Receipt};
+
+impl Commands {
+    /// Follows, or asks to.
+    pub async fn follow(
+        &self,
+        by: By,
+        follower: UserId,
+        followee: UserId,
+        with_replies: bool,
+    ) -> Result<Receipt, Failed<CannotFollow>> {
+        if follower == followee {
+            return Err(Failed::Refused(CannotFollow::Yourself));
+        }
+        let me = self.user(follower).await?;
+        let them = self.user(followee).await?;
+        let back: Relation = self.load(&stream(followee, follower)).await?;
+        let ids =
+            NewIds { follow: FollowId(self.ids.at(by.now)), request: FollowRequestId(self.ids.at(by.now)) };
+        self.execute(&stream(follower, followee), &by, |current: &Relation| {
+            follow(current, (follower, &me), (followee, &them), &back, with_replies, ids)
+        })
+        .await
+    }
+
+    /// Ends a following; `by_followee` when the followed one drops the follower.
+    pub async fn unfollow(
+        &self,
+        by: By,
+        follower: UserId,
+        followee: UserId,
+        by_followee: bool,
+    ) -> Result<Receipt, Failed<NotFollowing>> {
+        let other = if by_followee { follower } else { followee };
+        if follower != followee && !self.user(other).await?.exists() {
+            return Err(Failed::Refused(NotFollowing::NoSuchUser));
+        }
+        self.execute(&stream(follower, followee), &by, |current: &Relation| {
+            unfollow(current, follower, followee, by_followee)
+        })
+        .await
+    }
+
+    /// Changes the follower's preferences for one following.
+    pub async fn change_following(
+        &self,
+        by: By,
+        follower: UserId,
+        followee: UserId,
+        notify: Option<Notify>,
+        with_replies: Option<bool>,
+    ) -> Result<Receipt, Failed<NotFollowing>> {
+        if follower != followee && !self.user(followee).await?.exists() {
+            return Err(Failed::Refused(NotFollowing::NoSuchUser));
+        }
+        self.execute(&stream(follower, followee), &by, |current: &Relation| {
+            change(current, follower, followee, notify, with_replies)
+        })
+        .await
+    }
+
+    /// Accepts a request to be followed.
+    pub async fn accept_follow(
+        &self,
+        by: By,
+        followee: UserId,
+        follower: UserId,
+    ) -> Result<Receipt, Failed<NoRequest>> {
+        if !self.user(follower).await?.exists() {
+            return Err(Failed::Refused(NoRequest::NoSuchUser));
+        }
+        let me = self.user(followee).await?;
+        let id = FollowId(self.ids.at(by.now));
+        self.execute(&stream(follower, followee), &by, |current: &Relation| accept(current, &me, id)).await
+    }
+
+    /// Rejects a request to be followed, or takes one's own back.
+    pub async fn end_follow_request(
+        &self,
+        by: By,
+        follower: UserId,
+        followee: UserId,
+        how: RequestEnd,
+    ) -> Result<Receipt, Failed<NoRequest>> {
+        let other = match how {
+            RequestEnd::Cancelled => followee,
+            RequestEnd::Rejected => follower,
+        };
+        if !self.user(other).await?.exists() {
+            return Err(Failed::Refused(NoRequest::NoSuchUser));
+        }
+        self.execute(&stream(follower, followee), &by, |current: &Relation| end_request(current, how)).await
+    }
+}

@@ -1,0 +1,158 @@
+//! Notes: writing, deleting, and whether somebody may see one.
+
+use domain::log::{By, LogError};
+use domain::note::{
+    Allowed, CannotDelete, CannotWrite, Created, Draft, Note, ReactionAcceptance, Target, Visibility, delete,
+    stream, write,
+};
+use domain::policy::{Between, Facts, may_see};
+use domain::poll::Poll;
+use domain::text::{self, Named};
+use domain::{NoteId, UserId, follow};
+use futures_util::future::try_join_all;
+
+use crate::{Commands, Failed, Receipt};
+
+/// Names looked up at one time.
+const LOOKUPS_AT_ONCE: usize = 16;
+
+/// A note as a client asks for it, with the id it will have; texts are trimmed and within bounds.
+#[derive(Debug, Clone)]
+pub struct NewNote {
+    pub id: NoteId,
+    pub text: Option<String>,
+    pub cw: Option<String>,
+    pub visibility: Visibility,
+    pub visible_to: Vec<UserId>,
+    pub local_only: bool,
+    pub reaction_acceptance: Option<ReactionAcceptance>,
+    pub reply: Option<NoteId>,
+    pub renote: Option<NoteId>,
+    pub poll: Option<Poll>,
+    pub extract_mentions: bool,
+    pub extract_hashtags: bool,
+    pub extract_emojis: bool,
+}
+
+impl Commands {
+    /// Writes a note, a renote or a quote.
+    pub async fn write_note(
+        &self,
+        by: By,
+        author: UserId,
+        new: NewNote,
+    ) -> Result<Receipt, Failed<CannotWrite>> {
+        let reply = self.target(new.reply, author, &by).await?;
+        let renote = self.target(new.renote, author, &by).await?;
+        let policies = self.instance().await?.policies;
+        let allowed =
+            Allowed { public_notes: policies.allows("canPublicNote"), mentions: policies.mention_limit() };
+        let named = named(&new);
+        let draft = Draft {
+            mentions: if new.extract_mentions { self.people(&named, author).await? } else { Vec::new() },
+            visible_to: self.existing(&new.visible_to).await?,
+            tags: if new.extract_hashtags { named.tags } else { Vec::new() },
+            emojis: if new.extract_emojis { named.emojis } else { Vec::new() },
+            text: new.text,
+            cw: new.cw,
+            visibility: new.visibility,
+            local_only: new.local_only,
+            reaction_acceptance: new.reaction_acceptance,
+            poll: new.poll,
+        };
+        fn seen(target: &Option<(Note, bool)>) -> Option<Target<'_>> {
+            target.as_ref().map(|(note, visible)| Target { note, visible: *visible })
+        }
+        self.execute(&stream(new.id), &by, |current: &Note| {
+            if current.created.is_some() {
+                return Ok(Vec::new());
+            }
+            write(new.id, author, draft.clone(), seen(&reply), seen(&renote), allowed, by.now)
+        })
+        .await
+    }
+
+    /// Deletes a note of one's own, or of anybody when one moderates.
+    pub async fn delete_note(
+        &self,
+        by: By,
+        note: NoteId,
+        user: UserId,
+        moderates: bool,
+    ) -> Result<Receipt, Failed<CannotDelete>> {
+        self.execute(&stream(note), &by, |current: &Note| delete(current, user, moderates)).await
+    }
+
+    /// One note, folded.
+    pub(crate) async fn note(&self, note: NoteId) -> Result<Note, LogError> {
+        self.load(&stream(note)).await
+    }
+
+    /// Whether somebody may see a note now.
+    pub(crate) async fn sees(&self, viewer: UserId, note: &Created, by: &By) -> Result<bool, LogError> {
+        if viewer == note.author {
+            return Ok(true);
+        }
+        let author = self.user(note.author).await?;
+        let relation: follow::Relation = self.load(&follow::stream(viewer, note.author)).await?;
+        let between = Between { viewer_follows_author: relation.follows() };
+        Ok(may_see(Some(viewer), &Facts::of(note, &author.profile), between, by.now))
+    }
+
+    async fn target(
+        &self,
+        note: Option<NoteId>,
+        viewer: UserId,
+        by: &By,
+    ) -> Result<Option<(Note, bool)>, LogError> {
+        let Some(note) = note else { return Ok(None) };
+        let note = self.note(note).await?;
+        let visible = match note.existing() {
+            Some(created) => self.sees(viewer, created, by).await?,
+            None => false,
+        };
+        Ok(Some((note, visible)))
+    }
+
+    /// The local people that a text names, without its author.
+    async fn people(&self, named: &Named, author: UserId) -> Result<Vec<UserId>, LogError> {
+        let local: Vec<String> = named
+            .mentions
+            .iter()
+            .filter(|mention| mention.host.is_none())
+            .map(|mention| mention.username.to_ascii_lowercase())
+            .collect();
+        let mut people = Vec::new();
+        for names in local.chunks(LOOKUPS_AT_ONCE) {
+            for holder in
+                try_join_all(names.iter().map(|name| self.holder_of(name))).await?.into_iter().flatten()
+            {
+                if holder != author && !people.contains(&holder) {
+                    people.push(holder);
+                }
+            }
+        }
+        Ok(people)
+    }
+
+    /// Those of these people who exist, each once, in order.
+    async fn existing(&self, users: &[UserId]) -> Result<Vec<UserId>, LogError> {
+        let mut existing = Vec::new();
+        for chunk in users.chunks(LOOKUPS_AT_ONCE) {
+            let states = try_join_all(chunk.iter().map(|user| self.user(*user))).await?;
+            for (user, state) in chunk.iter().zip(states) {
+                if state.exists() && !existing.contains(user) {
+                    existing.push(*user);
+                }
+            }
+        }
+        Ok(existing)
+    }
+}
+
+/// What text, content warning and choices name together.
+fn named(new: &NewNote) -> Named {
+    let choices = new.poll.iter().flat_map(|poll| poll.choices.iter());
+    let texts: Vec<&str> = new.text.iter().chain(&new.cw).chain(choices).map(String::as_str).collect();
+    text::named(&texts.join("\n"))
+}

@@ -1,0 +1,36 @@
+//! Votes on polls.
+
+use domain::log::{By, StreamId};
+use domain::poll::{Ballot, CannotVote, vote};
+use domain::{NoteId, UserId, VoteId};
+
+use crate::{Commands, Failed, Receipt};
+
+/// The stream of one person's votes on one poll.
+fn stream(note: NoteId, voter: UserId) -> StreamId {
+    StreamId::new("vote", format_args!("{note}-{voter}"))
+}
+
+impl Commands {
+    /// Votes for one choice (index from 0).
+    pub async fn vote(
+        &self,
+        by: By,
+        voter: UserId,
+        note: NoteId,
+        choice: u32,
+    ) -> Result<Receipt, Failed<CannotVote>> {
+        let state = self.note(note).await?;
+        let Some(created) = state.existing() else {
+            return Err(Failed::Refused(CannotVote::NoSuchNote));
+        };
+        if !self.sees(voter, created, &by).await? {
+            return Err(Failed::Refused(CannotVote::NoSuchNote));
+        }
+        let id = VoteId(self.ids.at(by.now));
+        self.execute(&stream(note, voter), &by, |ballot: &Ballot| {
+            vote(ballot, &state, voter, id, choice, by.now)
+        })
+        .await
+    }
+}

@@ -1,0 +1,164 @@
+//! Accounts: sign-up, profile, presence.
+
+use std::convert::Infallible;
+
+use domain::instance::{self, Instance};
+use domain::log::{By, LogError};
+use domain::user::{
+    AppAuthorized, CannotSignUp, Created, ProfileChanges, Reservation, SignedIn, TokenRegenerated, User,
+    be_active, change, is_username, reserve, stream, username_stream,
+};
+use domain::{Event, UserId};
+
+use crate::{Commands, Failed, Receipt};
+
+/// Steps of the appends that make an account.
+const STEP_NAME: u8 = 1;
+const STEP_ROOT: u8 = 2;
+
+/// An account to be made, with the id it will have.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    pub user: UserId,
+    pub username: String,
+    /// Who asks for it.
+    pub asked_by: AskedBy,
+}
+
+/// Who asks for an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedBy {
+    /// A visitor, when registration is open; kept-back names are not given.
+    Visitor,
+    /// The administrator, or whoever sets the server up: the first account becomes its root.
+    Administrator,
+}
+
+impl Commands {
+    /// Makes a local account: reserves its name for ever, then creates it.
+    pub async fn sign_up(&self, by: By, new: NewAccount) -> Result<Receipt, Failed<CannotSignUp>> {
+        if !is_username(&new.username) {
+            return Err(Failed::Refused(CannotSignUp::InvalidUsername));
+        }
+        let instance = self.instance().await?;
+        let lower = new.username.to_ascii_lowercase();
+        if new.asked_by == AskedBy::Visitor {
+            if instance.settings.registration_is_closed() {
+                return Err(Failed::Refused(CannotSignUp::Closed));
+            }
+            if is_kept_back(&instance, &lower) {
+                return Err(Failed::Refused(CannotSignUp::ReservedUsername));
+            }
+        }
+        self.reserve_name(by.step(STEP_NAME), &new, &lower).await?;
+        if new.asked_by == AskedBy::Administrator {
+            self.root_first(by.step(STEP_ROOT), new.user, &instance).await?;
+        }
+        let created = Created { user: new.user, username: new.username, host: None, uri: None };
+        self.execute(&stream(new.user), &by, |user: &User| {
+            Ok(if user.exists() { Vec::new() } else { vec![created.clone().into()] })
+        })
+        .await
+    }
+
+    async fn reserve_name(&self, by: By, new: &NewAccount, lower: &str) -> Result<(), Failed<CannotSignUp>> {
+        let names = username_stream(&self.keyring.hash("username", lower));
+        let holder = self.load::<Reservation>(&names).await?.holder;
+        let holder_exists = match holder {
+            Some(holder) => self.was_made(holder).await?,
+            None => false,
+        };
+        self.execute(&names, &by, |current: &Reservation| {
+            reserve(current, new.user, holder_exists || current.holder != holder)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// The first account becomes the root; a later one leaves things as they are.
+    async fn root_first(&self, by: By, user: UserId, seen: &Instance) -> Result<(), Failed<CannotSignUp>> {
+        let root_exists = match seen.root {
+            Some(root) => self.was_made(root).await?,
+            None => false,
+        };
+        let done = self
+            .execute(&instance::stream(), &by, |current: &Instance| {
+                instance::root(current, user, root_exists || current.root != seen.root)
+            })
+            .await;
+        match done {
+            Ok(_) | Err(Failed::Refused(instance::AlreadyRooted)) => Ok(()),
+            Err(other) => Err(other.map_refusal(|_| CannotSignUp::Taken)),
+        }
+    }
+
+    /// Whether the account has ever been made; true also when its data has been erased since.
+    pub(crate) async fn was_made(&self, user: UserId) -> Result<bool, LogError> {
+        Ok(!self.log.stream(&stream(user)).await?.0.is_empty())
+    }
+
+    /// Whether a visitor could take this name.
+    pub async fn username_is_free(&self, username: &str) -> Result<bool, LogError> {
+        let lower = username.to_ascii_lowercase();
+        if !is_username(username) || is_kept_back(&self.instance().await?, &lower) {
+            return Ok(false);
+        }
+        Ok(self.holder_of(&lower).await?.is_none())
+    }
+
+    /// The local account of a name in lower case.
+    pub(crate) async fn holder_of(&self, lower: &str) -> Result<Option<UserId>, LogError> {
+        let names = username_stream(&self.keyring.hash("username", lower));
+        Ok(self.load::<Reservation>(&names).await?.holder)
+    }
+
+    /// One account, folded.
+    pub(crate) async fn user(&self, user: UserId) -> Result<User, LogError> {
+        self.load(&stream(user)).await
+    }
+
+    /// Changes what a person says of themselves and prefers.
+    pub async fn change_profile(
+        &self,
+        by: By,
+        user: UserId,
+        changes: ProfileChanges,
+    ) -> Result<Receipt, Failed<Infallible>> {
+        self.execute(&stream(user), &by, |current: &User| Ok(change(current, user, changes.clone()))).await
+    }
+
+    /// Notes that the person uses the server today (UTC).
+    pub async fn be_active(&self, by: By, user: UserId) -> Result<Receipt, Failed<Infallible>> {
+        let day = by.now.date_naive();
+        self.execute(&stream(user), &by, |current: &User| Ok(be_active(current, user, day))).await
+    }
+
+    /// Notes a sign-in with a password.
+    pub async fn signed_in(&self, by: By, user: UserId) -> Result<Receipt, Failed<Infallible>> {
+        self.note_for(by, user, SignedIn { user }.into()).await
+    }
+
+    /// Notes that an app got an access token.
+    pub async fn app_authorized(
+        &self,
+        by: By,
+        user: UserId,
+        app: Option<String>,
+    ) -> Result<Receipt, Failed<Infallible>> {
+        self.note_for(by, user, AppAuthorized { user, app }.into()).await
+    }
+
+    /// Notes that all earlier native tokens stopped working.
+    pub async fn token_regenerated(&self, by: By, user: UserId) -> Result<Receipt, Failed<Infallible>> {
+        self.note_for(by, user, TokenRegenerated { user }.into()).await
+    }
+
+    /// Appends a fact that needs no decision to the stream of an account.
+    async fn note_for(&self, by: By, user: UserId, fact: Event) -> Result<Receipt, Failed<Infallible>> {
+        self.execute(&stream(user), &by, |_: &User| Ok(vec![fact.clone()])).await
+    }
+}
+
+fn is_kept_back(instance: &Instance, lower: &str) -> bool {
+    instance.settings.list("preservedUsernames").any(|kept| kept.eq_ignore_ascii_case(lower))
+}

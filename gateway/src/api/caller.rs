@@ -1,0 +1,169 @@
+//! Who calls, as types: an endpoint names what it needs, and gets nothing less.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::ids::UserId;
+use serde_json::{Map, Value};
+
+use super::error::{ACCOUNT_DELETED, ACCOUNT_SUSPENDED, ApiError, CREDENTIAL_REQUIRED, ErrorDef};
+use super::error::{NOT_ADMINISTRATOR, NOT_MODERATOR};
+use crate::ops::tokens::AppGrant;
+
+/// What admission needs to know of a local account.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Account {
+    pub id: UserId,
+    pub username: String,
+    /// The first account: may do everything.
+    pub is_root: bool,
+    pub is_administrator: bool,
+    pub is_moderator: bool,
+    pub is_suspended: bool,
+    pub is_deleted: bool,
+    pub has_moved: bool,
+    /// The policy of that name: 0 lifts the limits, 2 halves them.
+    pub rate_limit_factor: f64,
+    /// The effective policies, by their names in the API.
+    pub policies: Arc<Map<String, Value>>,
+}
+
+impl Account {
+    /// Whether a policy, such as `canSearchNotes`, allows it.
+    pub fn may(&self, policy: &str) -> bool {
+        self.is_root || self.policies.get(policy) == Some(&Value::Bool(true))
+    }
+}
+
+/// Where accounts come from. Answers from memory where it can: it is asked at every call.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// The local account; none when there has never been one.
+    async fn account(&self, id: UserId) -> Result<Option<Arc<Account>>, ApiError>;
+
+    /// The local account of a name, in whatever case it is written.
+    async fn named(&self, username: &str) -> Result<Option<Arc<Account>>, ApiError>;
+}
+
+/// A person, by their own token or by an app's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SignedIn {
+    pub account: Arc<Account>,
+    /// What the app was granted; none when the person's own token was sent.
+    pub app: Option<Arc<AppGrant>>,
+}
+
+/// Anybody, signed in or not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Anyone(pub Option<SignedIn>);
+
+/// A signed-in moderator or administrator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moderator(pub SignedIn);
+
+/// A signed-in administrator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Administrator(pub SignedIn);
+
+impl SignedIn {
+    pub fn id(&self) -> UserId {
+        self.account.id
+    }
+}
+
+impl Anyone {
+    /// Who it is, if they are signed in.
+    pub fn id(&self) -> Option<UserId> {
+        self.0.as_ref().map(SignedIn::id)
+    }
+}
+
+impl Moderator {
+    pub fn id(&self) -> UserId {
+        self.0.id()
+    }
+}
+
+impl Administrator {
+    pub fn id(&self) -> UserId {
+        self.0.id()
+    }
+}
+
+/// What an endpoint asks of its caller; ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Credential {
+    None,
+    SignedIn,
+    Moderator,
+    Administrator,
+}
+
+impl Credential {
+    /// The first half of the check: is there somebody, in good standing?
+    pub(super) fn check_standing(self, caller: Option<&SignedIn>) -> Result<(), ErrorDef> {
+        if self == Credential::None {
+            return Ok(());
+        }
+        let account = &caller.ok_or(CREDENTIAL_REQUIRED)?.account;
+        if account.is_deleted {
+            Err(ACCOUNT_DELETED)
+        } else if account.is_suspended {
+            Err(ACCOUNT_SUSPENDED)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The second half: do they have the role?
+    pub(super) fn check_role(self, caller: Option<&SignedIn>) -> Result<(), ErrorDef> {
+        let account = caller.map(|caller| &caller.account);
+        let administrator = account.is_some_and(|a| a.is_root || a.is_administrator);
+        let moderator = administrator || account.is_some_and(|a| a.is_moderator);
+        match self {
+            Credential::Administrator if !administrator => Err(NOT_ADMINISTRATOR),
+            Credential::Moderator if !moderator => Err(NOT_MODERATOR),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The caller of an endpoint.
+pub trait Caller: Sized + Send {
+    const CREDENTIAL: Credential;
+
+    /// Made after the checks of [`Self::CREDENTIAL`] have passed.
+    fn new(caller: Option<SignedIn>) -> Result<Self, ErrorDef>;
+}
+
+impl Caller for Anyone {
+    const CREDENTIAL: Credential = Credential::None;
+
+    fn new(caller: Option<SignedIn>) -> Result<Self, ErrorDef> {
+        Ok(Anyone(caller))
+    }
+}
+
+impl Caller for SignedIn {
+    const CREDENTIAL: Credential = Credential::SignedIn;
+
+    fn new(caller: Option<SignedIn>) -> Result<Self, ErrorDef> {
+        caller.ok_or(CREDENTIAL_REQUIRED)
+    }
+}
+
+impl Caller for Moderator {
+    const CREDENTIAL: Credential = Credential::Moderator;
+
+    fn new(caller: Option<SignedIn>) -> Result<Self, ErrorDef> {
+        caller.map(Moderator).ok_or(CREDENTIAL_REQUIRED)
+    }
+}
+
+impl Caller for Administrator {
+    const CREDENTIAL: Credential = Credential::Administrator;
+
+    fn new(caller: Option<SignedIn>) -> Result<Self, ErrorDef> {
+        caller.map(Administrator).ok_or(CREDENTIAL_REQUIRED)
+    }
+}

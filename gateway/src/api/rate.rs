@@ -1,0 +1,214 @@
+//! How often one caller may call: at most so many calls in any stretch of time (a sliding window, in
+//! which refused calls count as well), and a shortest interval between two calls. Kept in memory; a
+//! restart forgets it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+
+/// The most windows kept at once; beyond it the ended ones go, then any.
+pub const MAX_WINDOWS: usize = 100_000;
+/// The most calls remembered at once, over all windows.
+pub const MAX_CALLS: usize = 2_000_000;
+/// The most calls that one window may allow.
+pub const MAX_PER_WINDOW: u32 = 10_000;
+
+/// Durations for limits, in milliseconds.
+pub mod per {
+    pub const SECOND: u64 = 1_000;
+    pub const MINUTE: u64 = 60 * SECOND;
+    pub const HOUR: u64 = 60 * MINUTE;
+    pub const DAY: u64 = 24 * HOUR;
+}
+
+/// The limit of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limit {
+    /// Endpoints with the same key share their limit; the endpoint's path when none is given.
+    pub key: Option<&'static str>,
+    /// Calls and the duration in which they may be made, in milliseconds.
+    pub window: Option<(u32, u64)>,
+    /// The shortest time between two calls, in milliseconds.
+    pub interval: Option<u64>,
+}
+
+/// A call came too early.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TooOften {
+    /// When a call will be possible again, if none is made until then.
+    pub reset_ms: i64,
+    /// Calls allowed in a window.
+    pub total: f64,
+}
+
+impl TooOften {
+    /// Whole seconds to wait.
+    pub fn retry_after(&self, now: DateTime<Utc>) -> u64 {
+        let millis = (self.reset_ms - now.timestamp_millis()).max(1) as u64;
+        millis.div_ceil(1_000)
+    }
+}
+
+/// The calls of all callers.
+#[derive(Default)]
+pub struct RateLimiter {
+    windows: Mutex<Windows>,
+}
+
+#[derive(Default)]
+struct Windows {
+    by_key: HashMap<String, Window>,
+    calls: usize,
+}
+
+struct Window {
+    duration_ms: i64,
+    /// When calls were made, oldest first, in milliseconds.
+    calls: VecDeque<i64>,
+}
+
+impl RateLimiter {
+    /// Counts a call of `actor`. A `factor` of 2 means half as many calls and twice the interval.
+    pub fn admit(
+        &self,
+        limit: &Limit,
+        path: &str,
+        actor: &str,
+        factor: f64,
+        now: DateTime<Utc>,
+    ) -> Result<(), TooOften> {
+        let key = limit.key.unwrap_or(path);
+        if let Some(interval) = limit.interval {
+            self.count(format!("{actor}:{key}:min"), 1.0, scaled(interval, factor), now)?;
+        }
+        if let Some((calls, duration)) = limit.window {
+            self.count(format!("{actor}:{key}"), f64::from(calls) / factor, scaled(duration, 1.0), now)?;
+        }
+        Ok(())
+    }
+
+    fn count(&self, key: String, max: f64, duration_ms: i64, now: DateTime<Utc>) -> Result<(), TooOften> {
+        let now = now.timestamp_millis();
+        let kept = max.ceil().clamp(1.0, f64::from(MAX_PER_WINDOW)) as usize;
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.make_room(now);
+        let window =
+            windows.by_key.entry(key).or_insert_with(|| Window { duration_ms, calls: VecDeque::new() });
+        window.duration_ms = duration_ms;
+        let before = window.calls.len();
+        window.expire(now);
+        let allowed = (window.calls.len() as f64) < max;
+        window.calls.push_back(now);
+        while window.calls.len() > kept {
+            window.calls.pop_front();
+        }
+        let (after, oldest) = (window.calls.len(), window.calls.front().copied().unwrap_or(now));
+        windows.calls = (windows.calls + after).saturating_sub(before);
+        if allowed { Ok(()) } else { Err(TooOften { reset_ms: oldest + duration_ms, total: max }) }
+    }
+}
+
+impl Window {
+    fn expire(&mut self, now: i64) {
+        while self.calls.front().is_some_and(|call| call + self.duration_ms <= now) {
+            self.calls.pop_front();
+        }
+    }
+
+    fn has_ended(&self, now: i64) -> bool {
+        self.calls.back().is_none_or(|call| call + self.duration_ms <= now)
+    }
+}
+
+impl Windows {
+    fn make_room(&mut self, now: i64) {
+        if self.by_key.len() < MAX_WINDOWS && self.calls < MAX_CALLS {
+            return;
+        }
+        self.by_key.retain(|_, window| !window.has_ended(now));
+        // Still full: a tenth is forgotten, so that this isn't done again at every call.
+        if self.by_key.len() >= MAX_WINDOWS || self.remembered() >= MAX_CALLS {
+            let spare: Vec<String> = self.by_key.keys().take(self.by_key.len() / 10 + 1).cloned().collect();
+            for key in spare {
+                self.by_key.remove(&key);
+            }
+        }
+        self.calls = self.remembered();
+    }
+
+    fn remembered(&self) -> usize {
+        self.by_key.values().map(|window| window.calls.len()).sum()
+    }
+}
+
+fn scaled(duration_ms: u64, factor: f64) -> i64 {
+    (duration_ms as f64 * factor) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(1_700_000_000_000 + millis).unwrap()
+    }
+
+    const THREE_A_MINUTE: Limit = Limit { key: None, window: Some((3, per::MINUTE)), interval: None };
+
+    #[test]
+    fn three_pass_and_a_refused_call_counts_too() {
+        let limiter = RateLimiter::default();
+        let call = |millis| limiter.admit(&THREE_A_MINUTE, "x", "a", 1.0, at(millis));
+        for millis in [0, 10, 20] {
+            assert_eq!(call(millis), Ok(()));
+        }
+        // The oldest of the last three calls, the refused one among them, decides.
+        let refused = call(30).unwrap_err();
+        assert_eq!(refused.reset_ms, at(10).timestamp_millis() + 60_000);
+        assert_eq!(refused.retry_after(at(30)), 60);
+        assert!(call(60_005).is_err(), "10, 20 and 30 are still in the window");
+        assert_eq!(call(60_025), Ok(()), "30 and 60,005 are");
+    }
+
+    #[test]
+    fn callers_and_keys_are_apart() {
+        let limiter = RateLimiter::default();
+        let shared = Limit { key: Some("shared"), window: Some((1, per::HOUR)), interval: None };
+        assert!(limiter.admit(&shared, "x", "a", 1.0, at(0)).is_ok());
+        assert!(limiter.admit(&shared, "x", "b", 1.0, at(0)).is_ok());
+        assert!(limiter.admit(&shared, "y", "a", 1.0, at(0)).is_err());
+        assert!(limiter.admit(&THREE_A_MINUTE, "x", "a", 1.0, at(0)).is_ok());
+    }
+
+    #[test]
+    fn an_interval_is_waited_for() {
+        let limiter = RateLimiter::default();
+        let limit = Limit { interval: Some(per::SECOND), window: Some((100, per::HOUR)), key: None };
+        assert!(limiter.admit(&limit, "x", "a", 1.0, at(0)).is_ok());
+        let refused = limiter.admit(&limit, "x", "a", 1.0, at(900)).unwrap_err();
+        assert_eq!((refused.total, refused.retry_after(at(900))), (1.0, 1));
+        assert!(limiter.admit(&limit, "x", "a", 1.0, at(1_900)).is_ok());
+        assert!(limiter.admit(&limit, "x", "a", 2.0, at(3_000)).is_err(), "twice the interval");
+    }
+
+    #[test]
+    fn a_factor_divides_the_number_of_calls() {
+        let limiter = RateLimiter::default();
+        for _ in 0..6 {
+            assert!(limiter.admit(&THREE_A_MINUTE, "x", "a", 0.5, at(0)).is_ok());
+        }
+        assert!(limiter.admit(&THREE_A_MINUTE, "x", "a", 0.5, at(0)).is_err());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let limiter = RateLimiter::default();
+        for n in 0..MAX_WINDOWS + 10 {
+            assert!(limiter.admit(&THREE_A_MINUTE, "x", &n.to_string(), 1.0, at(0)).is_ok());
+        }
+        let windows = limiter.windows.lock().unwrap();
+        assert!(windows.by_key.len() <= MAX_WINDOWS);
+        assert_eq!(windows.calls, windows.remembered());
+    }
+}

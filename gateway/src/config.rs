@@ -1,0 +1,720 @@
+//! Configuration: every setting, where its value came from, and the one place that reads the environment.
+//!
+//! A flag wins over the environment, the environment over the TOML file, the file over the default.
+//! [`KEYS`] is the list of settings; flags, variables and file keys all derive from it. A name that
+//! looks like ours and is not in the list is an error, never ignored.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use ipnet::IpNet;
+use sqlx::postgres::PgConnectOptions;
+use tracing_subscriber::EnvFilter;
+
+/// Everything an operator can decide before the start. What can change later is an event, not a setting.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The public origin, such as `https://social.example`: no path, no trailing slash.
+    pub url: String,
+    /// Where HTTP is served.
+    pub listen: SocketAddr,
+    /// Holds the lock, the embedded PostgreSQL and the master key.
+    pub data_dir: PathBuf,
+    /// A PostgreSQL of the operator's. Absent: Kiroku runs its own under `data_dir`.
+    pub database_url: Option<Secret<String>>,
+    /// The largest number of database connections of this process.
+    pub database_connections: u32,
+    /// Which adapter keeps the event log.
+    pub log: LogKind,
+    pub log_format: LogFormat,
+    /// What is logged, in the notation of `tracing_subscriber::EnvFilter`.
+    pub log_filter: String,
+    /// Where Prometheus metrics are served. Absent: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Proxies whose `X-Forwarded-For` is believed. Empty: nobody's.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Wraps the keys that seal personal data. Absent: one is made and kept in `data_dir`.
+    pub master_key: Option<Secret<[u8; MASTER_KEY_BYTES]>>,
+    /// The software name in NodeInfo; several clients only know `misskey`.
+    pub software_name: String,
+    /// `/readyz` says no when a projector is more than this many events behind the log.
+    pub ready_max_lag_events: u64,
+    /// The directories of `PATH`: where programs are looked for.
+    pub search_path: Vec<PathBuf>,
+}
+
+pub const MASTER_KEY_BYTES: usize = 32;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogKind {
+    Postgres,
+    /// Forgets everything on exit: for tests and trials.
+    Memory,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A value that is never printed.
+#[derive(Clone)]
+pub struct Secret<T>(T);
+
+impl<T> Secret<T> {
+    pub fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+/// One setting, under its name in the TOML file. Its flag is `--key-name`, its variable `KIROKU_KEY_NAME`.
+pub struct Key {
+    pub name: &'static str,
+    pub default: Option<&'static str>,
+    /// Never shown, never a flag (other users see those), and also read from a file named by
+    /// `--key-name-file`, `KIROKU_KEY_NAME_FILE` or `key_name_file`.
+    pub secret: bool,
+    pub help: &'static str,
+}
+
+pub const KEYS: [Key; 13] = [
+    key("url", None, "Public address; for good once something is written [default: http://LISTEN]"),
+    key("listen", Some("127.0.0.1:3000"), "Address and port to serve HTTP on"),
+    key("data_dir", Some("data"), "Directory for everything Kiroku keeps on disk"),
+    secret("database_url", "PostgreSQL to use [default: an embedded one in the data directory]"),
+    key("database_connections", Some("20"), "Largest number of database connections, 4 to 500"),
+    key("log", Some("postgres"), "Where the event log is kept: postgres, or memory (forgotten on exit)"),
+    key("log_format", Some("text"), "Format of log lines: text or json"),
+    key("log_filter", Some("info,sqlx=warn"), "What is logged, such as info,gateway=debug"),
+    key("metrics_listen", None, "Address and port to serve Prometheus metrics on [default: nowhere]"),
+    key("trusted_proxies", Some(""), "Proxies to believe about client addresses: networks, by comma"),
+    secret("master_key", "32 bytes in hex or base64 [default: made and kept in the data directory]"),
+    key("software_name", Some("misskey"), "Software name in NodeInfo"),
+    key("ready_max_lag_events", Some("10000"), "Events a projector may lag before /readyz says no"),
+];
+
+/// What the process was given, before it is understood.
+#[derive(Debug, Default, Clone)]
+pub struct Given {
+    /// By flag name without the dashes: `data-dir`, `master-key-file`.
+    pub flags: BTreeMap<String, String>,
+    /// The environment, all of it.
+    pub environment: BTreeMap<String, String>,
+    /// The value of `--config`.
+    pub file: Option<PathBuf>,
+}
+
+/// The configuration, and the origin of each value in the order of [`KEYS`].
+pub struct Loaded {
+    pub config: Config,
+    pub settings: Vec<Setting>,
+}
+
+/// One line of `kiroku config print`.
+pub struct Setting {
+    pub name: &'static str,
+    /// TOML, or absent when the setting has no value.
+    pub shown: Option<String>,
+    pub origin: Origin,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Flag(String),
+    Environment(String),
+    File(PathBuf),
+    Default,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{place}: no setting is called `{name}`{}", did_you_mean(.suggestion))]
+    Unknown { place: String, name: String, suggestion: Option<String> },
+    #[error("{name} ({origin}): {reason}")]
+    Invalid { name: &'static str, origin: Origin, reason: String },
+    #[error("{name}: given twice ({first} and {second})")]
+    Twice { name: &'static str, first: Origin, second: Origin },
+    #[error("{path}: {source}", path = .path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{path}, line {line}: {reason}", path = .path.display())]
+    NotToml { path: PathBuf, line: usize, reason: String },
+}
+
+/// Reads the file and the secrets' files, and checks every value.
+pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
+    let values = Values(gather(given)?);
+
+    let listen: SocketAddr = values.required("listen", address)?;
+    let url = match values.optional("url", origin_of_url)? {
+        Some(url) => url,
+        None if listen.port() == 0 => {
+            let reason = "is needed when the port in `listen` is 0".to_owned();
+            return Err(ConfigError::Invalid { name: "url", origin: Origin::Default, reason });
+        }
+        None => format!("http://{listen}"),
+    };
+    let search_path = given.environment.get("PATH").map(|path| std::env::split_paths(path).collect());
+    let config = Config {
+        listen,
+        data_dir: values.required("data_dir", |text| not_empty(text).map(PathBuf::from))?,
+        database_url: values.optional("database_url", postgres_url)?.map(Secret),
+        database_connections: values.required("database_connections", |text| {
+            whole_number(text, MIN_CONNECTIONS, MAX_CONNECTIONS).map(|n| n as u32)
+        })?,
+        log: values.required("log", log_kind)?,
+        log_format: values.required("log_format", log_format)?,
+        log_filter: values.required("log_filter", log_filter)?,
+        metrics_listen: values.optional("metrics_listen", address)?,
+        trusted_proxies: values.required("trusted_proxies", networks)?,
+        master_key: values.optional("master_key", master_key)?.map(Secret),
+        software_name: values.required("software_name", software_name)?,
+        ready_max_lag_events: values
+            .required("ready_max_lag_events", |text| whole_number(text, 1, MAX_LAG_EVENTS))?,
+        search_path: search_path.unwrap_or_default(),
+        url,
+    };
+    Ok(Loaded { settings: values.described(&config), config })
+}
+
+impl Config {
+    /// Host and port of `url`, as in `@name@host`.
+    pub fn host(&self) -> &str {
+        self.url.split_once("://").map_or(self.url.as_str(), |(_, host)| host)
+    }
+}
+
+impl Given {
+    /// The environment of this process. The rest is left for the caller to fill in.
+    pub fn from_process() -> Self {
+        let environment = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .collect();
+        Given { environment, ..Given::default() }
+    }
+}
+
+impl Key {
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.name.to_uppercase())
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag(name) => write!(f, "flag --{name}"),
+            Origin::Environment(name) => write!(f, "environment {name}"),
+            Origin::File(path) => write!(f, "file {}", path.display()),
+            Origin::Default => f.write_str("default"),
+        }
+    }
+}
+
+impl fmt::Display for Loaded {
+    /// One `key = value # origin` a line: TOML again.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Setting { name, shown, origin } in &self.settings {
+            match shown {
+                Some(value) => writeln!(f, "{name} = {value} # {origin}")?,
+                None => writeln!(f, "# {name} is not set")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+const VARIABLE_PREFIX: &str = "KIROKU_";
+const CONFIG_VARIABLE: &str = "KIROKU_CONFIG";
+/// Variables of the test command, which a tested `kiroku` inherits.
+const TEST_PREFIX: &str = "KIROKU_TEST_";
+const DEFAULT_FILE: &str = "kiroku.toml";
+const REDACTED: &str = "\"[redacted]\"";
+const MIN_CONNECTIONS: u64 = 4;
+const MAX_CONNECTIONS: u64 = 500;
+const MAX_LAG_EVENTS: u64 = 1_000_000_000;
+const MAX_PROXIES: usize = 64;
+/// Names less alike than this (Jaro-Winkler, 0 to 1) are not suggested.
+const ALIKE: f64 = 0.8;
+/// A secret's file larger than this is not a secret's file.
+const MAX_SECRET_BYTES: usize = 4096;
+
+const fn key(name: &'static str, default: Option<&'static str>, help: &'static str) -> Key {
+    Key { name, default, secret: false, help }
+}
+
+const fn secret(name: &'static str, help: &'static str) -> Key {
+    Key { name, default: None, secret: true, help }
+}
+
+type Raw = BTreeMap<&'static str, (String, Origin)>;
+
+struct Values(Raw);
+
+impl Values {
+    fn optional<T>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some((text, origin)) = self.0.get(name) else { return Ok(None) };
+        let parsed = parse(text.trim());
+        parsed.map(Some).map_err(|reason| ConfigError::Invalid { name, origin: origin.clone(), reason })
+    }
+
+    fn required<T>(
+        &self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        self.optional(name, parse)?.ok_or_else(|| ConfigError::Invalid {
+            name,
+            origin: Origin::Default,
+            reason: "is needed".to_owned(),
+        })
+    }
+
+    fn described(self, config: &Config) -> Vec<Setting> {
+        let describe = |key: &Key| {
+            let (text, origin) = match self.0.get(key.name) {
+                Some((text, origin)) => (Some(text.clone()), origin.clone()),
+                None if key.name == "url" => (Some(config.url.clone()), Origin::Default),
+                None => (None, Origin::Default),
+            };
+            let shown = text.map(|text| if key.secret { REDACTED.to_owned() } else { in_toml(&text) });
+            Setting { name: key.name, shown, origin }
+        };
+        KEYS.iter().map(describe).collect()
+    }
+}
+
+/// The winning text of each setting, and the refusal of every name we don't know.
+fn gather(given: &Given) -> Result<Raw, ConfigError> {
+    let file = read_file(given)?;
+    refuse_unknown_variables(&given.environment)?;
+    let mut raw = Raw::new();
+    for key in &KEYS {
+        let flag = key.flag();
+        let variable = key.variable();
+        let in_flags = |name: String| {
+            let value = given.flags.get(&name).cloned();
+            value.map(|value| (value, Origin::Flag(name)))
+        };
+        // A variable that is set to nothing counts as not set: compose files do that.
+        let in_environment = |name: String| {
+            let value = given.environment.get(&name).filter(|value| !value.is_empty()).cloned();
+            value.map(|value| (value, Origin::Environment(name)))
+        };
+        let in_file = |name: String| file.get(&name).cloned();
+        let layers = [
+            (in_flags(flag.clone()), in_flags(format!("{flag}-file"))),
+            (in_environment(variable.clone()), in_environment(format!("{variable}_FILE"))),
+            (in_file(key.name.to_owned()), in_file(format!("{}_file", key.name))),
+        ];
+        for layer in layers {
+            let found = match layer {
+                (None, None) => continue,
+                (Some((_, first)), Some((_, second))) => {
+                    return Err(ConfigError::Twice { name: key.name, first, second });
+                }
+                (Some(found), None) => found,
+                (None, Some((path, origin))) => (read_secret(Path::new(path.trim()))?, origin),
+            };
+            raw.insert(key.name, found);
+            break;
+        }
+        if let (false, Some(default)) = (raw.contains_key(key.name), key.default) {
+            raw.insert(key.name, (default.to_owned(), Origin::Default));
+        }
+    }
+    Ok(raw)
+}
+
+fn read_file(given: &Given) -> Result<BTreeMap<String, (String, Origin)>, ConfigError> {
+    let named = given.environment.get(CONFIG_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+    let chosen = given.file.clone().or(named);
+    let path = chosen.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(source) if chosen.is_none() && source.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(source) => return Err(ConfigError::Unreadable { path, source }),
+    };
+    // The whole error would quote the line, which may hold a secret.
+    let table = toml::Table::from_str(&text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        ConfigError::NotToml { path: path.clone(), line, reason: error.message().to_owned() }
+    })?;
+    let known = known_names(|key| key.name.to_owned(), "_file");
+    let mut values = BTreeMap::new();
+    for (name, value) in table {
+        let Some(key) = KEYS.iter().find(|key| known_as(key, &name)) else {
+            return Err(ConfigError::Unknown {
+                place: path.display().to_string(),
+                suggestion: closest(&name, &known),
+                name,
+            });
+        };
+        let origin = Origin::File(path.clone());
+        let Some(text) = scalar_or_list(&value) else {
+            let reason = "must be a text, a whole number or a list of texts".to_owned();
+            return Err(ConfigError::Invalid { name: key.name, origin, reason });
+        };
+        values.insert(name, (text, origin));
+    }
+    Ok(values)
+}
+
+fn refuse_unknown_variables(environment: &BTreeMap<String, String>) -> Result<(), ConfigError> {
+    let mut known = known_names(Key::variable, "_FILE");
+    known.push(CONFIG_VARIABLE.to_owned());
+    for name in environment.keys() {
+        if name.starts_with(VARIABLE_PREFIX) && !name.starts_with(TEST_PREFIX) && !known.contains(name) {
+            return Err(ConfigError::Unknown {
+                place: "environment".to_owned(),
+                name: name.clone(),
+                suggestion: closest(name, &known),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn known_names(named: impl Fn(&Key) -> String, file_suffix: &str) -> Vec<String> {
+    let plain = KEYS.iter().map(&named);
+    let files = KEYS.iter().filter(|key| key.secret).map(|key| format!("{}{file_suffix}", named(key)));
+    plain.chain(files).collect()
+}
+
+fn known_as(key: &Key, name: &str) -> bool {
+    name == key.name || (key.secret && name.strip_suffix("_file") == Some(key.name))
+}
+
+fn closest(name: &str, known: &[String]) -> Option<String> {
+    // What all variables begin with says nothing about likeness.
+    let own = |name: &str| name.trim_start_matches(VARIABLE_PREFIX).to_owned();
+    known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(&own(name), &own(candidate)), candidate))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|(left, _), (right, _)| left.total_cmp(right))
+        .map(|(_, candidate)| candidate.clone())
+}
+
+fn did_you_mean(suggestion: &Option<String>) -> String {
+    suggestion.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+fn read_secret(path: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    if text.len() > MAX_SECRET_BYTES {
+        return Err(unreadable(std::io::Error::other("too large to hold a secret")));
+    }
+    Ok(text.trim().to_owned())
+}
+
+fn scalar_or_list(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Array(items) => {
+            let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
+            texts.map(|texts| texts.join(","))
+        }
+        _ => None,
+    }
+}
+
+fn in_toml(text: &str) -> String {
+    match text.parse::<u64>() {
+        Ok(number) => number.to_string(),
+        Err(_) => toml::Value::String(text.to_owned()).to_string(),
+    }
+}
+
+fn not_empty(text: &str) -> Result<&str, String> {
+    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text) }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is not an address with a port, such as 127.0.0.1:3000"))
+}
+
+fn origin_of_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| format!("`{text}` is not a URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must begin with http:// or https://".to_owned());
+    }
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    if !bare || !url.username().is_empty() || url.password().is_some() {
+        return Err("must be only scheme, host and port, such as https://social.example".to_owned());
+    }
+    Ok(url.origin().ascii_serialization())
+}
+
+/// The text may hold a password, so no refusal repeats it.
+fn postgres_url(text: &str) -> Result<String, String> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    if !matches!(scheme, Some("postgres" | "postgresql")) {
+        return Err("must begin with postgres://".to_owned());
+    }
+    match PgConnectOptions::from_str(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("is not a PostgreSQL URL".to_owned()),
+    }
+}
+
+fn whole_number(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("`{text}` is not a whole number from {least} to {most}")),
+    }
+}
+
+fn log_kind(text: &str) -> Result<LogKind, String> {
+    match text {
+        "postgres" => Ok(LogKind::Postgres),
+        "memory" => Ok(LogKind::Memory),
+        "eventstore" => Err("the eventstore log is not built yet; use postgres".to_owned()),
+        _ => Err(format!("`{text}` is neither postgres nor memory")),
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("`{text}` is neither text nor json")),
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let items = text.split([',', ' ']).filter(|item| !item.is_empty());
+    let networks: Vec<IpNet> = items.map(network).collect::<Result<_, _>>()?;
+    if networks.len() > MAX_PROXIES {
+        return Err(format!("has more than {MAX_PROXIES} entries"));
+    }
+    Ok(networks)
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| address()).map_err(|_| format!("`{text}` is not an address or a network"))
+}
+
+fn master_key(text: &str) -> Result<[u8; MASTER_KEY_BYTES], String> {
+    let bytes = if text.len() == 2 * MASTER_KEY_BYTES {
+        let digits = |at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        (0..text.len()).step_by(2).map(digits).collect()
+    } else {
+        STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok()
+    };
+    let key = bytes.and_then(|bytes| <[u8; MASTER_KEY_BYTES]>::try_from(bytes).ok());
+    key.ok_or_else(|| format!("is not {MASTER_KEY_BYTES} bytes in hex or base64"))
+}
+
+fn software_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !text.is_empty() && text.len() <= MAX_SOFTWARE_NAME_BYTES && text.chars().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be small letters, digits and dashes".to_owned())
+    }
+}
+
+const MAX_SOFTWARE_NAME_BYTES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(given: &[(&str, &str)]) -> BTreeMap<String, String> {
+        given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn environment(given: &[(&str, &str)]) -> Given {
+        Given { environment: pairs(given), ..Given::default() }
+    }
+
+    fn refusal(given: &Given) -> String {
+        load(given).err().expect("a refusal").to_string()
+    }
+
+    fn with_file(text: &str) -> (tempfile::TempDir, Given) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("settings.toml");
+        std::fs::write(&path, text).unwrap();
+        (directory, Given { file: Some(path), ..Given::default() })
+    }
+
+    #[test]
+    fn nothing_given_is_a_complete_configuration() {
+        let config = load(&Given::default()).unwrap().config;
+        assert_eq!(config.url, "http://127.0.0.1:3000");
+        assert_eq!(config.host(), "127.0.0.1:3000");
+        assert_eq!(config.data_dir, PathBuf::from("data"));
+        assert!(config.database_url.is_none() && config.trusted_proxies.is_empty());
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+        let (_directory, mut given) =
+            with_file("listen = '127.0.0.1:1'\nlog_format = 'json'\nsoftware_name = 'a'");
+        given.environment = pairs(&[("KIROKU_LISTEN", "127.0.0.1:2"), ("KIROKU_SOFTWARE_NAME", "b")]);
+        given.flags = pairs(&[("listen", "127.0.0.1:3")]);
+        let loaded = load(&given).unwrap();
+        assert_eq!(loaded.config.listen.port(), 3);
+        assert_eq!(loaded.config.software_name, "b");
+        assert_eq!(loaded.config.log_format, LogFormat::Json);
+        let origin =
+            |name| loaded.settings.iter().find(|setting| setting.name == name).unwrap().origin.clone();
+        assert_eq!(origin("listen"), Origin::Flag("listen".to_owned()));
+        assert_eq!(origin("software_name"), Origin::Environment("KIROKU_SOFTWARE_NAME".to_owned()));
+        assert_eq!(origin("log_format"), Origin::File(given.file.clone().unwrap()));
+        assert_eq!(origin("log"), Origin::Default);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_a_suggestion() {
+        let (_directory, given) = with_file("trusted_proxy = []");
+        let refusal = refusal(&given);
+        assert!(refusal.contains("`trusted_proxy`; did you mean `trusted_proxies`?"), "{refusal}");
+    }
+
+    #[test]
+    fn an_unknown_variable_is_refused_with_a_suggestion() {
+        let refusal_of = |name| refusal(&environment(&[(name, "x")]));
+        assert!(refusal_of("KIROKU_LISEN").contains("did you mean `KIROKU_LISTEN`?"));
+        assert!(refusal_of("KIROKU_URL_FILE").contains("no setting is called `KIROKU_URL_FILE`"));
+        assert!(!refusal_of("KIROKU_QQQQ").contains("did you mean"));
+        assert!(load(&environment(&[("KIROKU_TEST_DATABASE_URL", "x"), ("LISTEN", "x")])).is_ok());
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        let config = load(&environment(&[("KIROKU_URL", ""), ("KIROKU_CONFIG", "")])).unwrap().config;
+        assert_eq!(config.url, "http://127.0.0.1:3000");
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_file_and_is_never_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("password");
+        std::fs::write(&path, "postgres://me:hunter2@db/kiroku\n").unwrap();
+        let given = environment(&[("KIROKU_DATABASE_URL_FILE", path.to_str().unwrap())]);
+        let loaded = load(&given).unwrap();
+        let url = loaded.config.database_url.as_ref().unwrap();
+        assert_eq!(url.expose(), "postgres://me:hunter2@db/kiroku");
+        let shown = format!("{loaded}{:?}", loaded.config);
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("database_url = \"[redacted]\" # environment KIROKU_DATABASE_URL_FILE"));
+    }
+
+    #[test]
+    fn a_refused_secret_is_not_repeated() {
+        for value in ["mysql://me:hunter2@db/x", "postgres://me:hunter2@db:port/x", "hunter2"] {
+            for name in ["KIROKU_DATABASE_URL", "KIROKU_MASTER_KEY"] {
+                let refusal = refusal(&environment(&[(name, value)]));
+                assert!(!refusal.contains("hunter2"), "{refusal}");
+            }
+        }
+        let (_directory, given) = with_file("log = 'memory'\nmaster_key = 'hunter2");
+        let refusal = refusal(&given);
+        assert!(refusal.contains("line 2") && !refusal.contains("hunter2"), "{refusal}");
+    }
+
+    #[test]
+    fn a_secret_given_twice_in_one_place_is_refused() {
+        let given = environment(&[("KIROKU_MASTER_KEY", "x"), ("KIROKU_MASTER_KEY_FILE", "y")]);
+        assert!(refusal(&given).contains("given twice"));
+    }
+
+    #[test]
+    fn a_master_key_is_hex_or_base64() {
+        let hex = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+        for text in [hex, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="] {
+            let config = load(&environment(&[("KIROKU_MASTER_KEY", text)])).unwrap().config;
+            assert_eq!(config.master_key.unwrap().expose()[31], 31);
+        }
+        assert!(refusal(&environment(&[("KIROKU_MASTER_KEY", "c2hvcnQ=")])).contains("32 bytes"));
+        assert!(refusal(&environment(&[("KIROKU_MASTER_KEY", &"é".repeat(32))])).contains("32 bytes"));
+    }
+
+    #[test]
+    fn the_url_is_an_origin() {
+        let url = |text| load(&environment(&[("KIROKU_URL", text)])).map(|loaded| loaded.config.url);
+        assert_eq!(url("https://Social.Example/").unwrap(), "https://social.example");
+        assert_eq!(url("https://social.example:443").unwrap(), "https://social.example");
+        assert_eq!(url("http://localhost:3000").unwrap(), "http://localhost:3000");
+        for refused in ["social.example", "ftp://a", "https://a/b", "https://a?b", "https://me@a", "https://"]
+        {
+            assert!(url(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_port_chosen_by_the_system_needs_a_url() {
+        assert!(refusal(&environment(&[("KIROKU_LISTEN", "127.0.0.1:0")])).contains("url"));
+        let given = environment(&[("KIROKU_LISTEN", "127.0.0.1:0"), ("KIROKU_URL", "http://a")]);
+        assert!(load(&given).is_ok());
+    }
+
+    #[test]
+    fn proxies_are_addresses_or_networks() {
+        let (_directory, given) = with_file("trusted_proxies = ['10.0.0.0/8', '::1']");
+        let proxies = load(&given).unwrap().config.trusted_proxies;
+        assert!(proxies[0].contains(&"10.9.8.7".parse::<IpAddr>().unwrap()));
+        assert_eq!(proxies[1].to_string(), "::1/128");
+        assert!(refusal(&environment(&[("KIROKU_TRUSTED_PROXIES", "10.0.0.0/8,nginx")])).contains("`nginx`"));
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused() {
+        for (name, value) in [
+            ("KIROKU_LOG", "eventstore"),
+            ("KIROKU_LOG_FORMAT", "xml"),
+            ("KIROKU_LOG_FILTER", "gateway=loud"),
+            ("KIROKU_DATABASE_CONNECTIONS", "3"),
+            ("KIROKU_READY_MAX_LAG_EVENTS", "-1"),
+            ("KIROKU_SOFTWARE_NAME", "Mis skey"),
+            ("KIROKU_METRICS_LISTEN", "9090"),
+        ] {
+            assert!(
+                refusal(&environment(&[(name, value)]))
+                    .contains(name.trim_start_matches("KIROKU_").to_lowercase().as_str())
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_back() {
+        let given = environment(&[("KIROKU_LOG", "memory"), ("KIROKU_DATA_DIR", "a \"b\"")]);
+        let printed = load(&given).unwrap().to_string();
+        let (_directory, again) = with_file(&printed);
+        let config = load(&again).unwrap().config;
+        assert_eq!((config.log, config.data_dir), (LogKind::Memory, PathBuf::from("a \"b\"")));
+    }
+}

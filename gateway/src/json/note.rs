@@ -1,0 +1,426 @@
+//! Notes as clients see them.
+
+use std::collections::BTreeMap;
+
+use domain::emoji::Reaction;
+use domain::ids;
+use domain::note::{ReactionAcceptance, Visibility};
+use domain::policy::{Sight, Visible};
+use projections::world::{NoteRow, Shell, World};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::user::{UserLite, user_lite};
+use super::{Look, Time};
+use crate::api::param::{Id, NoteId, UserId};
+
+/// How deep a quote of a quote of a quote is shown, in notes below the first.
+const MAX_QUOTED: usize = 4;
+
+/// A note.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Note {
+    pub id: NoteId,
+    pub created_at: Time,
+    pub user_id: UserId,
+    pub user: UserLite,
+    pub text: Option<String>,
+    pub cw: Option<String>,
+    #[schemars(with = "String")]
+    pub visibility: Visibility,
+    pub local_only: bool,
+    #[schemars(with = "Option<String>")]
+    pub reaction_acceptance: Option<ReactionAcceptance>,
+    /// Of a direct note.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visible_user_ids: Option<Vec<UserId>>,
+    pub renote_count: i64,
+    pub replies_count: i64,
+    pub reaction_count: i64,
+    /// Counts by reaction.
+    pub reactions: BTreeMap<String, i64>,
+    /// Pictures of the custom emoji of other servers among the reactions, by name.
+    pub reaction_emojis: BTreeMap<String, String>,
+    /// Pictures of the custom emoji in a note of another server, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emojis: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// There are no files yet.
+    pub file_ids: [(); 0],
+    pub files: [(); 0],
+    pub reply_id: Option<NoteId>,
+    pub renote_id: Option<NoteId>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<UserId>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub has_poll: bool,
+    /// Of a note of another server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clipped_count: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Box<Note>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renote: Option<Box<Note>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub poll: Option<Poll>,
+    /// How the viewer reacted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub my_reaction: Option<String>,
+    /// The viewer may not see what was written.
+    #[serde(skip_serializing_if = "is_false")]
+    pub is_hidden: bool,
+}
+
+/// A poll with its counts.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Poll {
+    pub multiple: bool,
+    pub expires_at: Option<Time>,
+    pub choices: Vec<Choice>,
+}
+
+/// One choice of a poll.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Choice {
+    pub text: String,
+    pub votes: i64,
+    /// By the viewer.
+    pub is_voted: bool,
+}
+
+/// The note with what it answers and passes on; what the viewer may not see is shown as hidden. None when
+/// the note or its author isn't there.
+pub fn note(look: &Look<'_>, world: &World, id: ids::NoteId) -> Option<Note> {
+    full(look, world, id, MAX_QUOTED)
+}
+
+fn full(look: &Look<'_>, world: &World, id: ids::NoteId, deeper: usize) -> Option<Note> {
+    let mut shown = plain(look, world, id)?;
+    shown.clipped_count = Some(0);
+    let shell = world.shell(id)?;
+    shown.reply = shell.reply.and_then(|reply| plain(look, world, reply.id)).map(Box::new);
+    if let Some(deeper) = deeper.checked_sub(1) {
+        shown.renote = shell.renote.and_then(|renote| full(look, world, renote.id, deeper)).map(Box::new);
+    }
+    if let Some(visible) = world.see(id).and_then(Sight::seen) {
+        shown.poll = poll(world, visible);
+        shown.my_reaction = world.my_reaction(id).map(|reaction| reaction.as_str().to_owned());
+    }
+    Some(shown)
+}
+
+/// The note by itself, as it stands under a reply.
+pub fn plain(look: &Look<'_>, world: &World, id: ids::NoteId) -> Option<Note> {
+    let mut shown = frame(look, world, &world.shell(id)?)?;
+    match world.see(id)? {
+        Sight::Seen(visible) => fill(&mut shown, visible),
+        Sight::Hidden(_) => shown.is_hidden = true,
+    }
+    Some(shown)
+}
+
+/// What everybody may know of a note.
+fn frame(look: &Look<'_>, world: &World, shell: &Shell<'_>) -> Option<Note> {
+    let author = world.user(shell.author)?;
+    Some(Note {
+        id: Id(shell.id),
+        created_at: Time(shell.id.time()),
+        user_id: Id(shell.author),
+        user: user_lite(look, author),
+        text: None,
+        cw: None,
+        visibility: shell.visibility,
+        local_only: shell.local_only,
+        reaction_acceptance: shell.reaction_acceptance,
+        visible_user_ids: None,
+        renote_count: shell.renotes,
+        replies_count: shell.replies,
+        reaction_count: 0,
+        reactions: BTreeMap::new(),
+        reaction_emojis: BTreeMap::new(),
+        emojis: author.host.as_ref().map(|_| BTreeMap::new()),
+        tags: Vec::new(),
+        file_ids: [],
+        files: [],
+        reply_id: shell.reply.map(|reply| Id(reply.id)),
+        renote_id: shell.renote.map(|renote| Id(renote.id)),
+        mentions: shell.mentions.iter().copied().map(Id).collect(),
+        has_poll: false,
+        uri: None,
+        clipped_count: None,
+        reply: None,
+        renote: None,
+        poll: None,
+        my_reaction: None,
+        is_hidden: false,
+    })
+}
+
+/// What only those know who may see it.
+fn fill(shown: &mut Note, visible: Visible<'_, NoteRow>) {
+    let note = visible.note();
+    shown.text = note.text.clone();
+    shown.cw = note.cw.clone();
+    if note.visibility == Visibility::Specified {
+        shown.visible_user_ids = Some(note.visible_to.iter().copied().map(Id).collect());
+    }
+    shown.reaction_count = note.reactions.iter().map(|(_, count)| count).sum();
+    shown.reactions = counts(&note.reactions);
+    shown.tags = note.tags.clone();
+    shown.has_poll = note.poll.is_some();
+    shown.uri = note.uri.clone();
+}
+
+fn counts(reactions: &[(Reaction, i64)]) -> BTreeMap<String, i64> {
+    reactions.iter().map(|(reaction, count)| (reaction.as_str().to_owned(), *count)).collect()
+}
+
+fn poll(world: &World, visible: Visible<'_, NoteRow>) -> Option<Poll> {
+    let note = visible.note();
+    let poll = note.poll.as_ref()?;
+    let mine = world.my_votes(note.id);
+    let choice = |(index, text): (usize, &String)| Choice {
+        text: text.clone(),
+        votes: note.votes.get(index).copied().unwrap_or(0),
+        is_voted: mine.iter().any(|choice| *choice as usize == index),
+    };
+    Some(Poll {
+        multiple: poll.multiple,
+        expires_at: poll.expires_at.map(Time),
+        choices: poll.choices.iter().enumerate().map(choice).collect(),
+    })
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::presence::Presence;
+    use chrono::{DateTime, Utc};
+    use domain::note::Parent;
+    use domain::policy::{AuthorRules, Viewer};
+    use domain::user::Profile;
+    use projections::world::{Theirs, UserRow};
+    use serde_json::{Value, json, to_value};
+    use uuid::Uuid;
+
+    const NOW: i64 = 1_700_000_000_123;
+
+    pub(crate) fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(NOW).unwrap()
+    }
+
+    fn uuid(n: u8) -> Uuid {
+        Uuid::from_u128((NOW as u128) << 80 | 0x7000_8000_0000_0000_0000 | u128::from(n))
+    }
+
+    pub(crate) fn note_id(n: u8) -> ids::NoteId {
+        ids::NoteId(uuid(n))
+    }
+
+    pub(crate) fn user_id(n: u8) -> ids::UserId {
+        ids::UserId(uuid(n))
+    }
+
+    pub(crate) fn person(n: u8) -> UserRow {
+        UserRow {
+            id: user_id(n),
+            username: format!("user{n}"),
+            host: None,
+            uri: None,
+            profile: Profile::default(),
+            is_root: false,
+            followers: 0,
+            following: 0,
+            notes: 0,
+            updated_at: None,
+            active_days: 0,
+        }
+    }
+
+    pub(crate) fn note_of(n: u8, author: u8, change: impl FnOnce(&mut NoteRow)) -> NoteRow {
+        let mut row = NoteRow {
+            id: note_id(n),
+            author: user_id(author),
+            text: Some(format!("text {n}")),
+            cw: None,
+            visibility: Visibility::Public,
+            local_only: false,
+            reaction_acceptance: None,
+            reply: None,
+            renote: None,
+            mentions: Vec::new(),
+            visible_to: Vec::new(),
+            tags: Vec::new(),
+            emojis: Vec::new(),
+            poll: None,
+            uri: None,
+            replies: 0,
+            renotes: 0,
+            reactions: Vec::new(),
+            votes: Vec::new(),
+            rules: AuthorRules::default(),
+        };
+        change(&mut row);
+        row
+    }
+
+    pub(crate) fn to_parent(n: u8, author: u8) -> Option<Parent> {
+        Some(Parent { id: note_id(n), author: user_id(author) })
+    }
+
+    fn shown(viewer: Option<u8>, notes: Vec<NoteRow>, theirs: Theirs) -> Value {
+        let (presence, viewer): (_, Viewer) = (Presence::default(), viewer.map(user_id));
+        let look = Look { origin: "https://a.example", presence: &presence, now: now() };
+        let first = notes[0].id;
+        let ids: Vec<_> = notes.iter().map(|note| note.id).collect();
+        let world = World::of(None, now(), notes, [person(1), person(2)]).in_front_of(viewer, &ids, theirs);
+        to_value(note(&look, &world, first)).unwrap()
+    }
+
+    fn keys(value: &Value) -> Vec<&str> {
+        value.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    /// The keys that every note has.
+    const ALWAYS: [&str; 18] = [
+        "createdAt",
+        "cw",
+        "fileIds",
+        "files",
+        "id",
+        "localOnly",
+        "reactionAcceptance",
+        "reactionCount",
+        "reactionEmojis",
+        "reactions",
+        "renoteCount",
+        "renoteId",
+        "repliesCount",
+        "replyId",
+        "text",
+        "user",
+        "userId",
+        "visibility",
+    ];
+
+    fn extra(value: &Value) -> Vec<&str> {
+        keys(value).into_iter().filter(|key| !ALWAYS.contains(key)).collect()
+    }
+
+    #[test]
+    fn a_plain_note_has_no_keys_for_what_it_lacks() {
+        let note = shown(None, vec![note_of(1, 1, |_| ())], Theirs::default());
+        assert_eq!(extra(&note), ["clippedCount"]);
+        assert_eq!(keys(&note).len(), ALWAYS.len() + 1);
+        assert_eq!(note["createdAt"], "2023-11-14T22:13:20.123Z");
+        assert_eq!(
+            (&note["text"], &note["cw"], &note["fileIds"]),
+            (&json!("text 1"), &json!(null), &json!([]))
+        );
+    }
+
+    #[test]
+    fn a_note_that_may_not_be_seen_shows_nothing_that_was_written() {
+        let secret = |row: &mut NoteRow| {
+            row.visibility = Visibility::Specified;
+            row.visible_to = vec![user_id(2)];
+            row.mentions = vec![user_id(2)];
+            row.cw = Some("cw".to_owned());
+            row.tags = vec!["tag".to_owned()];
+            row.reactions = vec![(Reaction::fallback(), 1)];
+            row.poll =
+                Some(domain::poll::Poll { choices: vec!["a".into()], multiple: false, expires_at: None });
+            row.uri = Some("https://b.example/1".to_owned());
+        };
+        let hidden = shown(None, vec![note_of(1, 1, secret)], Theirs::default());
+        assert_eq!(extra(&hidden), ["clippedCount", "isHidden", "mentions"]);
+        assert_eq!((&hidden["text"], &hidden["cw"]), (&Value::Null, &Value::Null));
+        assert_eq!((&hidden["reactionCount"], &hidden["reactions"]), (&json!(0), &json!({})));
+        let seen = shown(Some(2), vec![note_of(1, 1, secret)], Theirs::default());
+        assert_eq!(
+            extra(&seen),
+            ["clippedCount", "hasPoll", "mentions", "poll", "tags", "uri", "visibleUserIds"]
+        );
+        assert_eq!(seen["visibleUserIds"], json!([user_id(2)]));
+    }
+
+    #[test]
+    fn a_reply_stands_by_itself_and_a_renote_in_full() {
+        let notes = || {
+            let hidden = |row: &mut NoteRow| row.visibility = Visibility::Followers;
+            vec![
+                note_of(1, 1, |row| (row.reply, row.renote) = (to_parent(2, 2), to_parent(3, 2))),
+                note_of(2, 2, |row| row.reply = to_parent(4, 2)),
+                note_of(3, 2, |row| row.renote = to_parent(4, 2)),
+                note_of(4, 2, hidden),
+            ]
+        };
+        let note = shown(Some(1), notes(), Theirs::default());
+        assert_eq!(extra(&note), ["clippedCount", "renote", "reply"]);
+        assert_eq!(extra(&note["reply"]), Vec::<&str>::new());
+        assert_eq!(note["reply"]["replyId"], json!(note_id(4)));
+        assert_eq!(extra(&note["renote"]), ["clippedCount", "renote"]);
+        assert_eq!(note["renote"]["renote"]["isHidden"], json!(true));
+        let as_author = shown(Some(2), notes(), Theirs::default());
+        assert_eq!(as_author["renote"]["renote"]["text"], "text 4");
+    }
+
+    #[test]
+    fn quotes_are_shown_to_a_depth() {
+        let chain = |n| note_of(n, 1, |row| row.renote = to_parent(n + 1, 1));
+        let mut note = shown(None, (1..20).map(chain).collect(), Theirs::default());
+        let mut below = 0;
+        while !note["renote"].is_null() {
+            note = note["renote"].take();
+            below += 1;
+        }
+        assert_eq!(below, MAX_QUOTED);
+    }
+
+    #[test]
+    fn the_viewers_own_are_marked() {
+        let asks = note_of(1, 1, |row| {
+            let choices = vec!["a".to_owned(), "b".to_owned()];
+            row.poll = Some(domain::poll::Poll { choices, multiple: true, expires_at: Some(now()) });
+            row.votes = vec![2, 1];
+            row.reactions = vec![(Reaction::local("blob"), 2), (Reaction::fallback(), 1)];
+        });
+        let theirs = Theirs {
+            reactions: [(note_id(1), Reaction::local("blob"))].into(),
+            votes: [(note_id(1), vec![1])].into(),
+            ..Theirs::default()
+        };
+        let note = shown(Some(2), vec![asks], theirs);
+        assert_eq!(note["myReaction"], ":blob@.:");
+        assert_eq!(
+            (&note["reactionCount"], &note["reactions"]),
+            (&json!(3), &json!({ ":blob@.:": 2, "❤": 1 }))
+        );
+        let choice =
+            |text: &str, votes: i64, voted: bool| json!({ "text": text, "votes": votes, "isVoted": voted });
+        assert_eq!(
+            note["poll"],
+            json!({
+                "multiple": true,
+                "expiresAt": "2023-11-14T22:13:20.123Z",
+                "choices": [choice("a", 2, false), choice("b", 1, true)],
+            })
+        );
+    }
+
+    #[test]
+    fn a_note_without_its_author_is_not_there() {
+        let of_nobody = shown(None, vec![note_of(1, 7, |_| ())], Theirs::default());
+        assert_eq!(of_nobody, Value::Null);
+    }
+}

@@ -1,0 +1,516 @@
+//! People as clients see them.
+//!
+//! How much is shown depends on who looks: anybody sees the profile, somebody signed in sees what they are to
+//! each other as well, the person and moderators see what is private, and only the person, by their own token,
+//! sees how they are reached.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use domain::ids;
+use domain::user::FfVisibility;
+use domain::{follow::Notify, user::Field};
+use projections::world::{RelationRow, UserRow, World};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Look, Time};
+use crate::api::param::{Id, UserId};
+use crate::presence::OnlineStatus;
+
+/// Always `null`: what it would name is not there yet.
+type Null = ();
+/// Always `[]`, for the same reason.
+type Empty = [(); 0];
+
+/// The one who looks, as far as it changes how people are shown.
+#[derive(Debug, Clone, Default)]
+pub struct Eyes {
+    /// Whether they are a moderator.
+    pub moderates: bool,
+    /// Whether they call with their own token, and not through an app.
+    pub own_token: bool,
+    /// The policies in force, by their names in the API.
+    pub policies: Arc<Map<String, Value>>,
+    /// Notifications that they haven't read.
+    pub unread: i64,
+    /// Those of the people shown in private who have been asked to be followed and haven't answered.
+    pub asked: HashSet<ids::UserId>,
+}
+
+/// A person in few words, as beside each note.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserLite {
+    pub id: UserId,
+    pub name: Option<String>,
+    pub username: String,
+    /// None for people of this server.
+    pub host: Option<String>,
+    pub avatar_url: String,
+    pub avatar_blurhash: Null,
+    pub avatar_decorations: Empty,
+    pub is_bot: bool,
+    pub is_cat: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pub require_signin_to_view_contents: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub make_notes_followers_only_before: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub make_notes_hidden_before: Option<i64>,
+    /// Pictures of the custom emoji in the name, by name.
+    pub emojis: BTreeMap<String, String>,
+    pub online_status: OnlineStatus,
+    pub badge_roles: Empty,
+}
+
+/// A person in detail.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum UserDetailed {
+    NotMe(Box<UserDetailedNotMe>),
+    Me(Box<MeDetailed>),
+}
+
+/// Somebody else in detail.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserDetailedNotMe {
+    #[serde(flatten)]
+    pub profile: Profile,
+    /// For moderators.
+    #[serde(flatten)]
+    pub private: Option<Private>,
+    /// For those who are signed in.
+    #[serde(flatten)]
+    pub relation: Option<Relation>,
+    /// For those who follow them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub followed_message: Option<Option<String>>,
+}
+
+/// The viewer in detail.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MeDetailed {
+    #[serde(flatten)]
+    pub profile: Profile,
+    #[serde(flatten)]
+    pub private: Private,
+    pub followed_message: Option<String>,
+    pub has_unread_notification: bool,
+    pub unread_notifications_count: i64,
+    /// With the person's own token.
+    #[serde(flatten)]
+    pub secrets: Option<Secrets>,
+}
+
+/// What anybody may know of a person.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Profile {
+    #[serde(flatten)]
+    pub lite: UserLite,
+    pub url: Option<String>,
+    pub uri: Option<String>,
+    pub moved_to: Null,
+    pub also_known_as: Null,
+    pub created_at: Time,
+    pub updated_at: Option<Time>,
+    pub last_fetched_at: Null,
+    pub banner_url: Null,
+    pub banner_blurhash: Null,
+    pub is_locked: bool,
+    pub is_silenced: bool,
+    pub is_suspended: bool,
+    pub description: Option<String>,
+    pub location: Option<String>,
+    pub birthday: Option<String>,
+    pub lang: Option<String>,
+    #[schemars(with = "Vec<BTreeMap<String, String>>")]
+    pub fields: Vec<Field>,
+    pub verified_links: Empty,
+    /// 0 where the viewer may not see the list.
+    pub followers_count: i64,
+    /// As above.
+    pub following_count: i64,
+    pub notes_count: i64,
+    pub pinned_note_ids: Empty,
+    pub pinned_notes: Empty,
+    pub pinned_page_id: Null,
+    pub pinned_page: Null,
+    pub public_reactions: bool,
+    #[schemars(with = "String")]
+    pub followers_visibility: FfVisibility,
+    #[schemars(with = "String")]
+    pub following_visibility: FfVisibility,
+    pub chat_scope: String,
+    pub can_chat: bool,
+    pub roles: Empty,
+    pub memo: Null,
+    /// For moderators.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moderation_note: Option<&'static str>,
+}
+
+/// What the viewer and a person are to each other.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Relation {
+    pub is_following: bool,
+    pub is_followed: bool,
+    pub has_pending_follow_request_from_you: bool,
+    pub has_pending_follow_request_to_you: bool,
+    pub is_blocking: bool,
+    pub is_blocked: bool,
+    pub is_muted: bool,
+    pub is_renote_muted: bool,
+    /// `none` or `normal`.
+    pub notify: &'static str,
+    pub with_replies: bool,
+}
+
+/// What a person and moderators may know.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Private {
+    pub two_factor_enabled: bool,
+    pub use_password_less_login: bool,
+    pub security_keys: bool,
+    pub avatar_id: Null,
+    pub banner_id: Null,
+    pub is_moderator: bool,
+    pub is_admin: bool,
+    pub inject_featured_note: bool,
+    pub receive_announcement_email: bool,
+    pub always_mark_nsfw: bool,
+    pub auto_sensitive: bool,
+    pub careful_bot: bool,
+    pub auto_accept_followed: bool,
+    pub no_crawle: bool,
+    pub prevent_ai_learning: bool,
+    pub is_explorable: bool,
+    pub is_deleted: bool,
+    /// `none`, `partial` or `full`.
+    pub two_factor_backup_codes_stock: &'static str,
+    pub hide_online_status: bool,
+    pub has_unread_specified_notes: bool,
+    pub has_unread_mentions: bool,
+    pub has_unread_chat_messages: bool,
+    pub has_unread_announcement: bool,
+    /// None when it is not the person who looks.
+    pub unread_announcements: Option<Empty>,
+    pub has_unread_antenna: bool,
+    pub has_unread_channel: bool,
+    pub has_pending_received_follow_request: bool,
+    /// For clients: each a regular expression, or a list of words that have to be there together.
+    pub muted_words: Vec<Value>,
+    /// As above; notes with them are not shown at all.
+    pub hard_muted_words: Vec<Value>,
+    pub muted_instances: Vec<String>,
+    pub muting_notification_types: Empty,
+    pub notification_recieve_config: BTreeMap<String, Value>,
+    pub email_notification_types: Vec<String>,
+    pub achievements: Empty,
+    pub logged_in_days: i64,
+    pub policies: Map<String, Value>,
+}
+
+/// How a person is reached and how they sign in.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Secrets {
+    pub email: Null,
+    pub email_verified: bool,
+    pub security_keys_list: Empty,
+}
+
+/// A person in few words.
+pub fn user_lite(look: &Look<'_>, user: &UserRow) -> UserLite {
+    let profile = &user.profile;
+    UserLite {
+        id: Id(user.id),
+        name: profile.name.clone(),
+        username: user.username.clone(),
+        host: user.host.clone(),
+        avatar_url: avatar_url(look, user),
+        avatar_blurhash: (),
+        avatar_decorations: [],
+        is_bot: profile.is_bot,
+        is_cat: profile.is_cat,
+        require_signin_to_view_contents: profile.require_signin_to_view_contents,
+        make_notes_followers_only_before: profile.make_notes_followers_only_before,
+        make_notes_hidden_before: profile.make_notes_hidden_before,
+        emojis: BTreeMap::new(),
+        online_status: match profile.hide_online_status {
+            true => OnlineStatus::Unknown,
+            false => look.presence.status(user.id, look.now),
+        },
+        badge_roles: [],
+    }
+}
+
+/// A person in detail: as the viewer sees themselves, or somebody else. None when there is no such person.
+pub fn user_detailed(look: &Look<'_>, world: &World, id: ids::UserId, eyes: &Eyes) -> Option<UserDetailed> {
+    if world.viewer == Some(id) {
+        Some(UserDetailed::Me(Box::new(me_detailed(look, world, id, eyes)?)))
+    } else {
+        Some(UserDetailed::NotMe(Box::new(user_detailed_not_me(look, world, id, eyes)?)))
+    }
+}
+
+/// Somebody else in detail.
+pub fn user_detailed_not_me(
+    look: &Look<'_>,
+    world: &World,
+    id: ids::UserId,
+    eyes: &Eyes,
+) -> Option<UserDetailedNotMe> {
+    let user = world.user(id)?;
+    let between = world.viewer.map(|_| world.relation(id));
+    let follows = between.as_ref().is_some_and(|between| between.following.is_some());
+    Some(UserDetailedNotMe {
+        profile: profile(look, user, eyes, Standing { is_me: false, follows }),
+        private: eyes.moderates.then(|| private(user, eyes, None)),
+        relation: between.as_ref().map(relation),
+        followed_message: follows.then(|| user.profile.followed_message.clone()),
+    })
+}
+
+/// The viewer in detail.
+pub fn me_detailed(look: &Look<'_>, world: &World, id: ids::UserId, eyes: &Eyes) -> Option<MeDetailed> {
+    let user = world.user(id)?;
+    Some(MeDetailed {
+        profile: profile(look, user, eyes, Standing { is_me: true, follows: false }),
+        private: private(user, eyes, Some([])),
+        followed_message: user.profile.followed_message.clone(),
+        has_unread_notification: eyes.unread > 0,
+        unread_notifications_count: eyes.unread,
+        secrets: eyes.own_token.then_some(Secrets {
+            email: (),
+            email_verified: false,
+            security_keys_list: [],
+        }),
+    })
+}
+
+/// Whether somebody may see a list of followers or followed of this kind.
+pub fn may_see_list(visibility: FfVisibility, is_me: bool, moderates: bool, follows: bool) -> bool {
+    is_me
+        || moderates
+        || match visibility {
+            FfVisibility::Public => true,
+            FfVisibility::Followers => follows,
+            FfVisibility::Private => false,
+        }
+}
+
+/// What the viewer is to the person shown.
+#[derive(Clone, Copy)]
+struct Standing {
+    is_me: bool,
+    follows: bool,
+}
+
+fn profile(look: &Look<'_>, user: &UserRow, eyes: &Eyes, standing: Standing) -> Profile {
+    let profile = &user.profile;
+    let count = |visibility, count| match may_see_list(
+        visibility,
+        standing.is_me,
+        eyes.moderates,
+        standing.follows,
+    ) {
+        true => count,
+        false => 0,
+    };
+    Profile {
+        lite: user_lite(look, user),
+        url: user.uri.clone(),
+        uri: user.uri.clone(),
+        moved_to: (),
+        also_known_as: (),
+        created_at: Time(user.id.time()),
+        updated_at: user.updated_at.map(Time),
+        last_fetched_at: (),
+        banner_url: (),
+        banner_blurhash: (),
+        is_locked: profile.is_locked,
+        is_silenced: false,
+        is_suspended: false,
+        description: profile.description.clone(),
+        location: profile.location.clone(),
+        birthday: profile.birthday.clone(),
+        lang: profile.lang.clone(),
+        fields: profile.fields.clone(),
+        verified_links: [],
+        followers_count: count(profile.followers_visibility, user.followers),
+        following_count: count(profile.following_visibility, user.following),
+        notes_count: user.notes,
+        pinned_note_ids: [],
+        pinned_notes: [],
+        pinned_page_id: (),
+        pinned_page: (),
+        public_reactions: profile.public_reactions,
+        followers_visibility: profile.followers_visibility,
+        following_visibility: profile.following_visibility,
+        chat_scope: profile.chat_scope.clone(),
+        can_chat: false,
+        roles: [],
+        memo: (),
+        moderation_note: eyes.moderates.then_some(""),
+    }
+}
+
+fn relation(between: &RelationRow) -> Relation {
+    let following = between.following;
+    Relation {
+        is_following: following.is_some(),
+        is_followed: between.followed,
+        has_pending_follow_request_from_you: between.request_from_me,
+        has_pending_follow_request_to_you: between.request_to_me,
+        is_blocking: false,
+        is_blocked: false,
+        is_muted: false,
+        is_renote_muted: false,
+        notify: match following.map(|following| following.notify) {
+            Some(Notify::Normal) => "normal",
+            Some(Notify::None) | None => "none",
+        },
+        with_replies: following.is_some_and(|following| following.with_replies),
+    }
+}
+
+fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Empty>) -> Private {
+    let profile = &user.profile;
+    Private {
+        two_factor_enabled: false,
+        use_password_less_login: false,
+        security_keys: false,
+        avatar_id: (),
+        banner_id: (),
+        is_moderator: user.is_root,
+        is_admin: user.is_root,
+        inject_featured_note: profile.inject_featured_note,
+        receive_announcement_email: profile.receive_announcement_email,
+        always_mark_nsfw: profile.always_mark_nsfw,
+        auto_sensitive: profile.auto_sensitive,
+        careful_bot: profile.careful_bot,
+        auto_accept_followed: profile.auto_accept_followed,
+        no_crawle: profile.no_crawle,
+        prevent_ai_learning: profile.prevent_ai_learning,
+        is_explorable: profile.is_explorable,
+        is_deleted: false,
+        two_factor_backup_codes_stock: "none",
+        hide_online_status: profile.hide_online_status,
+        has_unread_specified_notes: false,
+        has_unread_mentions: false,
+        has_unread_chat_messages: false,
+        has_unread_announcement: false,
+        unread_announcements,
+        has_unread_antenna: false,
+        has_unread_channel: false,
+        has_pending_received_follow_request: eyes.asked.contains(&user.id),
+        muted_words: profile.muted_words.clone(),
+        hard_muted_words: profile.hard_muted_words.clone(),
+        muted_instances: profile.muted_instances.clone(),
+        muting_notification_types: [],
+        notification_recieve_config: profile.notification_recieve_config.clone(),
+        email_notification_types: profile.email_notification_types.clone(),
+        achievements: [],
+        logged_in_days: user.active_days,
+        policies: (*eyes.policies).clone(),
+    }
+}
+
+/// A picture that this server draws for whoever has none.
+fn avatar_url(look: &Look<'_>, user: &UserRow) -> String {
+    let host = user.host.as_deref().unwrap_or(look.host());
+    format!("{}/identicon/{}@{host}", look.origin, user.username)
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::Presence;
+    use chrono::DateTime;
+    use projections::world::FollowingRow;
+    use serde_json::{json, to_value};
+    use uuid::Uuid;
+
+    fn id(n: u128) -> ids::UserId {
+        ids::UserId(Uuid::from_u128(n))
+    }
+
+    fn alice() -> UserRow {
+        let mut profile = domain::user::Profile::default();
+        profile.followers_visibility = FfVisibility::Private;
+        profile.following_visibility = FfVisibility::Followers;
+        UserRow {
+            id: id(1),
+            username: "alice".to_owned(),
+            host: None,
+            uri: None,
+            profile,
+            is_root: false,
+            followers: 3,
+            following: 4,
+            notes: 5,
+            updated_at: None,
+            active_days: 1,
+        }
+    }
+
+    fn counts(eyes: &Eyes, standing: Standing) -> (i64, i64) {
+        let presence = Presence::default();
+        let look = Look { origin: "https://a.example:3", presence: &presence, now: DateTime::UNIX_EPOCH };
+        let profile = profile(&look, &alice(), eyes, standing);
+        (profile.followers_count, profile.following_count)
+    }
+
+    #[test]
+    fn counts_are_hidden_with_their_lists() {
+        let anybody = Eyes::default();
+        let moderator = Eyes { moderates: true, ..Eyes::default() };
+        let stranger = Standing { is_me: false, follows: false };
+        assert_eq!(counts(&anybody, stranger), (0, 0));
+        assert_eq!(counts(&anybody, Standing { follows: true, ..stranger }), (0, 4));
+        assert_eq!(counts(&anybody, Standing { is_me: true, ..stranger }), (3, 4));
+        assert_eq!(counts(&moderator, stranger), (3, 4));
+    }
+
+    #[test]
+    fn who_hides_it_is_not_seen_to_be_here() {
+        let (presence, now) = (Presence::default(), DateTime::UNIX_EPOCH);
+        presence.seen(id(1), now);
+        let look = Look { origin: "https://a.example:3", presence: &presence, now };
+        let shown = |user: &UserRow| to_value(user_lite(&look, user)).unwrap();
+        let mut user = alice();
+        assert_eq!(shown(&user)["onlineStatus"], "online");
+        assert_eq!(shown(&user)["avatarUrl"], "https://a.example:3/identicon/alice@a.example:3");
+        user.profile.hide_online_status = true;
+        assert_eq!(shown(&user)["onlineStatus"], "unknown");
+    }
+
+    #[test]
+    fn a_relation_tells_how_the_viewer_follows() {
+        let following = FollowingRow {
+            id: ids::FollowId(Uuid::from_u128(9)),
+            notify: Notify::Normal,
+            with_replies: true,
+        };
+        let row = RelationRow { following: Some(following), ..RelationRow::default() };
+        let shown = to_value(relation(&row)).unwrap();
+        assert_eq!(shown["isFollowing"], json!(true));
+        assert_eq!((&shown["notify"], &shown["withReplies"]), (&json!("normal"), &json!(true)));
+        assert_eq!(to_value(relation(&RelationRow::default())).unwrap()["notify"], json!("none"));
+    }
+}

@@ -1,0 +1,110 @@
+//! The endpoints of the Misskey API, a file for each feature; how they are called is in [`crate::api`].
+
+pub mod admin;
+pub mod app;
+pub mod follow;
+pub mod i;
+pub mod meta;
+pub mod miauth;
+pub mod note;
+pub mod notification;
+pub mod poll;
+pub mod reaction;
+pub mod signin;
+pub mod signup;
+pub mod timeline;
+pub mod user;
+
+use std::sync::LazyLock;
+
+use axum::Router;
+
+use crate::api::registry::Registry;
+use crate::app::App;
+use crate::endpoints;
+
+/// The version that clients see: they look at the Misskey calendar number in front to know what a server can
+/// do; what this server is comes after it.
+pub const VERSION: &str = concat!("2025.11.1-kiroku.", env!("CARGO_PKG_VERSION"));
+
+/// Every endpoint.
+pub fn registry() -> &'static Registry {
+    static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
+        endpoints![
+            admin::CreateAccount,
+            admin::ShowMeta,
+            admin::UpdateDefaultPolicies,
+            admin::UpdateMeta,
+            app::Create,
+            app::Accept,
+            app::Generate,
+            app::Show,
+            app::Userkey,
+            meta::ShowEmoji,
+            meta::Emojis,
+            meta::ShowEndpoint,
+            meta::Endpoints,
+            follow::Create,
+            follow::Delete,
+            follow::Invalidate,
+            follow::AcceptRequest,
+            follow::CancelRequest,
+            follow::ListRequests,
+            follow::RejectRequest,
+            follow::SentRequests,
+            follow::Update,
+            follow::UpdateAll,
+            meta::OnlineUsers,
+            i::Show,
+            notification::List,
+            i::RegenerateToken,
+            i::Update,
+            meta::Show,
+            miauth::GenToken,
+            note::Children,
+            note::Conversation,
+            note::Create,
+            note::Delete,
+            timeline::Global,
+            timeline::Hybrid,
+            timeline::Local,
+            timeline::Mentions,
+            poll::Vote,
+            reaction::List,
+            reaction::Create,
+            reaction::Delete,
+            note::Renotes,
+            note::Replies,
+            note::Show,
+            note::State,
+            timeline::Home,
+            note::Unrenote,
+            notification::MarkAllAsRead,
+            meta::Ping,
+            meta::Stats,
+            user::UsernameAvailable,
+            user::List,
+            user::Followers,
+            user::Following,
+            timeline::OfUser,
+            user::Relation,
+            user::Show,
+        ]
+    });
+    &REGISTRY
+}
+
+/// What is spoken outside the list of endpoints.
+pub fn routes() -> Router<App> {
+    Router::new().merge(miauth::routes()).merge(signin::routes()).merge(signup::routes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_endpoints_are_in_order_and_their_rules_are_enforced() {
+        assert_eq!(registry().defects, Vec::<String>::new());
+    }
+}

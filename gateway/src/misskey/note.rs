@@ -1,0 +1,624 @@
+//! `notes/create`, `notes/show`, `notes/delete`, `notes/unrenote`, and what hangs together with one note:
+//! `notes/children`, `notes/replies`, `notes/renotes`, `notes/conversation`, `notes/state`.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use commands::{Failed, NewNote};
+use domain::ids;
+use domain::note::{
+    CannotDelete, CannotWrite, MAX_CW_CHARS, MAX_TEXT_CHARS, MAX_VISIBLE_USERS, ReactionAcceptance,
+    Visibility,
+};
+use domain::policy::Viewer;
+use domain::poll::{MAX_CHOICE_CHARS, MAX_CHOICES, MIN_CHOICES, Poll};
+use projections::Wanted;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::timeline::seen_page;
+use crate::api::param::{AnyId, Id, Limit, NoteId, Page, Text, Unique, UserId};
+use crate::api::{Account, Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
+use crate::app::App;
+use crate::json::{self, Look};
+
+/// The most files of one note.
+const MAX_FILES: usize = 16;
+
+/// Write a note, a reply, a renote or a quote.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend(
+    "if" = {
+        "properties": {
+            "renoteId": { "type": "null" },
+            "fileIds": { "type": "null" },
+            "mediaIds": { "type": "null" },
+            "poll": { "type": "null" },
+        },
+    },
+    "then" = {
+        "properties": {
+            "text": { "type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARS, "pattern": "[^\\s]+" },
+        },
+        "required": ["text"],
+    },
+))]
+pub struct Create {
+    #[serde(default)]
+    #[schemars(with = "String", extend("enum" = ["public", "home", "followers", "specified"]))]
+    visibility: Visibility,
+    #[serde(default)]
+    visible_user_ids: Unique<UserId, 0, MAX_VISIBLE_USERS>,
+    cw: Option<Text<1, MAX_CW_CHARS>>,
+    #[serde(default)]
+    local_only: bool,
+    #[schemars(
+        with = "Option<String>",
+        extend("enum" = [
+            null,
+            "likeOnly",
+            "likeOnlyForRemote",
+            "nonSensitiveOnly",
+            "nonSensitiveOnlyForLocalLikeOnlyForRemote",
+        ]),
+    )]
+    reaction_acceptance: Option<ReactionAcceptance>,
+    #[serde(default)]
+    no_extract_mentions: bool,
+    #[serde(default)]
+    no_extract_hashtags: bool,
+    #[serde(default)]
+    no_extract_emojis: bool,
+    reply_id: Option<NoteId>,
+    renote_id: Option<NoteId>,
+    channel_id: Option<Id<AnyId>>,
+    text: Option<Text<1, MAX_TEXT_CHARS>>,
+    #[serde(default)]
+    #[schemars(with = "Unique<Id<AnyId>, 1, MAX_FILES>")]
+    file_ids: Option<Unique<Id<AnyId>, 1, MAX_FILES>>,
+    #[serde(default)]
+    #[schemars(with = "Unique<Id<AnyId>, 1, MAX_FILES>")]
+    media_ids: Option<Unique<Id<AnyId>, 1, MAX_FILES>>,
+    poll: Option<NewPoll>,
+    /// Refused: nobody may do it, and to publish it now would be wrong.
+    scheduled_at: Option<i64>,
+    /// Answer nothing.
+    #[serde(default)]
+    no_created_note: bool,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct NewPoll {
+    choices: Unique<Text<1, MAX_CHOICE_CHARS>, MIN_CHOICES, MAX_CHOICES>,
+    #[serde(default)]
+    multiple: bool,
+    /// Milliseconds since 1970.
+    expires_at: Option<i64>,
+    /// Milliseconds from now.
+    #[schemars(range(min = 1))]
+    expired_after: Option<i64>,
+}
+
+/// The note that was written.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Created {
+    created_note: json::note::Note,
+}
+
+const NO_SUCH_RENOTE_TARGET: ErrorDef =
+    ErrorDef::new("NO_SUCH_RENOTE_TARGET", "No such renote target.", "b5c90186-4ab0-49c8-9bba-a1f76c282ba4");
+const CANNOT_RENOTE_TO_A_PURE_RENOTE: ErrorDef = ErrorDef::new(
+    "CANNOT_RENOTE_TO_A_PURE_RENOTE",
+    "You can not Renote a pure Renote.",
+    "fd4cc33e-2a37-48dd-99cc-9b806eb2031a",
+);
+const CANNOT_RENOTE_DUE_TO_VISIBILITY: ErrorDef = ErrorDef::new(
+    "CANNOT_RENOTE_DUE_TO_VISIBILITY",
+    "You can not Renote due to target visibility.",
+    "be9529e9-fe72-4de0-ae43-0b363c4938af",
+);
+const NO_SUCH_REPLY_TARGET: ErrorDef =
+    ErrorDef::new("NO_SUCH_REPLY_TARGET", "No such reply target.", "749ee0f6-d3da-459a-bf02-282e2da4292c");
+const CANNOT_REPLY_TO_AN_INVISIBLE_NOTE: ErrorDef = ErrorDef::new(
+    "CANNOT_REPLY_TO_AN_INVISIBLE_NOTE",
+    "You cannot reply to an invisible Note.",
+    "b98980fa-3780-406c-a935-b6d0eeee10d1",
+);
+const CANNOT_REPLY_TO_A_PURE_RENOTE: ErrorDef = ErrorDef::new(
+    "CANNOT_REPLY_TO_A_PURE_RENOTE",
+    "You can not reply to a pure Renote.",
+    "3ac74a84-8fd5-4bb0-870f-01804f82ce15",
+);
+const CANNOT_REPLY_WIDER: ErrorDef = ErrorDef::new(
+    "CANNOT_REPLY_TO_SPECIFIED_VISIBILITY_NOTE_WITH_EXTENDED_VISIBILITY",
+    "You cannot reply to a specified visibility note with extended visibility.",
+    "ed940410-535c-4d5e-bfa3-af798671e93c",
+);
+const CANNOT_CREATE_ALREADY_EXPIRED_POLL: ErrorDef = ErrorDef::new(
+    "CANNOT_CREATE_ALREADY_EXPIRED_POLL",
+    "Poll is already expired.",
+    "04da457d-b083-4055-9082-955525eda5a5",
+);
+const NO_SUCH_CHANNEL: ErrorDef =
+    ErrorDef::new("NO_SUCH_CHANNEL", "No such channel.", "b1653923-5453-4edc-b786-7c4f39bb0bbb");
+const NO_SUCH_FILE: ErrorDef =
+    ErrorDef::new("NO_SUCH_FILE", "Some files are not found.", "b6992544-63e7-67f0-fa7f-32444b1b5306");
+const CONTAINS_TOO_MANY_MENTIONS: ErrorDef = ErrorDef::new(
+    "CONTAINS_TOO_MANY_MENTIONS",
+    "Cannot post because it exceeds the allowed number of mentions.",
+    "4de0363a-3046-481b-9b0f-feff3e211025",
+);
+const CANNOT_SCHEDULE: ErrorDef = ErrorDef::new(
+    "ROLE_PERMISSION_DENIED",
+    "You are not assigned to a required role.",
+    "12f1d5d2-f7ec-4d7c-b608-e873f4b20327",
+);
+
+impl Endpoint for Create {
+    const META: Meta =
+        Meta::new("notes/create").kind("write:notes").limit(300, per::HOUR).not_moved().errors(&[
+            NO_SUCH_RENOTE_TARGET,
+            CANNOT_RENOTE_TO_A_PURE_RENOTE,
+            CANNOT_RENOTE_DUE_TO_VISIBILITY,
+            NO_SUCH_REPLY_TARGET,
+            CANNOT_REPLY_TO_AN_INVISIBLE_NOTE,
+            CANNOT_REPLY_TO_A_PURE_RENOTE,
+            CANNOT_REPLY_WIDER,
+            CANNOT_CREATE_ALREADY_EXPIRED_POLL,
+            NO_SUCH_CHANNEL,
+            NO_SUCH_FILE,
+            CONTAINS_TOO_MANY_MENTIONS,
+            CANNOT_SCHEDULE,
+        ]);
+    type Caller = SignedIn;
+    type Reply = Option<Created>;
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<Option<Created>, ApiError> {
+        if self.scheduled_at.is_some() {
+            return Err(CANNOT_SCHEDULE.into());
+        }
+        if self.file_ids.is_some() || self.media_ids.is_some() {
+            return Err(NO_SUCH_FILE.into());
+        }
+        if self.channel_id.is_some() {
+            return Err(NO_SUCH_CHANNEL.into());
+        }
+        let by = app.by(&me);
+        let (now, viewer) = (by.now, Some(me.id()));
+        let id = ids::NoteId(app.ids.at(now));
+        let (reply, renote) = (self.reply_id.map(|id| id.0), self.renote_id.map(|id| id.0));
+        let wants_note = !self.no_created_note;
+        // The targets are told as they stood when they were answered or passed on (recorded behaviour).
+        let targets: Vec<ids::NoteId> = reply.into_iter().chain(renote).filter(|_| wants_note).collect();
+        let before = app.hydrate(Wanted::notes(targets), viewer).await?;
+        let receipt = app.commands.write_note(by, me.id(), self.new_note(id, now)).await?;
+        app.shown(receipt).await;
+        if !wants_note {
+            return Ok(None);
+        }
+        let world = app.hydrate(Wanted::notes(vec![id]), viewer).await?;
+        // A read model that is late beyond the deadline has no note to show, but it is written.
+        let Some(mut note) = json::note::note(&Look::of(app), &world, id) else { return Ok(None) };
+        note.reply = reply.and_then(|id| json::note::plain(&Look::of(app), &before, id)).map(Box::new);
+        note.renote = renote.and_then(|id| json::note::note(&Look::of(app), &before, id)).map(Box::new);
+        Ok(Some(Created { created_note: note }))
+    }
+}
+
+impl Create {
+    fn new_note(self, id: ids::NoteId, now: DateTime<Utc>) -> NewNote {
+        NewNote {
+            id,
+            text: self.text.map(|text| text.0.trim().to_owned()).filter(|text| !text.is_empty()),
+            cw: self.cw.map(|cw| cw.0),
+            visibility: self.visibility,
+            visible_to: self.visible_user_ids.0.into_iter().map(|user| user.0).collect(),
+            local_only: self.local_only,
+            reaction_acceptance: self.reaction_acceptance,
+            reply: self.reply_id.map(|id| id.0),
+            renote: self.renote_id.map(|id| id.0),
+            poll: self.poll.map(|poll| poll.asked_at(now)),
+            extract_mentions: !self.no_extract_mentions,
+            extract_hashtags: !self.no_extract_hashtags,
+            extract_emojis: !self.no_extract_emojis,
+        }
+    }
+}
+
+impl NewPoll {
+    fn asked_at(self, now: DateTime<Utc>) -> Poll {
+        // What is beyond any date there is never comes; what is before 1970 is over all the same.
+        let at = self.expires_at.and_then(|millis| DateTime::from_timestamp_millis(millis.max(0)));
+        let after = self.expired_after.and_then(TimeDelta::try_milliseconds);
+        Poll {
+            choices: self.choices.0.into_iter().map(|choice| choice.0).collect(),
+            multiple: self.multiple,
+            expires_at: at.or_else(|| after.and_then(|after| now.checked_add_signed(after))),
+        }
+    }
+}
+
+impl From<CannotWrite> for ApiError {
+    fn from(refusal: CannotWrite) -> Self {
+        match refusal {
+            CannotWrite::NoSuchReplyTarget => NO_SUCH_REPLY_TARGET.into(),
+            CannotWrite::NoSuchRenoteTarget => NO_SUCH_RENOTE_TARGET.into(),
+            CannotWrite::RenoteOfPureRenote => CANNOT_RENOTE_TO_A_PURE_RENOTE.into(),
+            CannotWrite::ReplyToPureRenote => CANNOT_REPLY_TO_A_PURE_RENOTE.into(),
+            CannotWrite::ReplyToInvisible => CANNOT_REPLY_TO_AN_INVISIBLE_NOTE.into(),
+            CannotWrite::ReplyWiderThanSpecified => CANNOT_REPLY_WIDER.into(),
+            CannotWrite::RenoteDueToVisibility => CANNOT_RENOTE_DUE_TO_VISIBILITY.into(),
+            CannotWrite::PollExpired => CANNOT_CREATE_ALREADY_EXPIRED_POLL.into(),
+            CannotWrite::TooManyMentions => CONTAINS_TOO_MANY_MENTIONS.into(),
+            // Blank by more kinds of space than the pattern knows.
+            CannotWrite::Empty => {
+                ApiError::invalid_param("#/then/properties/text/pattern", "must match pattern \"[^\\s]+\"")
+            }
+        }
+    }
+}
+
+/// Show a note.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Show {
+    note_id: NoteId,
+}
+
+const NO_SUCH_NOTE_TO_SHOW: ErrorDef =
+    ErrorDef::new("NO_SUCH_NOTE", "No such note.", "24fcbfc6-2e37-42b6-8388-c29b3861a08d");
+
+impl Endpoint for Show {
+    const META: Meta = Meta::new("notes/show").errors(&[NO_SUCH_NOTE_TO_SHOW]);
+    type Caller = Anyone;
+    type Reply = json::note::Note;
+
+    async fn handle(self, app: &App, me: Anyone) -> Result<json::note::Note, ApiError> {
+        let id = self.note_id.0;
+        let world = app.hydrate(Wanted::notes(vec![id]), me.id()).await?;
+        json::note::note(&Look::of(app), &world, id).ok_or_else(|| NO_SUCH_NOTE_TO_SHOW.into())
+    }
+}
+
+/// Delete a note.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Delete {
+    note_id: NoteId,
+}
+
+const NO_SUCH_NOTE_TO_DELETE: ErrorDef =
+    ErrorDef::new("NO_SUCH_NOTE", "No such note.", "490be23f-8c1f-4796-819f-94cb4f9d1630");
+const NOT_YOURS: ErrorDef =
+    ErrorDef::new("ACCESS_DENIED", "Access denied.", "fe8d7103-0ea8-4ec3-814d-f8b401dc69e9");
+
+impl Endpoint for Delete {
+    const META: Meta = Meta::new("notes/delete")
+        .kind("write:notes")
+        .limit(300, per::HOUR)
+        .interval(per::SECOND)
+        .errors(&[NO_SUCH_NOTE_TO_DELETE, NOT_YOURS]);
+    type Caller = SignedIn;
+    type Reply = ();
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
+        let Account { is_root, is_administrator, is_moderator, .. } = *me.account;
+        let moderates = is_root || is_administrator || is_moderator;
+        let receipt = app.commands.delete_note(app.by(&me), self.note_id.0, me.id(), moderates).await?;
+        app.shown(receipt).await;
+        Ok(())
+    }
+}
+
+impl From<CannotDelete> for ApiError {
+    fn from(refusal: CannotDelete) -> Self {
+        match refusal {
+            CannotDelete::NoSuchNote => NO_SUCH_NOTE_TO_DELETE.into(),
+            CannotDelete::NotYours => NOT_YOURS.into(),
+        }
+    }
+}
+
+/// Take back one's renotes and quotes of a note (recorded behaviour).
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Unrenote {
+    note_id: NoteId,
+}
+
+const NO_SUCH_NOTE_TO_UNRENOTE: ErrorDef =
+    ErrorDef::new("NO_SUCH_NOTE", "No such note.", "efd4a259-2442-496b-8dd7-b255aa1a160f");
+
+impl Endpoint for Unrenote {
+    const META: Meta = Meta::new("notes/unrenote")
+        .kind("write:notes")
+        .limit(300, per::HOUR)
+        .interval(per::SECOND)
+        .errors(&[NO_SUCH_NOTE_TO_UNRENOTE]);
+    type Caller = SignedIn;
+    type Reply = ();
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
+        let note = self.note_id.0;
+        if !is_there(app, note, Some(me.id())).await? {
+            return Err(NO_SUCH_NOTE_TO_UNRENOTE.into());
+        }
+        let mut last = None;
+        for renote in projections::note::my_renotes(&app.pool, me.id(), note).await? {
+            match app.commands.delete_note(app.by(&me), renote, me.id(), false).await {
+                Ok(receipt) => last = Some(receipt),
+                // It went in the meantime.
+                Err(Failed::Refused(CannotDelete::NoSuchNote | CannotDelete::NotYours)) => (),
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+        if let Some(receipt) = last {
+            app.shown(receipt).await;
+        }
+        Ok(())
+    }
+}
+
+/// List the replies to a note and its quotes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Children {
+    note_id: NoteId,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+}
+
+impl Endpoint for Children {
+    const META: Meta = Meta::new("notes/children");
+    type Caller = Anyone;
+    type Reply = Vec<json::note::Note>;
+
+    async fn handle(self, app: &App, me: Anyone) -> Result<Vec<json::note::Note>, ApiError> {
+        let (note, viewer) = (self.note_id.0, me.id());
+        seen_page(app, viewer, self.page, self.limit, |page| async move {
+            projections::note::children(&app.pool, note, viewer, &page).await
+        })
+        .await
+    }
+}
+
+/// List the replies to a note.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Replies {
+    note_id: NoteId,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+}
+
+impl Endpoint for Replies {
+    const META: Meta = Meta::new("notes/replies");
+    type Caller = Anyone;
+    type Reply = Vec<json::note::Note>;
+
+    async fn handle(self, app: &App, me: Anyone) -> Result<Vec<json::note::Note>, ApiError> {
+        let (note, viewer) = (self.note_id.0, me.id());
+        seen_page(app, viewer, self.page, self.limit, |page| async move {
+            projections::note::replies(&app.pool, note, viewer, &page).await
+        })
+        .await
+    }
+}
+
+/// List the renotes and quotes of a note.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Renotes {
+    note_id: NoteId,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+}
+
+const NO_SUCH_NOTE_WITH_RENOTES: ErrorDef =
+    ErrorDef::new("NO_SUCH_NOTE", "No such note.", "12908022-2e21-46cd-ba6a-3edaf6093f46");
+
+impl Endpoint for Renotes {
+    const META: Meta = Meta::new("notes/renotes").errors(&[NO_SUCH_NOTE_WITH_RENOTES]);
+    type Caller = Anyone;
+    type Reply = Vec<json::note::Note>;
+
+    async fn handle(self, app: &App, me: Anyone) -> Result<Vec<json::note::Note>, ApiError> {
+        let (note, viewer) = (self.note_id.0, me.id());
+        if !is_there(app, note, viewer).await? {
+            return Err(NO_SUCH_NOTE_WITH_RENOTES.into());
+        }
+        seen_page(app, viewer, self.page, self.limit, |page| async move {
+            projections::note::renotes(&app.pool, note, viewer, None, None, &page).await
+        })
+        .await
+    }
+}
+
+/// List what a note answers, what that answers, and so on.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Conversation {
+    note_id: NoteId,
+    #[serde(default)]
+    limit: Limit,
+    /// Notes left out, nearest first.
+    #[serde(default)]
+    offset: u32,
+}
+
+const NO_SUCH_NOTE_IN_CONVERSATION: ErrorDef =
+    ErrorDef::new("NO_SUCH_NOTE", "No such note.", "e1035875-9551-45ec-afa8-1ded1fcb53c8");
+
+impl Endpoint for Conversation {
+    const META: Meta = Meta::new("notes/conversation").errors(&[NO_SUCH_NOTE_IN_CONVERSATION]);
+    type Caller = Anyone;
+    type Reply = Vec<json::note::Note>;
+
+    async fn handle(self, app: &App, me: Anyone) -> Result<Vec<json::note::Note>, ApiError> {
+        let note = self.note_id.0;
+        if !is_there(app, note, me.id()).await? {
+            return Err(NO_SUCH_NOTE_IN_CONVERSATION.into());
+        }
+        let page = Page::default().limited(self.limit);
+        let ancestors = projections::note::ancestors(&app.pool, note, page.limit, self.offset).await?;
+        let world = app.hydrate(Wanted::notes(ancestors.clone()), me.id()).await?;
+        Ok(ancestors.iter().filter_map(|id| json::note::note(&Look::of(app), &world, *id)).collect())
+    }
+}
+
+/// Tell what the caller has done with a note.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    #[expect(
+        dead_code,
+        reason = "there are no favourites and no muted threads yet, so it doesn't matter which"
+    )]
+    note_id: NoteId,
+}
+
+/// What somebody has done with a note.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NoteState {
+    is_favorited: bool,
+    is_muted_thread: bool,
+}
+
+impl Endpoint for State {
+    const META: Meta = Meta::new("notes/state").kind("read:account");
+    type Caller = SignedIn;
+    type Reply = NoteState;
+
+    async fn handle(self, _: &App, _: SignedIn) -> Result<NoteState, ApiError> {
+        Ok(NoteState { is_favorited: false, is_muted_thread: false })
+    }
+}
+
+/// Whether there is such a note, seen or not.
+async fn is_there(app: &App, note: ids::NoteId, viewer: Viewer) -> Result<bool, ApiError> {
+    let world = app.hydrate(Wanted::notes(vec![note]), viewer).await?;
+    Ok(world.shell(note).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::misskey::registry;
+    use serde_json::{Value, json};
+
+    fn complaint(mut params: Value) -> Option<(String, String)> {
+        let entry = registry().find("notes/create").unwrap();
+        entry.shape.check(&mut params).err().map(|broken| (broken.param, broken.reason))
+    }
+
+    /// What Misskey's server said to such requests.
+    #[test]
+    fn what_is_no_note_is_refused_as_on_misskey() {
+        let long = "x".repeat(MAX_TEXT_CHARS + 1);
+        let said = [
+            (json!({}), "then/required", "must have required property 'text'"),
+            (
+                json!({ "text": "" }),
+                "then/properties/text/minLength",
+                "must NOT have fewer than 1 characters",
+            ),
+            (json!({ "text": "   \n" }), "then/properties/text/pattern", "must match pattern \"[^\\s]+\""),
+            (json!({ "text": null }), "then/properties/text/type", "must be string"),
+            (json!({ "text": 5 }), "then/properties/text/type", "must be string"),
+            (
+                json!({ "text": long }),
+                "then/properties/text/maxLength",
+                "must NOT have more than 3000 characters",
+            ),
+            (
+                json!({ "text": "x", "visibility": "everyone" }),
+                "properties/visibility/enum",
+                "must be equal to one of the allowed values",
+            ),
+            (
+                json!({ "text": "x", "fileIds": [] }),
+                "properties/fileIds/minItems",
+                "must NOT have fewer than 1 items",
+            ),
+            (
+                json!({ "text": "x", "poll": { "choices": ["one"] } }),
+                "properties/poll/properties/choices/minItems",
+                "must NOT have fewer than 2 items",
+            ),
+            (
+                json!({ "text": "x", "poll": { "choices": ["a", "a"] } }),
+                "properties/poll/properties/choices/uniqueItems",
+                "must NOT have duplicate items (items ## 1 and 0 are identical)",
+            ),
+            (
+                json!({ "text": "x", "cw": "" }),
+                "properties/cw/minLength",
+                "must NOT have fewer than 1 characters",
+            ),
+            (
+                json!({ "text": "x", "cw": "c".repeat(MAX_CW_CHARS + 1) }),
+                "properties/cw/maxLength",
+                "must NOT have more than 100 characters",
+            ),
+            (
+                json!({ "text": "x", "reactionAcceptance": "none" }),
+                "properties/reactionAcceptance/enum",
+                "must be equal to one of the allowed values",
+            ),
+            (
+                json!({ "text": "x", "visibleUserIds": "str" }),
+                "properties/visibleUserIds/type",
+                "must be array",
+            ),
+            (json!({ "text": "x", "localOnly": "true" }), "properties/localOnly/type", "must be boolean"),
+        ];
+        for (params, param, reason) in said {
+            assert_eq!(complaint(params), Some((format!("#/{param}"), reason.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_renote_and_a_poll_need_no_text() {
+        for params in [
+            json!({ "renoteId": "a" }),
+            json!({ "renoteId": "a", "text": null, "poll": null }),
+            json!({ "poll": { "choices": ["yes", "no"] } }),
+        ] {
+            assert_eq!(complaint(params.clone()), None);
+            assert!(serde_json::from_value::<Create>(params).is_ok());
+        }
+    }
+
+    #[test]
+    fn texts_are_trimmed_and_blank_ones_are_none() {
+        let text = |text: &str| {
+            let create: Create = serde_json::from_value(json!({ "text": text })).unwrap();
+            create.new_note(ids::NoteId(ids::first_of(DateTime::UNIX_EPOCH)), DateTime::UNIX_EPOCH).text
+        };
+        assert_eq!(text("  spaced \n\n lines  ").as_deref(), Some("spaced \n\n lines"));
+        assert_eq!(text("\u{3000}"), None);
+    }
+
+    #[test]
+    fn a_poll_ends_at_a_time_or_after_one() {
+        let now = DateTime::from_timestamp_millis(1_000).unwrap();
+        let end = |mut times: Value| {
+            times["choices"] = json!(["a", "b"]);
+            let poll: NewPoll = serde_json::from_value(times).unwrap();
+            poll.asked_at(now).expires_at.map(|end| end.timestamp_millis())
+        };
+        assert_eq!(end(json!({})), None);
+        assert_eq!(end(json!({ "expiresAt": null, "expiredAfter": 500 })), Some(1_500));
+        assert_eq!(end(json!({ "expiresAt": 7_000, "expiredAfter": 500 })), Some(7_000));
+        assert_eq!(end(json!({ "expiresAt": -7 })), Some(0));
+        assert_eq!(end(json!({ "expiredAfter": i64::MAX })), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! `notes/reactions`, `notes/reactions/create`, `notes/reactions/delete`.
+
+use domain::policy::Sight;
+use domain::reaction::{CannotReact, CannotUnreact};
+use projections::Wanted;
+use projections::reaction::ReactionRow;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::api::param::{Id, Limit, NoteId, Page};
+use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
+use crate::app::App;
+use crate::json::user::{UserLite, user_lite};
+use crate::json::{Look, Time};
+
+/// How long others may keep who reacted, in seconds.
+const REACTIONS_CACHE_SECONDS: u32 = 60;
+
+/// React to a note.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Create {
+    note_id: NoteId,
+    /// What is no known emoji becomes a heart.
+    reaction: String,
+}
+
+const NO_SUCH_NOTE_TO_REACT_TO: ErrorDef =
+    ErrorDef::new("NO_SUCH_NOTE", "No such note.", "033d0620-5bfe-4027-965d-980b0c85a3ea");
+const ALREADY_REACTED: ErrorDef = ErrorDef::new(
+    "ALREADY_REACTED",
+    "You are already reacting to that note.",
+    "71efcf98-86d6-4e2b-b2ad-9d032369366b",
+);
+const CANNOT_REACT_TO_RENOTE: ErrorDef = ErrorDef::new(
+    "CANNOT_REACT_TO_RENOTE",
+    "You cannot react to Renote.",
+    "eaccdc08-ddef-43fe-908f-d108faad57f5",
+);
+const NOTE_NOT_ACCESSIBLE: ErrorDef =
+    ErrorDef::new("INTERNAL_ERROR", "Note not accessible for you.", "68e9d2d1-48bf-42c2-b90a-b20e09fd3d48");
+
+impl Endpoint for Create {
+    const META: Meta = Meta::new("notes/reactions/create").kind("write:reactions").not_moved().errors(&[
+        NO_SUCH_NOTE_TO_REACT_TO,
+        ALREADY_REACTED,
+        CANNOT_REACT_TO_RENOTE,
+        NOTE_NOT_ACCESSIBLE,
+    ]);
+    type Caller = SignedIn;
+    type Reply = ();
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
+        let receipt = app.commands.react(app.by(&me), me.id(), self.note_id.0, &self.reaction).await?;
+        app.shown(receipt).await;
+        Ok(())
+    }
+}
+
+impl From<CannotReact> for ApiError {
+    fn from(refusal: CannotReact) -> Self {
+        match refusal {
+            CannotReact::NoSuchNote => NO_SUCH_NOTE_TO_REACT_TO.into(),
+            CannotReact::ToRenote => CANNOT_REACT_TO_RENOTE.into(),
+            CannotReact::AlreadyReacted => ALREADY_REACTED.into(),
+            CannotReact::NotVisible => {
+                let ErrorDef { message, id, .. } = NOTE_NOT_ACCESSIBLE;
+                let info = json!({ "message": message, "code": "Error", "id": id });
+                ApiError::from(NOTE_NOT_ACCESSIBLE).info(info)
+            }
+        }
+    }
+}
+
+/// Take a reaction back.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Delete {
+    note_id: NoteId,
+}
+
+const NO_SUCH_NOTE_TO_UNREACT: ErrorDef =
+    ErrorDef::new("NO_SUCH_NOTE", "No such note.", "764d9fce-f9f2-4a0e-92b1-6ceac9a7ad37");
+const NOT_REACTED: ErrorDef = ErrorDef::new(
+    "NOT_REACTED",
+    "You are not reacting to that note.",
+    "92f4426d-4196-4125-aa5b-02943e2ec8fc",
+);
+
+impl Endpoint for Delete {
+    const META: Meta = Meta::new("notes/reactions/delete")
+        .kind("write:reactions")
+        .limit(60, per::HOUR)
+        .interval(3 * per::SECOND)
+        .not_moved()
+        .errors(&[NO_SUCH_NOTE_TO_UNREACT, NOT_REACTED]);
+    type Caller = SignedIn;
+    type Reply = ();
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
+        let receipt = app.commands.unreact(app.by(&me), me.id(), self.note_id.0).await?;
+        app.shown(receipt).await;
+        Ok(())
+    }
+}
+
+impl From<CannotUnreact> for ApiError {
+    fn from(refusal: CannotUnreact) -> Self {
+        match refusal {
+            CannotUnreact::NoSuchNote => NO_SUCH_NOTE_TO_UNREACT.into(),
+            CannotUnreact::NotReacted => NOT_REACTED.into(),
+        }
+    }
+}
+
+/// List who reacted to a note, and how.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct List {
+    note_id: NoteId,
+    /// Only this reaction.
+    #[serde(rename = "type")]
+    reaction: Option<String>,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+}
+
+/// A reaction.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NoteReaction {
+    id: Id<domain::ReactionId>,
+    created_at: Time,
+    user: UserLite,
+    #[serde(rename = "type")]
+    reaction: String,
+}
+
+impl Endpoint for List {
+    const META: Meta = Meta::new("notes/reactions").get().cache(REACTIONS_CACHE_SECONDS);
+    type Caller = Anyone;
+    type Reply = Vec<NoteReaction>;
+
+    async fn handle(self, app: &App, me: Anyone) -> Result<Vec<NoteReaction>, ApiError> {
+        let note = self.note_id.0;
+        let page = self.page.limited(self.limit);
+        let rows = projections::reaction::of_note(&app.pool, note, self.reaction.as_deref(), &page).await?;
+        let mut wanted = Wanted::notes([note]);
+        wanted.users = rows.iter().map(|row| row.user).collect();
+        let world = app.hydrate(wanted, me.id()).await?;
+        if !matches!(world.see(note), Some(Sight::Seen(_))) {
+            return Ok(Vec::new());
+        }
+        let look = Look::of(app);
+        let present = |row: &ReactionRow| {
+            Some(NoteReaction {
+                id: Id(row.id),
+                created_at: Time(row.id.time()),
+                user: user_lite(&look, world.user(row.user)?),
+                reaction: row.reaction.as_str().to_owned(),
+            })
+        };
+        Ok(rows.iter().filter_map(present).collect())
+    }
+}

@@ -1,0 +1,369 @@
+//! Lists of notes in the order of time: `notes/timeline`, `notes/local-timeline`, `notes/hybrid-timeline`,
+//! `notes/global-timeline`, `notes/mentions`, `users/notes`.
+
+use std::future::Future;
+
+use domain::NoteId;
+use domain::note::Visibility;
+use domain::policy::{Sight, Viewer};
+use projections::Wanted;
+use projections::note::{self, GlobalFilter, HomeFilter, LocalFilter, UserNotesFilter};
+use projections::world::{NoteRow, World};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::api::param::{Limit, Page, UserId};
+use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn};
+use crate::app::App;
+use crate::json::Look;
+use crate::json::note::{Note, note as present};
+
+/// How often more is fetched for a page that the policy has shortened.
+const MAX_ROUNDS: usize = 3;
+
+/// Notes of the caller and of those they follow.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Home {
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+    #[serde(flatten)]
+    renotes: Renotes,
+    #[serde(default)]
+    with_files: bool,
+    #[serde(default = "yes")]
+    with_renotes: bool,
+}
+
+impl Endpoint for Home {
+    const META: Meta = Meta::new("notes/timeline").kind("read:account");
+    type Caller = SignedIn;
+    type Reply = Vec<Note>;
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Note>, ApiError> {
+        let id = me.id();
+        let filter = HomeFilter { with_renotes: self.with_renotes, with_files: self.with_files };
+        let wants = |world: &World, note: &NoteRow| self.renotes.want(world, note);
+        wanted_page(app, Some(id), self.page, self.limit, wants, |page| async move {
+            note::home(&app.pool, id, filter, &page).await
+        })
+        .await
+    }
+}
+
+/// Public notes of this server.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Local {
+    #[serde(default)]
+    with_files: bool,
+    #[serde(default = "yes")]
+    with_renotes: bool,
+    #[serde(default)]
+    with_replies: bool,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+}
+
+const LTL_DISABLED: ErrorDef = ErrorDef::new(
+    "LTL_DISABLED",
+    "Local timeline has been disabled.",
+    "45a6eb02-7695-4393-b023-dd3be9aaaefd",
+);
+
+impl Endpoint for Local {
+    const META: Meta = Meta::new("notes/local-timeline").errors(&[LTL_DISABLED]);
+    type Caller = Anyone;
+    type Reply = Vec<Note>;
+
+    async fn handle(self, app: &App, me: Anyone) -> Result<Vec<Note>, ApiError> {
+        if !has(app, &me, "ltlAvailable").await? {
+            return Err(LTL_DISABLED.into());
+        }
+        let viewer = me.id();
+        let filter = LocalFilter {
+            with_replies: self.with_replies,
+            with_renotes: self.with_renotes,
+            with_files: self.with_files,
+        };
+        seen_page(app, viewer, self.page, self.limit, |page| async move {
+            note::local(&app.pool, viewer, filter, &page).await
+        })
+        .await
+    }
+}
+
+/// The home and the local timeline in one.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Hybrid {
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+    #[serde(flatten)]
+    renotes: Renotes,
+    #[serde(default)]
+    with_files: bool,
+    #[serde(default = "yes")]
+    with_renotes: bool,
+    #[serde(default)]
+    with_replies: bool,
+}
+
+const STL_DISABLED: ErrorDef = ErrorDef::new(
+    "STL_DISABLED",
+    "Hybrid timeline has been disabled.",
+    "620763f4-f621-4533-ab33-0577a1a3c342",
+);
+
+impl Endpoint for Hybrid {
+    const META: Meta = Meta::new("notes/hybrid-timeline").kind("read:account").errors(&[STL_DISABLED]);
+    type Caller = SignedIn;
+    type Reply = Vec<Note>;
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Note>, ApiError> {
+        if !me.account.may("ltlAvailable") {
+            return Err(STL_DISABLED.into());
+        }
+        let id = me.id();
+        let filter = LocalFilter {
+            with_replies: self.with_replies,
+            with_renotes: self.with_renotes,
+            with_files: self.with_files,
+        };
+        let wants = |world: &World, note: &NoteRow| self.renotes.want(world, note);
+        wanted_page(app, Some(id), self.page, self.limit, wants, |page| async move {
+            note::hybrid(&app.pool, id, filter, &page).await
+        })
+        .await
+    }
+}
+
+/// Public notes of all servers that are known here.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Global {
+    #[serde(default)]
+    with_files: bool,
+    #[serde(default = "yes")]
+    with_renotes: bool,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+}
+
+const GTL_DISABLED: ErrorDef = ErrorDef::new(
+    "GTL_DISABLED",
+    "Global timeline has been disabled.",
+    "0332fc13-6ab2-4427-ae80-a9fadffd1a6b",
+);
+
+impl Endpoint for Global {
+    const META: Meta = Meta::new("notes/global-timeline").errors(&[GTL_DISABLED]);
+    type Caller = Anyone;
+    type Reply = Vec<Note>;
+
+    async fn handle(self, app: &App, me: Anyone) -> Result<Vec<Note>, ApiError> {
+        if !has(app, &me, "gtlAvailable").await? {
+            return Err(GTL_DISABLED.into());
+        }
+        let viewer = me.id();
+        let filter = GlobalFilter { with_renotes: self.with_renotes, with_files: self.with_files };
+        seen_page(app, viewer, self.page, self.limit, |page| async move {
+            note::global(&app.pool, filter, &page).await
+        })
+        .await
+    }
+}
+
+/// Notes that name the caller, answer them, or are addressed to them.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Mentions {
+    /// Only by those whom the caller follows.
+    #[serde(default)]
+    following: bool,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+    #[schemars(with = "Option<String>")]
+    visibility: Option<Visibility>,
+}
+
+impl Endpoint for Mentions {
+    const META: Meta = Meta::new("notes/mentions").kind("read:account");
+    type Caller = SignedIn;
+    type Reply = Vec<Note>;
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Note>, ApiError> {
+        let (id, visibility, following) = (me.id(), self.visibility, self.following);
+        seen_page(app, Some(id), self.page, self.limit, |page| async move {
+            note::mentions(&app.pool, id, visibility, following, &page).await
+        })
+        .await
+    }
+}
+
+/// Notes of one person.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OfUser {
+    user_id: UserId,
+    /// Replies to others.
+    #[serde(default)]
+    with_replies: bool,
+    #[serde(default = "yes")]
+    with_renotes: bool,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+    #[serde(default)]
+    with_files: bool,
+}
+
+impl Endpoint for OfUser {
+    const META: Meta = Meta::new("users/notes");
+    type Caller = Anyone;
+    type Reply = Vec<Note>;
+
+    async fn handle(self, app: &App, me: Anyone) -> Result<Vec<Note>, ApiError> {
+        let (viewer, user) = (me.id(), self.user_id.0);
+        let filter = UserNotesFilter {
+            with_replies: self.with_replies,
+            with_renotes: self.with_renotes,
+            with_files: self.with_files,
+        };
+        seen_page(app, viewer, self.page, self.limit, |page| async move {
+            note::of_user(&app.pool, user, viewer, filter, &page).await
+        })
+        .await
+    }
+}
+
+/// Which pure renotes are wanted.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Renotes {
+    /// The caller's own.
+    #[serde(default = "yes")]
+    include_my_renotes: bool,
+    /// Of the caller's notes.
+    #[serde(default = "yes")]
+    include_renoted_my_notes: bool,
+    /// Of notes of this server.
+    #[serde(default = "yes")]
+    include_local_renotes: bool,
+}
+
+impl Renotes {
+    fn want(self, world: &World, note: &NoteRow) -> bool {
+        let Some(renoted) = note.renote.filter(|_| note.is_pure_renote()) else { return true };
+        let is_mine = |author| world.viewer == Some(author);
+        let is_local = world.user(renoted.author).is_some_and(|author| author.host.is_none());
+        (self.include_my_renotes || !is_mine(note.author))
+            && (self.include_renoted_my_notes || !is_mine(renoted.author))
+            && (self.include_local_renotes || !is_local)
+    }
+}
+
+/// A page of the notes that the viewer may see. Where the policy leaves fewer than were asked for, the query
+/// is asked for more.
+pub async fn seen_page<F, Q>(
+    app: &App,
+    viewer: Viewer,
+    page: Page,
+    limit: Limit,
+    query: F,
+) -> Result<Vec<Note>, ApiError>
+where
+    F: Fn(projections::Page) -> Q,
+    Q: Future<Output = sqlx::Result<Vec<NoteId>>> + Send,
+{
+    wanted_page(app, viewer, page, limit, |_: &World, _: &NoteRow| true, query).await
+}
+
+/// The same, of the notes that the viewer wants to see.
+async fn wanted_page<F, Q>(
+    app: &App,
+    viewer: Viewer,
+    page: Page,
+    limit: Limit,
+    wants: impl Fn(&World, &NoteRow) -> bool,
+    query: F,
+) -> Result<Vec<Note>, ApiError>
+where
+    F: Fn(projections::Page) -> Q,
+    Q: Future<Output = sqlx::Result<Vec<NoteId>>> + Send,
+{
+    let mut page = page.limited(limit);
+    let limit = limit.get();
+    let mut notes = Vec::with_capacity(limit);
+    for _ in 0..MAX_ROUNDS {
+        let ids = query(page).await?;
+        let world = app.hydrate(Wanted::notes(ids.clone()), viewer).await?;
+        let shown = ids.iter().filter(|id| match world.see(**id) {
+            Some(Sight::Seen(visible)) => wants(&world, visible.note()),
+            Some(Sight::Hidden(_)) | None => false,
+        });
+        let missing = limit - notes.len();
+        notes.extend(shown.filter_map(|id| present(&Look::of(app), &world, *id)).take(missing));
+        let Some(last) = ids.last().filter(|_| ids.len() >= limit && notes.len() < limit) else { break };
+        if page.oldest_first {
+            page.since = Some(last.0);
+        } else {
+            page.until = Some(last.0);
+        }
+    }
+    Ok(notes)
+}
+
+/// Whether a policy lets the caller in: their own, or that of everybody.
+async fn has(app: &App, me: &Anyone, policy: &str) -> Result<bool, ApiError> {
+    match &me.0 {
+        Some(me) => Ok(me.account.may(policy)),
+        None => Ok(projections::instance::load(&app.pool).await?.policies.allows(policy)),
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::note::tests::{note_of, now, person, to_parent, user_id};
+    use serde_json::{Value, from_value, json};
+
+    /// Whether person 1 gets a note of `author` that renotes one of `renoted`, where person 3 is elsewhere.
+    fn gets(params: Value, author: u8, renoted: u8, text: Option<&str>) -> bool {
+        let mut elsewhere = person(3);
+        elsewhere.host = Some("b.example".to_owned());
+        let world = World::of(Some(user_id(1)), now(), [], [person(1), person(2), elsewhere]);
+        let note = note_of(5, author, |note| {
+            note.renote = to_parent(6, renoted);
+            note.text = text.map(str::to_owned);
+        });
+        from_value::<Renotes>(params).unwrap().want(&world, &note)
+    }
+
+    #[test]
+    fn some_pure_renotes_may_be_unwanted_but_no_quotes() {
+        let mine = json!({ "includeMyRenotes": false });
+        assert!(!gets(mine.clone(), 1, 2, None) && gets(mine.clone(), 2, 1, None));
+        assert!(gets(mine, 1, 2, Some("quote")));
+        let of_mine = json!({ "includeRenotedMyNotes": false });
+        assert!(!gets(of_mine.clone(), 2, 1, None) && gets(of_mine, 1, 2, None));
+        let local = json!({ "includeLocalRenotes": false });
+        assert!(!gets(local.clone(), 2, 2, None) && gets(local, 2, 3, None));
+        assert!(gets(json!({}), 1, 1, None));
+    }
+}

@@ -1,0 +1,174 @@
+//! Signing a browser in and out.
+
+use axum::Form;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use maud::html;
+use serde::Deserialize;
+
+use super::browser::{Browser, clear_cookie, set_cookie};
+use super::layout::{NoPage, Page, problem, see_other};
+use crate::access::{self, CannotSignIn};
+use crate::api::Account;
+use crate::app::App;
+
+/// The longest place to go on to, in bytes.
+const MAX_PLACE_BYTES: usize = 8 * 1024;
+
+#[derive(Deserialize)]
+pub struct Next {
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct SignIn {
+    username: String,
+    password: String,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct SignOut {
+    form_token: String,
+    next: Option<String>,
+}
+
+pub async fn show(Query(Next { next }): Query<Next>) -> Page {
+    form("Sign in", "", &local(next), None)
+}
+
+pub async fn sign_in(
+    State(app): State<App>,
+    browser: Browser,
+    Form(form): Form<SignIn>,
+) -> Result<Response, NoPage> {
+    browser.check_origin()?;
+    let next = local(form.next);
+    let username = form.username.trim().trim_start_matches('@');
+    let outcome = check(&app, &browser, username, &form.password).await;
+    let (status, told) = match outcome {
+        Ok(account) => return enter(&app, &browser, &account, &next).await,
+        Err(CannotSignIn::Failed(failed)) => return Err(failed.into()),
+        Err(CannotSignIn::TooOften(early)) => {
+            let wait = early.retry_after(app.clock.now());
+            (StatusCode::TOO_MANY_REQUESTS, format!("Too many attempts. Please wait {wait} s and try again."))
+        }
+        Err(CannotSignIn::Suspended) => {
+            (StatusCode::FORBIDDEN, "This account has been suspended.".to_owned())
+        }
+        Err(CannotSignIn::NoSuchUser | CannotSignIn::WrongPassword) => {
+            (StatusCode::FORBIDDEN, "There is no such account, or the password is wrong.".to_owned())
+        }
+    };
+    Ok(self::form("Sign in", username, &next, Some(&told)).status(status).into_response())
+}
+
+async fn check(
+    app: &App,
+    browser: &Browser,
+    username: &str,
+    password: &str,
+) -> Result<std::sync::Arc<Account>, CannotSignIn> {
+    match access::who(app, browser.client, username).await {
+        Ok(account) => {
+            access::sign_in(app, &account, password).await?;
+            Ok(account)
+        }
+        Err(CannotSignIn::NoSuchUser) => {
+            access::pretend(app, password).await?;
+            Err(CannotSignIn::NoSuchUser)
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// Signs this browser in and sends it on. A session it had before ends.
+pub async fn enter(app: &App, browser: &Browser, account: &Account, next: &str) -> Result<Response, NoPage> {
+    if let Some(before) = browser.cookie() {
+        app.core.browsers.close(before).await?;
+    }
+    let cookie = app.core.browsers.open(account.id, app.clock.now()).await?;
+    let mut response = see_other(next);
+    response.headers_mut().extend(set_cookie(&app.core, &cookie));
+    Ok(response)
+}
+
+pub async fn show_sign_out(
+    State(app): State<App>,
+    browser: Browser,
+    Query(Next { next }): Query<Next>,
+) -> Response {
+    let next = local(next);
+    let Some(account) = browser.account() else { return see_other(&next) };
+    let content = html! {
+        p { "You are signed in as " strong { "@" (account.username) } "." }
+        form method="post" action="/sign-out" {
+            input type="hidden" name="form_token" value=(browser.form_token(&app.core));
+            input type="hidden" name="next" value=(next);
+            div.actions { button.main type="submit" { "Sign out" } a.button href=(next) { "Stay" } }
+        }
+    };
+    Page::new("Sign out", content).into_response()
+}
+
+pub async fn sign_out(
+    State(app): State<App>,
+    browser: Browser,
+    Form(form): Form<SignOut>,
+) -> Result<Response, NoPage> {
+    browser.check_form(&app.core, &form.form_token)?;
+    if let Some(cookie) = browser.cookie() {
+        app.core.browsers.close(cookie).await?;
+    }
+    let mut response = see_other(&local(form.next));
+    response.headers_mut().extend(clear_cookie(&app.core));
+    Ok(response)
+}
+
+/// The form, also shown where something needs somebody signed in.
+pub fn form(title: &str, username: &str, next: &str, told: Option<&str>) -> Page {
+    let content = html! {
+        (problem(told))
+        form method="post" action="/sign-in" {
+            input type="hidden" name="next" value=(next);
+            label for="username" { "User name" }
+            input #username type="text" name="username" value=(username) required autofocus
+                autocomplete="username" autocapitalize="none" spellcheck="false" maxlength="64";
+            label for="password" { "Password" }
+            input #password type="password" name="password" required autocomplete="current-password"
+                maxlength="1024";
+            div.actions { button.main type="submit" { "Sign in" } }
+        }
+    };
+    Page::new(title, content)
+}
+
+/// A place on this server; anything else is the front page.
+fn local(next: Option<String>) -> String {
+    let is_path = |place: &String| {
+        let second = place.as_bytes().get(1);
+        place.starts_with('/')
+            && !matches!(second, Some(b'/' | b'\\'))
+            && place.len() <= MAX_PLACE_BYTES
+            && place.bytes().all(|b| b.is_ascii_graphic())
+    };
+    next.filter(is_path).unwrap_or_else(|| "/".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_only_sent_on_to_this_server() {
+        let to = |next: &str| local(Some(next.to_owned()));
+        assert_eq!(to("/miauth/x?name=a%20b"), "/miauth/x?name=a%20b");
+        for bad in
+            ["//evil.example", "/\\evil.example", "https://evil.example", "", "/a b", "/a\r\nset-cookie: x"]
+        {
+            assert_eq!(to(bad), "/", "{bad}");
+        }
+        assert_eq!(local(None), "/");
+    }
+}

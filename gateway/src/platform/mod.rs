@@ -1,0 +1,209 @@
+//! What the server stands on: the data directory, PostgreSQL, HTTP, logs, metrics, health, and the order
+//! in which they come up and go down. Knows nothing of the application it carries.
+
+pub mod data_dir;
+pub mod health;
+pub mod metrics;
+pub mod postgres;
+pub mod shutdown;
+pub mod telemetry;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::{Router, middleware};
+use futures_util::future::BoxFuture;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgPool};
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+use data_dir::{DataDir, DataDirError};
+use health::{Health, Lag};
+use metrics::MetricsError;
+use postgres::{Embedded, PostgresError};
+use shutdown::{Shutdown, Stop};
+
+/// What the application is built on.
+pub struct Ground {
+    pub config: Arc<Config>,
+    /// Absolute, and ours alone.
+    pub data_dir: PathBuf,
+    /// Migrated. `pool.connect_options()` is for connections that must not come from the pool.
+    pub pool: PgPool,
+    /// Long-lived sockets and loops end when this begins. `begin(Stop::Failed)` takes the server down.
+    pub shutdown: Shutdown,
+}
+
+/// What the application hands back to be served.
+pub struct Service {
+    pub router: Router,
+    /// For `/readyz`.
+    pub lag: Lag,
+    /// Awaited after the last request and before the database goes: finish what was begun. Cut off after
+    /// [`FINISH_WITHIN`].
+    pub finish: BoxFuture<'static, ()>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    #[error("signals can't be handled: {0}")]
+    Signals(std::io::Error),
+    #[error("the database can't be reached: {0}")]
+    Database(sqlx::Error),
+    #[error("the tables can't be brought up to date: {0}")]
+    Migrate(#[from] MigrateError),
+    #[error("HTTP can't be served on {address}: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error(
+        "`url` is {configured}, but this server is {recorded} in all that was written; set `url` back, or start with an empty data directory and database"
+    )]
+    UrlChanged { configured: String, recorded: String },
+    #[error("the application can't be built: {0}")]
+    Build(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("something the server can't live without is gone; the log says what")]
+    Failed,
+}
+
+/// Runs the server until it is told to stop or can't go on. `build` makes the application once everything
+/// below it is there; it is also the one to refuse a changed `url`.
+pub async fn serve<B>(config: Config, build: B) -> Result<(), ServeError>
+where
+    B: AsyncFnOnce(Ground) -> Result<Service, ServeError>,
+{
+    telemetry::init(&config);
+    let shutdown = Shutdown::default();
+    shutdown.on_signals().map_err(ServeError::Signals)?;
+    let data_dir = DataDir::open(&config.data_dir)?;
+    if let Some(address) = config.metrics_listen {
+        metrics::serve(address, &shutdown).await?;
+    }
+
+    let embedded = match &config.database_url {
+        Some(_) => None,
+        None => {
+            let connections = config.database_connections;
+            match Embedded::start(data_dir.path(), &config.search_path, connections, &shutdown).await {
+                Ok(embedded) => Some(embedded),
+                Err(PostgresError::Interrupted) => return outcome(&shutdown),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    };
+    let served = run(config, &data_dir, embedded.as_ref(), &shutdown, build).await;
+    let stop_by = served.as_ref().ok().copied().unwrap_or_else(|| Instant::now() + STOP_WITHIN);
+    if let Some(embedded) = embedded {
+        embedded.stop(stop_by).await;
+    }
+    served?;
+    tracing::info!("stopped");
+    outcome(&shutdown)
+}
+
+/// From the signal to the end of the process, PostgreSQL included.
+pub const STOP_WITHIN: Duration = Duration::from_millis(9_500);
+/// For requests under way; sockets are told by [`Shutdown`] and have as long.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(4);
+/// For [`Service::finish`].
+pub const FINISH_WITHIN: Duration = Duration::from_secs(2);
+/// For connections to be given back to the pool.
+const CLOSE_POOL_WITHIN: Duration = Duration::from_millis(500);
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(10);
+/// A pooled connection that rested longer is tried before it is handed out.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// Everything above the embedded database. Says by when the process must be gone.
+async fn run<B>(
+    config: Config,
+    data_dir: &DataDir,
+    embedded: Option<&Embedded>,
+    shutdown: &Shutdown,
+    build: B,
+) -> Result<Instant, ServeError>
+where
+    B: AsyncFnOnce(Ground) -> Result<Service, ServeError>,
+{
+    let options = match (&config.database_url, embedded) {
+        (Some(url), _) => PgConnectOptions::from_str(url.expose()).map_err(ServeError::Database)?,
+        (None, Some(embedded)) => embedded.connect_options.clone(),
+        (None, None) => return Err(ServeError::Failed),
+    };
+    let max_lag_events = config.ready_max_lag_events;
+    let address = config.listen;
+    let starting = async {
+        let pool = connect(options, config.database_connections).await?;
+        MIGRATIONS.run(&pool).await?;
+        let config = Arc::new(config);
+        let data_dir = data_dir.path().to_owned();
+        let ground = Ground { config, data_dir, pool: pool.clone(), shutdown: shutdown.clone() };
+        Ok::<_, ServeError>((build(ground).await?, pool))
+    };
+    let (Service { router, lag, finish }, pool) = tokio::select! {
+        started = starting => started?,
+        _ = shutdown.wait() => return Ok(Instant::now() + STOP_WITHIN),
+    };
+    let router = router
+        .merge(health::routes(Health { pool: pool.clone(), lag, max_lag_events }))
+        .layer(middleware::from_fn(telemetry::observe));
+    let refused = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
+
+    let began = serve_http(listener, router, shutdown).await;
+    if tokio::time::timeout(FINISH_WITHIN, finish).await.is_err() {
+        tracing::warn!("some work was cut off; it is taken up at the next start");
+    }
+    // What is still out is cut off with the database.
+    tokio::time::timeout(CLOSE_POOL_WITHIN, pool.close()).await.ok();
+    Ok(began + STOP_WITHIN)
+}
+
+/// Serves until the shutdown, then drains. Says when the shutdown began.
+async fn serve_http(listener: TcpListener, router: Router, shutdown: &Shutdown) -> Instant {
+    let app = router.into_make_service_with_connect_info::<SocketAddr>();
+    let stop = shutdown.clone();
+    let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
+        stop.wait().await;
+    });
+    let mut serving = tokio::spawn(serving.into_future());
+    shutdown.wait().await;
+    let began = Instant::now();
+    if tokio::time::timeout(DRAIN_WITHIN, &mut serving).await.is_err() {
+        tracing::warn!("some requests were cut off");
+        serving.abort();
+    }
+    began
+}
+
+async fn connect(options: PgConnectOptions, connections: u32) -> Result<PgPool, ServeError> {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_WITHIN)
+        .test_before_acquire(false)
+        .before_acquire(|connection, rested| {
+            Box::pin(async move { Ok(rested.idle_for < FRESH_FOR || connection.ping().await.is_ok()) })
+        })
+        .connect_with(options)
+        .await
+        .map_err(ServeError::Database)
+}
+
+fn outcome(shutdown: &Shutdown) -> Result<(), ServeError> {
+    match shutdown.begun() {
+        Some(Stop::Failed) => Err(ServeError::Failed),
+        Some(Stop::Asked) | None => Ok(()),
+    }
+}

@@ -1,0 +1,242 @@
+//! The channels that a socket can listen to, and which notes each timeline carries. Whether somebody may
+//! see a note is another question, and the policy's alone.
+
+use domain::UserId;
+use domain::note::{Created, Visibility};
+use domain::policy::Viewer;
+use projections::world::FollowingRow;
+use serde_json::Value;
+
+/// What a channel carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// All that concerns the account; at most one on a socket.
+    Main,
+    Home,
+    Local,
+    /// Home and local together.
+    Hybrid,
+    Global,
+}
+
+/// How a client wants its timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Params {
+    pub with_renotes: bool,
+    pub with_replies: bool,
+    pub with_files: bool,
+}
+
+/// What a timeline asks of a new note.
+#[derive(Debug, Clone, Copy)]
+pub struct Post {
+    pub author: UserId,
+    pub author_is_local: bool,
+    pub visibility: Visibility,
+    /// The author of the note that it answers.
+    pub answers: Option<UserId>,
+    pub is_pure_renote: bool,
+}
+
+/// Whether a timeline carries a note to this viewer; the same choice as the timeline's own page makes.
+pub fn receives(
+    kind: Kind,
+    params: Params,
+    post: &Post,
+    viewer: Viewer,
+    following: Option<FollowingRow>,
+) -> bool {
+    // No note has a file yet, so who wants only files gets none.
+    if params.with_files || (post.is_pure_renote && !params.with_renotes) {
+        return false;
+    }
+    let mine = viewer == Some(post.author);
+    let near = mine || following.is_some();
+    let everywhere = post.visibility == Visibility::Public;
+    let here = everywhere && post.author_is_local;
+    let placed = match kind {
+        Kind::Main => false,
+        Kind::Home => near,
+        Kind::Local => here,
+        Kind::Hybrid => near || here,
+        Kind::Global => everywhere,
+    };
+    let Some(answered) = post.answers else { return placed };
+    let between_us = mine || answered == post.author || viewer == Some(answered);
+    let asked_of_author = following.is_some_and(|following| following.with_replies);
+    let wanted = match kind {
+        Kind::Main | Kind::Global => true,
+        Kind::Home => asked_of_author,
+        Kind::Local => params.with_replies,
+        Kind::Hybrid => asked_of_author || params.with_replies,
+    };
+    placed && (between_us || wanted)
+}
+
+impl Kind {
+    pub fn named(name: &str) -> Option<Self> {
+        [Kind::Main, Kind::Home, Kind::Local, Kind::Hybrid, Kind::Global]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Main => "main",
+            Kind::Home => "homeTimeline",
+            Kind::Local => "localTimeline",
+            Kind::Hybrid => "hybridTimeline",
+            Kind::Global => "globalTimeline",
+        }
+    }
+
+    pub fn needs_account(self) -> bool {
+        matches!(self, Kind::Main | Kind::Home | Kind::Hybrid)
+    }
+
+    /// The policy without which it is closed.
+    pub fn policy(self) -> Option<&'static str> {
+        match self {
+            Kind::Main | Kind::Home => None,
+            Kind::Local | Kind::Hybrid => Some("ltlAvailable"),
+            Kind::Global => Some("gtlAvailable"),
+        }
+    }
+
+    /// Carries notes of people whom the viewer doesn't follow.
+    pub fn is_public(self) -> bool {
+        matches!(self, Kind::Local | Kind::Hybrid | Kind::Global)
+    }
+}
+
+impl Params {
+    /// Reads what a client sent; what is missing or of another type is as usual.
+    pub fn read(params: &Value) -> Self {
+        let flag = |name: &str, usual| params.get(name).and_then(Value::as_bool).unwrap_or(usual);
+        Self {
+            with_renotes: flag("withRenotes", true),
+            with_replies: flag("withReplies", false),
+            with_files: flag("withFiles", false),
+        }
+    }
+}
+
+impl Post {
+    pub fn of(note: &Created, author_is_local: bool) -> Self {
+        Self {
+            author: note.author,
+            author_is_local,
+            visibility: note.visibility,
+            answers: note.reply.map(|reply| reply.author),
+            is_pure_renote: note.is_pure_renote(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::FollowId;
+    use domain::follow::Notify;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    fn user(n: u128) -> UserId {
+        UserId(Uuid::from_u128(n))
+    }
+
+    const AUTHOR: u128 = 1;
+    const OTHER: u128 = 3;
+
+    fn post(visibility: Visibility) -> Post {
+        Post { author: user(AUTHOR), author_is_local: true, visibility, answers: None, is_pure_renote: false }
+    }
+
+    const PLAIN: FollowingRow =
+        FollowingRow { id: FollowId(Uuid::nil()), notify: Notify::None, with_replies: false };
+    const WITH_REPLIES: FollowingRow = FollowingRow { with_replies: true, ..PLAIN };
+
+    /// Which of home, local, hybrid and global carry it.
+    fn carried(
+        params: &Value,
+        post: &Post,
+        viewer: Option<u128>,
+        following: Option<FollowingRow>,
+    ) -> [bool; 4] {
+        [Kind::Home, Kind::Local, Kind::Hybrid, Kind::Global]
+            .map(|kind| receives(kind, Params::read(params), post, viewer.map(user), following))
+    }
+
+    #[test]
+    fn who_hears_of_a_note() {
+        use Visibility::{Followers, Home, Public, Specified};
+        let none = json!({});
+        for (visibility, viewer, following, expected) in [
+            (Public, Some(AUTHOR), None, [true, true, true, true]),
+            (Public, Some(2), Some(PLAIN), [true, true, true, true]),
+            (Public, Some(2), None, [false, true, true, true]),
+            (Public, None, None, [false, true, true, true]),
+            (Home, Some(AUTHOR), None, [true, false, true, false]),
+            (Home, Some(2), Some(PLAIN), [true, false, true, false]),
+            (Home, Some(2), None, [false, false, false, false]),
+            (Followers, Some(2), Some(PLAIN), [true, false, true, false]),
+            (Specified, Some(2), Some(PLAIN), [true, false, true, false]),
+            (Specified, None, None, [false, false, false, false]),
+        ] {
+            let got = carried(&none, &post(visibility), viewer, following);
+            assert_eq!(got, expected, "{visibility:?} {viewer:?} {following:?}");
+        }
+    }
+
+    #[test]
+    fn replies_to_others_are_for_those_who_asked() {
+        let reply = Post { answers: Some(user(OTHER)), ..post(Visibility::Public) };
+        let to_oneself = Post { answers: Some(user(AUTHOR)), ..reply };
+        let (none, asked) = (json!({}), json!({ "withReplies": true }));
+        for (params, post, viewer, following, expected) in [
+            (&none, &reply, Some(2), Some(PLAIN), [false, false, false, true]),
+            (&none, &reply, Some(2), Some(WITH_REPLIES), [true, false, true, true]),
+            (&asked, &reply, Some(2), Some(PLAIN), [false, true, true, true]),
+            (&none, &reply, Some(AUTHOR), None, [true, true, true, true]),
+            (&none, &reply, Some(OTHER), Some(PLAIN), [true, true, true, true]),
+            (&none, &reply, None, None, [false, false, false, true]),
+            (&asked, &reply, None, None, [false, true, true, true]),
+            (&none, &to_oneself, Some(2), Some(PLAIN), [true, true, true, true]),
+            (&none, &to_oneself, None, None, [false, true, true, true]),
+        ] {
+            let got = carried(params, post, viewer, following);
+            assert_eq!(got, expected, "{params} {post:?} {viewer:?} {following:?}");
+        }
+    }
+
+    #[test]
+    fn pure_renotes_may_be_left_out_and_files_may_be_asked_for() {
+        let renote = Post { is_pure_renote: true, ..post(Visibility::Public) };
+        let without = json!({ "withRenotes": false });
+        assert_eq!(carried(&without, &renote, Some(2), Some(PLAIN)), [false; 4]);
+        assert_eq!(carried(&without, &post(Visibility::Public), Some(2), Some(PLAIN)), [true; 4]);
+        assert_eq!(carried(&json!({ "withRenotes": "no" }), &renote, Some(2), Some(PLAIN)), [true; 4]);
+        let files = json!({ "withFiles": true });
+        assert_eq!(carried(&files, &post(Visibility::Public), Some(2), Some(PLAIN)), [false; 4]);
+    }
+
+    #[test]
+    fn remote_notes_are_global_and_not_local() {
+        let remote = Post { author_is_local: false, ..post(Visibility::Public) };
+        assert_eq!(carried(&json!({}), &remote, Some(2), None), [false, false, false, true]);
+    }
+
+    #[test]
+    fn main_carries_no_timeline() {
+        let params = Params::read(&json!({}));
+        assert!(!receives(Kind::Main, params, &post(Visibility::Public), Some(user(AUTHOR)), None));
+    }
+
+    #[test]
+    fn channels_are_known_by_name() {
+        assert_eq!(Kind::named("hybridTimeline"), Some(Kind::Hybrid));
+        for unknown in ["", "userList", "antenna", "Main"] {
+            assert_eq!(Kind::named(unknown), None, "{unknown}");
+        }
+    }
+}

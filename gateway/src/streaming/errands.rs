@@ -1,0 +1,251 @@
+//! What a person is told on `main`, apart from notes: notifications and changes of their own affairs.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use domain::follow::RequestEnd;
+use domain::log::{Position, Recorded};
+use domain::{Event, EventId, UserId};
+use projections::notification::NotificationRow;
+use projections::{Wanted, World, follow, hydrate, notification};
+use serde_json::{Value, json};
+
+use super::hub::Sources;
+use super::telling::to_text;
+use crate::api::ApiError;
+use crate::json::{self, Look, Time, user::Eyes};
+
+/// The event of a new notification.
+pub const NOTIFICATION: &str = "notification";
+
+/// What is to be told.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// They follow somebody now.
+    Follow(UserId),
+    /// Somebody follows them now.
+    Followed(UserId),
+    /// They don't follow somebody any more, or were not let.
+    Unfollow(UserId),
+    /// Somebody asks to follow them.
+    Asked(UserId),
+    /// Something of their own account has changed.
+    Me,
+    SignedIn(EventId, DateTime<Utc>),
+    TokenRegenerated,
+    AllRead,
+    Notified(NotificationRow),
+}
+
+/// What is to be told to one person, and because of which append.
+#[derive(Debug, Clone)]
+pub struct Errand {
+    pub position: Position,
+    pub what: What,
+}
+
+/// A message for `main`, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub position: Position,
+    pub event: &'static str,
+    pub body: Arc<str>,
+}
+
+/// Who is to be told what because of an event, notifications apart.
+pub fn errands(recorded: &Recorded) -> Vec<(UserId, What)> {
+    let Some(event) = &recorded.event else { return Vec::new() };
+    match event {
+        Event::FollowStarted(e) => {
+            let mut told =
+                vec![(e.followee, What::Followed(e.follower)), (e.follower, What::Follow(e.followee))];
+            if e.by_request {
+                // One request less.
+                told.push((e.followee, What::Me));
+            }
+            told
+        }
+        Event::FollowEnded(e) => vec![(e.follower, What::Unfollow(e.followee))],
+        Event::FollowRequested(e) => vec![(e.followee, What::Asked(e.follower)), (e.followee, What::Me)],
+        Event::FollowRequestEnded(e) => match e.how {
+            RequestEnd::Cancelled => vec![(e.followee, What::Me)],
+            RequestEnd::Rejected => vec![(e.follower, What::Unfollow(e.followee))],
+        },
+        Event::UserChanged(e) => vec![(e.user, What::Me)],
+        Event::UserSignedIn(e) => vec![(e.user, What::SignedIn(recorded.id, recorded.at))],
+        Event::UserTokenRegenerated(e) => vec![(e.user, What::TokenRegenerated)],
+        Event::NotificationsRead(e) => vec![(e.user, What::AllRead)],
+        _ => Vec::new(),
+    }
+}
+
+/// The messages of one person, loaded together.
+pub async fn messages(
+    sources: &Sources,
+    user: UserId,
+    errands: Vec<Errand>,
+) -> Result<Vec<Message>, ApiError> {
+    let now = sources.clock.now();
+    let world = hydrate(&sources.pool, wanted(user, &errands), Some(user), now).await?;
+    let eyes = if errands.iter().any(|errand| matches!(errand.what, What::Me)) {
+        eyes(sources, user).await?
+    } else {
+        Eyes::default()
+    };
+    let look = Look { origin: &sources.core.origin, presence: &sources.presence, now };
+    let told = errands.into_iter().filter_map(|errand| {
+        let (event, body) = present(&look, &world, user, &eyes, errand.what)?;
+        Some(Message { position: errand.position, event, body })
+    });
+    Ok(told.collect())
+}
+
+fn wanted(user: UserId, errands: &[Errand]) -> Wanted {
+    let mut wanted = Wanted::default();
+    for errand in errands {
+        match &errand.what {
+            What::Follow(other) | What::Unfollow(other) => {
+                wanted.users.push(*other);
+                wanted.relations_with.push(*other);
+            }
+            What::Followed(other) | What::Asked(other) => wanted.users.push(*other),
+            What::Me => wanted.users.push(user),
+            What::Notified(row) => {
+                wanted.notes.extend(row.note);
+                wanted.users.extend(row.notifier);
+            }
+            What::SignedIn(..) | What::TokenRegenerated | What::AllRead => (),
+        }
+    }
+    wanted
+}
+
+/// With which eyes a person sees themselves in a stream. An app may listen too, so nothing is in it that
+/// needs the person's own token.
+async fn eyes(sources: &Sources, user: UserId) -> Result<Eyes, ApiError> {
+    let account = sources.core.accounts.account(user).await?;
+    Ok(Eyes {
+        moderates: account.as_ref().is_some_and(|account| account.is_moderator || account.is_administrator),
+        own_token: false,
+        policies: account.map(|account| account.policies.clone()).unwrap_or_default(),
+        unread: notification::unread_count(&sources.pool, user).await?,
+        asked: follow::asked(&sources.pool, &[user]).await?,
+    })
+}
+
+/// The event's name and its body; none when what it tells of is gone again.
+fn present(
+    look: &Look<'_>,
+    world: &World,
+    user: UserId,
+    eyes: &Eyes,
+    what: What,
+) -> Option<(&'static str, Arc<str>)> {
+    let detailed = |id| json::user::user_detailed_not_me(look, world, id, eyes);
+    let lite = |id| world.user(id).map(|row| json::user::user_lite(look, row));
+    let body = match &what {
+        What::Follow(other) | What::Unfollow(other) => to_text(&detailed(*other)?),
+        What::Followed(other) | What::Asked(other) => to_text(&lite(*other)?),
+        What::Me => to_text(&json::user::me_detailed(look, world, user, eyes)?),
+        What::SignedIn(id, at) => to_text(&signed_in(*id, *at)),
+        What::TokenRegenerated | What::AllRead => to_text(&Value::Null),
+        What::Notified(row) => to_text(&json::notification::notification(look, world, row)?),
+    };
+    Some((name(&what), body?))
+}
+
+fn name(what: &What) -> &'static str {
+    match what {
+        What::Follow(_) => "follow",
+        What::Followed(_) => "followed",
+        What::Unfollow(_) => "unfollow",
+        What::Asked(_) => "receiveFollowRequest",
+        What::Me => "meUpdated",
+        What::SignedIn(..) => "signin",
+        What::TokenRegenerated => "myTokenRegenerated",
+        What::AllRead => "readAllNotifications",
+        What::Notified(_) => NOTIFICATION,
+    }
+}
+
+/// An entry of the sign-in history. From where it came is not kept, but clients expect the keys.
+fn signed_in(id: EventId, at: DateTime<Utc>) -> Value {
+    json!({ "id": id, "createdAt": Time(at), "ip": "", "headers": {}, "success": true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::follow::{Ended, RequestEnded, Requested, Started};
+    use domain::log::{StreamId, Version};
+    use domain::{CommandId, FollowId, FollowRequestId};
+    use uuid::Uuid;
+
+    fn user(n: u128) -> UserId {
+        UserId(Uuid::from_u128(n))
+    }
+
+    const FAN: u128 = 1;
+    const STAR: u128 = 2;
+
+    /// Whom it tells what.
+    fn told(event: impl Into<Event>) -> Vec<(UserId, &'static str)> {
+        let event = event.into();
+        let recorded = Recorded {
+            position: Position(1),
+            ordinal: 0,
+            id: EventId(Uuid::nil()),
+            stream: StreamId::new("test", 1),
+            version: Version(1),
+            kind: event.kind().0.to_owned(),
+            at: DateTime::UNIX_EPOCH,
+            subject: event.subject(),
+            actor: None,
+            command: CommandId(Uuid::nil()),
+            event: Some(event),
+        };
+        errands(&recorded).into_iter().map(|(user, what)| (user, name(&what))).collect()
+    }
+
+    #[test]
+    fn followings_are_told_on_both_sides() {
+        let (follower, followee) = (user(FAN), user(STAR));
+        let started = |by_request| Started {
+            id: FollowId(Uuid::nil()),
+            follower,
+            followee,
+            with_replies: false,
+            by_request,
+            message: None,
+        };
+        assert_eq!(told(started(false)), [(followee, "followed"), (follower, "follow")]);
+        assert_eq!(
+            told(started(true)),
+            [(followee, "followed"), (follower, "follow"), (followee, "meUpdated")]
+        );
+        assert_eq!(told(Ended { follower, followee, by_followee: true }), [(follower, "unfollow")]);
+    }
+
+    #[test]
+    fn requests_are_told_to_those_who_are_asked() {
+        let (follower, followee) = (user(FAN), user(STAR));
+        let id = FollowRequestId(Uuid::nil());
+        assert_eq!(
+            told(Requested { id, follower, followee, with_replies: false }),
+            [(followee, "receiveFollowRequest"), (followee, "meUpdated")]
+        );
+        let ended = |how| told(RequestEnded { follower, followee, how });
+        assert_eq!(ended(RequestEnd::Cancelled), [(followee, "meUpdated")]);
+        assert_eq!(ended(RequestEnd::Rejected), [(follower, "unfollow")]);
+    }
+
+    #[test]
+    fn people_are_told_of_their_own_account() {
+        let me = user(FAN);
+        let changes = domain::user::ProfileChanges::default();
+        assert_eq!(told(domain::user::Changed { user: me, changes }), [(me, "meUpdated")]);
+        assert_eq!(told(domain::user::SignedIn { user: me }), [(me, "signin")]);
+        assert_eq!(told(domain::user::TokenRegenerated { user: me }), [(me, "myTokenRegenerated")]);
+        assert_eq!(told(domain::notification::Read { user: me }), [(me, "readAllNotifications")]);
+    }
+}

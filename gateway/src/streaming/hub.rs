@@ -1,0 +1,515 @@
+//! From the log to the sockets: one task that reads each new event once, when the read models show it,
+//! loads what it is about once, and hands it to those who listen.
+//!
+//! Everything is loaded before anything is sent, so a failed batch can be tried again without telling a
+//! thing twice. When a batch can't be loaded at all, every socket is closed: a client hears all, or knows
+//! that it has to look for itself.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use domain::log::{Clock, EventLog, LogError, Position, Recorded};
+use domain::note::{self, Created};
+use domain::policy::{AuthorRules, Between, Facts, Viewer, may_see};
+use domain::{Event, NoteId, UserId, notification::told_by};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use projections::world::FollowingRow;
+use projections::{Projections, Wanted, World, hydrate, notification, poll, reaction};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::channel::Post;
+use super::errands::{self, Errand, Message, What};
+use super::frame::note_updated;
+use super::listeners::{Ending, Eyes, Inbox, Listeners, MAX_QUEUED_FRAMES, SocketId, mailbox};
+use super::telling::{Own, Telling, chain, sees};
+use crate::api::{ApiError, Core};
+use crate::json::{Look, Time};
+use crate::platform::metrics::STREAMING_CONNECTIONS;
+use crate::platform::shutdown::Shutdown;
+use crate::presence::Presence;
+
+/// Sockets of this process.
+pub const MAX_SOCKETS: usize = 50_000;
+/// Events taken up at once; one append more may be in it.
+pub const MAX_BATCH_EVENTS: usize = 256;
+/// How long a notification may be read before it is called unread.
+pub const UNREAD_AFTER: Duration = Duration::from_secs(2);
+/// Notifications that wait to be called unread; with more of them the oldest don't wait.
+pub const MAX_UNREAD: usize = 10_000;
+/// People whose messages are loaded at the same time.
+const PEOPLE_AT_ONCE: usize = 8;
+/// How often a batch is tried, and the pause after the first time; each later one is twice as long.
+const MAX_ATTEMPTS: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the hub reads from.
+pub struct Sources {
+    pub projections: Projections,
+    pub log: Arc<dyn EventLog>,
+    pub pool: PgPool,
+    pub clock: Arc<dyn Clock>,
+    pub core: Arc<Core>,
+    pub presence: Arc<Presence>,
+    pub shutdown: Shutdown,
+}
+
+/// The open sockets of this process. Cheap to clone: every clone is the same.
+#[derive(Clone)]
+pub struct Hub {
+    listeners: Arc<Mutex<Listeners>>,
+    /// How many sockets are open.
+    open: Arc<watch::Sender<usize>>,
+    shutdown: Shutdown,
+}
+
+impl Hub {
+    /// Begins to tell what is appended from now on, until the shutdown.
+    pub async fn start(sources: Sources) -> Result<Self, LogError> {
+        let hub = Self {
+            listeners: Arc::default(),
+            open: Arc::new(watch::Sender::new(0)),
+            shutdown: sources.shutdown.clone(),
+        };
+        let head = sources.log.head().await?;
+        let teller = Teller { hub: hub.clone(), sources, unread: VecDeque::new() };
+        tokio::spawn(teller.run(head));
+        Ok(hub)
+    }
+
+    /// Returns when no socket is open any more.
+    pub async fn drained(&self) {
+        let mut open = self.open.subscribe();
+        // Can't fail while `self` holds the sender.
+        open.wait_for(|open| *open == 0).await.ok();
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        *self.open.borrow() >= MAX_SOCKETS
+    }
+
+    /// Takes a socket in; none when the server stops or has enough of them.
+    pub(super) fn enter(&self, viewer: Viewer) -> Option<(Guest, Inbox)> {
+        let mut listeners = self.lock();
+        if self.shutdown.begun().is_some() || listeners.len() >= MAX_SOCKETS {
+            return None;
+        }
+        let (outbox, inbox) = mailbox(MAX_QUEUED_FRAMES);
+        let id = listeners.enter(viewer, outbox);
+        self.count(&listeners);
+        Some((Guest { hub: self.clone(), id }, inbox))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, listeners: &Listeners) {
+        self.open.send_replace(listeners.len());
+        metrics::gauge!(STREAMING_CONNECTIONS).set(listeners.len() as f64);
+    }
+}
+
+/// A socket's place among the listeners, given up when this is dropped.
+pub(super) struct Guest {
+    hub: Hub,
+    pub id: SocketId,
+}
+
+impl Guest {
+    pub fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.hub.lock()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut listeners = self.hub.lock();
+        listeners.leave(self.id);
+        self.hub.count(&listeners);
+    }
+}
+
+/// The task behind the hub.
+struct Teller {
+    hub: Hub,
+    sources: Sources,
+    unread: VecDeque<Unread>,
+}
+
+/// A notification that is called unread when its time comes.
+struct Unread {
+    due: Instant,
+    user: UserId,
+    body: Arc<str>,
+}
+
+/// What a batch needs from the read tables.
+#[derive(Default)]
+struct Needs {
+    /// New notes that somebody might hear of, with those who might have reacted to what they pass on.
+    told: HashMap<NoteId, HashSet<UserId>>,
+    /// Captured notes to which something happened.
+    changed: HashSet<NoteId>,
+    /// Captured notes that are gone.
+    gone: HashSet<NoteId>,
+    errands: HashMap<UserId, Vec<Errand>>,
+    /// Those who may have new notifications.
+    notified: HashSet<UserId>,
+}
+
+/// A batch with all that is to be told of it.
+struct Loaded {
+    /// The notes, as loaded for nobody in particular.
+    world: World,
+    own: Own,
+    gone: HashMap<NoteId, Gone>,
+    messages: HashMap<Position, Vec<(UserId, Message)>>,
+}
+
+/// A note that was there.
+struct Gone {
+    created: Created,
+    rules: AuthorRules,
+}
+
+impl Teller {
+    async fn run(mut self, head: Position) {
+        let mut at = head;
+        let mut advanced = self.sources.projections.advanced();
+        let shutdown = self.sources.shutdown.clone();
+        loop {
+            let due = self.unread.front().map(|unread| unread.due);
+            let reached = tokio::select! {
+                _ = shutdown.wait() => break,
+                reached = advanced.wait_for(|reached| *reached > at) => match reached {
+                    Ok(reached) => *reached,
+                    Err(_) => break,
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.call_unread();
+                    continue;
+                }
+            };
+            at = tokio::select! {
+                _ = shutdown.wait() => break,
+                told = self.tell_until(at, reached) => told,
+            };
+        }
+        self.hub.lock().end_all(Ending::Shutdown);
+    }
+
+    /// Tells what was appended between two positions that the read models have passed.
+    async fn tell_until(&mut self, mut at: Position, reached: Position) -> Position {
+        while at < reached {
+            at = match self.batch(at, reached).await {
+                Some(told) => told,
+                None => {
+                    self.hub.lock().end_all(Ending::Gap);
+                    self.unread.clear();
+                    reached
+                }
+            };
+        }
+        at
+    }
+
+    /// Tells the next batch, trying again when it can't be loaded. Says how far it went; none when it
+    /// had to give up.
+    async fn batch(&mut self, at: Position, reached: Position) -> Option<Position> {
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1..=MAX_ATTEMPTS {
+            match self.load_and_tell(at, reached).await {
+                Ok(told) => return Some(told),
+                Err(error) => {
+                    tracing::error!(?error, attempt, position = %at, "streams wait: events can't be loaded");
+                }
+            }
+            sleep(pause).await;
+            pause *= 2;
+        }
+        None
+    }
+
+    async fn load_and_tell(&mut self, at: Position, reached: Position) -> Result<Position, ApiError> {
+        if self.hub.lock().len() == 0 {
+            return Ok(reached);
+        }
+        let events = self.sources.projections.events_after(at, MAX_BATCH_EVENTS).await;
+        let mut events = events.map_err(ApiError::internal)?;
+        events.retain(|event| event.position <= reached);
+        let Some(last) = events.last().map(|last| last.position) else { return Ok(reached) };
+        let loaded = self.load(&events, at, last).await?;
+        self.tell(&events, &loaded);
+        Ok(last)
+    }
+
+    async fn load(
+        &self,
+        events: &[Arc<Recorded>],
+        after: Position,
+        last: Position,
+    ) -> Result<Loaded, ApiError> {
+        let Sources { pool, clock, .. } = &self.sources;
+        let mut needs = self.needs(events);
+        let gone = self.gone(&needs.gone).await?;
+        let notes: Vec<NoteId> = needs.told.keys().chain(&needs.changed).copied().collect();
+        let authors = gone.values().map(|created| created.author).collect();
+        let wanted = Wanted { notes, users: authors, ..Wanted::default() };
+        let world = hydrate(pool, wanted, None, clock.now()).await?;
+        let rules =
+            |author| world.user(author).map(|row| AuthorRules::from(&row.profile)).unwrap_or_default();
+        let gone = gone
+            .into_iter()
+            .map(|(id, created)| (id, Gone { rules: rules(created.author), created }))
+            .collect();
+        let own = self.own(&world, &needs.told).await?;
+
+        let notified: Vec<UserId> = std::mem::take(&mut needs.notified).into_iter().collect();
+        if !notified.is_empty() {
+            for (user, position, row) in notification::between(pool, &notified, after, last).await? {
+                let errand = Errand { position, what: What::Notified(row) };
+                needs.errands.entry(user).or_default().push(errand);
+            }
+        }
+        let messages = self.messages(needs.errands).await?;
+        Ok(Loaded { world, own, gone, messages })
+    }
+
+    /// Takes changes of followings in, and finds out what somebody here wants to hear of.
+    fn needs(&self, events: &[Arc<Recorded>]) -> Needs {
+        let mut listeners = self.hub.lock();
+        for event in events.iter().filter_map(|recorded| recorded.event.as_ref()) {
+            follow(&mut listeners, event);
+        }
+        let mut needs = Needs::default();
+        for recorded in events {
+            let Some(event) = &recorded.event else { continue };
+            match event {
+                Event::NoteCreated(e) => {
+                    let post = Post::of(e, e.uri.is_none());
+                    let concerned = concerned(e).into_iter().map(|(user, _)| user);
+                    let concerned: Vec<UserId> =
+                        concerned.filter(|user| listeners.hears_main(*user)).collect();
+                    if !concerned.is_empty() || listeners.matters(&post) {
+                        let mut near = HashSet::new();
+                        if e.renote.is_some() {
+                            near = listeners.near(&post);
+                            near.extend(concerned);
+                        }
+                        needs.told.insert(e.id, near);
+                    }
+                    needs.notified.extend(listeners.notified_of(e.author));
+                }
+                Event::NoteDeleted(e) if listeners.is_captured(e.id) => {
+                    needs.gone.insert(e.id);
+                }
+                _ => (),
+            }
+            if let Some(note) = changed_note(event)
+                && listeners.is_captured(note)
+            {
+                needs.changed.insert(note);
+            }
+            let told = told_by(event).into_iter().map(|(user, _)| user);
+            needs.notified.extend(told.filter(|user| listeners.hears_main(*user)));
+            for (user, what) in errands::errands(recorded) {
+                if listeners.hears_main(user) {
+                    let errand = Errand { position: recorded.position, what };
+                    needs.errands.entry(user).or_default().push(errand);
+                }
+            }
+        }
+        needs
+    }
+
+    /// Deleted notes as they were written, from the log: the read tables have them no more.
+    async fn gone(&self, ids: &HashSet<NoteId>) -> Result<HashMap<NoteId, Created>, ApiError> {
+        let mut gone = HashMap::new();
+        for id in ids {
+            let written = self.sources.log.stream(&note::stream(*id)).await.map_err(ApiError::internal)?.0;
+            let created = written.into_iter().find_map(|recorded| match recorded.event {
+                Some(Event::NoteCreated(created)) => Some(created),
+                _ => None,
+            });
+            gone.extend(created.map(|created| (*id, created)));
+        }
+        Ok(gone)
+    }
+
+    /// What viewers did with the notes that new ones pass on.
+    async fn own(&self, world: &World, told: &HashMap<NoteId, HashSet<UserId>>) -> Result<Own, ApiError> {
+        let (mut notes, mut people) = (HashSet::new(), HashSet::new());
+        for (id, near) in told {
+            let chain = chain(world, *id);
+            if !chain.is_empty() {
+                notes.extend(chain);
+                people.extend(near.iter().copied());
+            }
+        }
+        if notes.is_empty() || people.is_empty() {
+            return Ok(Own::default());
+        }
+        let (notes, people): (Vec<_>, Vec<_>) = (notes.into_iter().collect(), people.into_iter().collect());
+        let pool = &self.sources.pool;
+        Ok(Own {
+            reactions: reaction::of_people(pool, &notes, &people).await?,
+            votes: poll::votes_of_people(pool, &notes, &people).await?,
+        })
+    }
+
+    async fn messages(
+        &self,
+        errands: HashMap<UserId, Vec<Errand>>,
+    ) -> Result<HashMap<Position, Vec<(UserId, Message)>>, ApiError> {
+        let loading = errands.into_iter().map(|(user, errands)| async move {
+            let messages = errands::messages(&self.sources, user, errands).await?;
+            Ok::<_, ApiError>((user, messages))
+        });
+        let loaded: Vec<_> = stream::iter(loading).buffer_unordered(PEOPLE_AT_ONCE).try_collect().await?;
+        let mut messages: HashMap<Position, Vec<(UserId, Message)>> = HashMap::new();
+        for (user, told) in loaded {
+            for message in told {
+                messages.entry(message.position).or_default().push((user, message));
+            }
+        }
+        Ok(messages)
+    }
+
+    fn tell(&mut self, events: &[Arc<Recorded>], loaded: &Loaded) {
+        let look = Look {
+            origin: &self.sources.core.origin,
+            presence: &self.sources.presence,
+            now: loaded.world.now,
+        };
+        let listeners = self.hub.lock();
+        for append in events.chunk_by(|a, b| a.position == b.position) {
+            for recorded in append {
+                let Some(event) = &recorded.event else { continue };
+                match event {
+                    Event::NoteCreated(e) => tell_note(&listeners, look, loaded, e),
+                    Event::NoteDeleted(e) => {
+                        if let Some(gone) = loaded.gone.get(&e.id) {
+                            let frame =
+                                note_updated(e.id, "deleted", &json!({ "deletedAt": Time(recorded.at) }));
+                            listeners.send_captured(e.id, &frame, |eyes| gone.was_seen(eyes, &loaded.world));
+                        }
+                    }
+                    Event::NotificationsRead(e) => self.unread.retain(|unread| unread.user != e.user),
+                    _ => tell_change(&listeners, &loaded.world, event),
+                }
+            }
+            let position = append.first().map(|first| first.position);
+            for (user, message) in position.and_then(|p| loaded.messages.get(&p)).into_iter().flatten() {
+                listeners.send_main(*user, message.event, &message.body);
+                if message.event == errands::NOTIFICATION {
+                    let due = Instant::now() + UNREAD_AFTER;
+                    self.unread.push_back(Unread { due, user: *user, body: message.body.clone() });
+                }
+            }
+        }
+        drop(listeners);
+        self.call_unread();
+    }
+
+    /// Calls notifications unread whose time has come, or that would be too many.
+    fn call_unread(&mut self) {
+        let now = Instant::now();
+        while let Some(unread) = self.unread.front()
+            && (unread.due <= now || self.unread.len() > MAX_UNREAD)
+        {
+            self.hub.lock().send_main(unread.user, "unreadNotification", &unread.body);
+            self.unread.pop_front();
+        }
+    }
+}
+
+/// Takes a change of a following in.
+fn follow(listeners: &mut Listeners, event: &Event) {
+    match event {
+        Event::FollowStarted(e) => {
+            let following =
+                FollowingRow { id: e.id, notify: Default::default(), with_replies: e.with_replies };
+            listeners.follow_started(e.follower, e.followee, following);
+        }
+        Event::FollowChanged(e) => listeners.follow_changed(e.follower, e.followee, |following| {
+            following.notify = e.notify.unwrap_or(following.notify);
+            following.with_replies = e.with_replies.unwrap_or(following.with_replies);
+        }),
+        Event::FollowEnded(e) => listeners.follow_ended(e.follower, e.followee),
+        _ => (),
+    }
+}
+
+/// Whom a new note concerns, and the events by which they are told: being mentioned, answered, renoted.
+fn concerned(note: &Created) -> Vec<(UserId, &'static str)> {
+    let mentioned = note.mentions.iter().map(|user| (*user, "mention"));
+    let answered = note.reply.iter().map(|reply| (reply.author, "reply"));
+    let renoted = note.renote.iter().map(|renote| (renote.author, "renote"));
+    mentioned.chain(answered).chain(renoted).filter(|(user, _)| *user != note.author).collect()
+}
+
+fn tell_note(listeners: &Listeners, look: Look<'_>, loaded: &Loaded, note: &Created) {
+    if loaded.world.facts(note.id).is_none() {
+        return;
+    }
+    let mut telling = Telling::new(look, &loaded.world, &loaded.own, note.id);
+    listeners.send_note(&Post::of(note, note.uri.is_none()), |eyes| telling.text(eyes));
+    for (user, event) in concerned(note) {
+        if listeners.hears_main(user)
+            && let Some(body) = telling.text(&listeners.eyes(Some(user)))
+        {
+            listeners.send_main(user, event, &body);
+        }
+    }
+}
+
+/// The note that an event changes for those who captured it.
+fn changed_note(event: &Event) -> Option<NoteId> {
+    match event {
+        Event::ReactionAdded(e) => Some(e.note),
+        Event::ReactionRemoved(e) => Some(e.note),
+        Event::PollVoted(e) => Some(e.note),
+        _ => None,
+    }
+}
+
+fn tell_change(listeners: &Listeners, world: &World, event: &Event) {
+    let (note, name, body) = match event {
+        // A custom emoji would come with its picture; there are none yet.
+        Event::ReactionAdded(e) => {
+            let body = json!({ "reaction": e.reaction, "emoji": Value::Null, "userId": e.reactor });
+            (e.note, "reacted", body)
+        }
+        Event::ReactionRemoved(e) => {
+            (e.note, "unreacted", json!({ "reaction": e.reaction, "userId": e.reactor }))
+        }
+        Event::PollVoted(e) => (e.note, "pollVoted", json!({ "choice": e.choice, "userId": e.voter })),
+        _ => return,
+    };
+    if listeners.is_captured(note) {
+        listeners.send_captured(note, &note_updated(note, name, &body), |eyes| sees(world, eyes, note));
+    }
+}
+
+impl Gone {
+    /// Whether somebody may know that the note was there.
+    fn was_seen(&self, eyes: &Eyes<'_>, world: &World) -> bool {
+        let note = &self.created;
+        let facts = Facts {
+            id: note.id,
+            author: note.author,
+            visibility: note.visibility,
+            visible_to: &note.visible_to,
+            mentions: &note.mentions,
+            reply_author: note.reply.map(|reply| reply.author),
+            local_only: note.local_only,
+            rules: self.rules,
+        };
+        let between = Between { viewer_follows_author: eyes.follows(note.author) };
+        may_see(eyes.viewer, &facts, between, world.now)
+    }
+}

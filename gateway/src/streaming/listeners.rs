@@ -1,0 +1,625 @@
+//! Who listens to what: every open socket with its channels and captured notes, and whom the people
+//! behind them follow. Kept exact by the hub, so that a note finds its receivers without a query.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use domain::follow::Notify;
+use domain::policy::Viewer;
+use domain::{NoteId, UserId};
+use projections::world::FollowingRow;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+
+use super::channel::{Kind, Params, Post, receives};
+use super::frame::{ChannelId, Frame};
+
+/// Frames that wait for one socket; when there are more, its reader is too slow.
+pub const MAX_QUEUED_FRAMES: usize = 256;
+/// Channels of one socket, as on Misskey.
+pub const MAX_CHANNELS: usize = 32;
+/// Notes captured by one socket.
+pub const MAX_CAPTURES: usize = 4_096;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SocketId(u64);
+
+/// Why the server ends a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    TooSlow,
+    /// Something could not be delivered, so that the client must look for itself.
+    Gap,
+    Shutdown,
+}
+
+/// The hub's end of a socket.
+#[derive(Debug)]
+pub struct Outbox {
+    queue: mpsc::Sender<Frame>,
+    ending: watch::Sender<Option<Ending>>,
+}
+
+/// The socket's own end.
+#[derive(Debug)]
+pub struct Inbox {
+    pub queue: mpsc::Receiver<Frame>,
+    pub ending: watch::Receiver<Option<Ending>>,
+}
+
+/// Both ends of a new socket; `frames` may wait.
+pub fn mailbox(frames: usize) -> (Outbox, Inbox) {
+    let (sender, queue) = mpsc::channel(frames);
+    let ending = watch::Sender::new(None);
+    let inbox = Inbox { queue, ending: ending.subscribe() };
+    (Outbox { queue: sender, ending }, inbox)
+}
+
+/// One channel of a socket.
+#[derive(Debug, Clone)]
+pub struct Channel {
+    pub id: ChannelId,
+    pub kind: Kind,
+    pub params: Params,
+}
+
+/// All open sockets.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    last: u64,
+    sockets: HashMap<SocketId, Socket>,
+    people: HashMap<UserId, Person>,
+    /// People here, by whom they follow.
+    fans: HashMap<UserId, HashSet<UserId>>,
+    /// Sockets with a channel that carries notes of strangers.
+    public: HashSet<SocketId>,
+    captured: HashMap<NoteId, HashSet<SocketId>>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    viewer: Viewer,
+    outbox: Outbox,
+    channels: Vec<Channel>,
+    /// How often each note was captured.
+    captures: HashMap<NoteId, u32>,
+}
+
+/// Somebody signed in, with at least one socket.
+#[derive(Debug, Default)]
+struct Person {
+    sockets: Vec<SocketId>,
+    follows: HashMap<UserId, FollowingRow>,
+    /// Whom they stopped following while their followings were being loaded.
+    ended_meanwhile: Option<HashSet<UserId>>,
+}
+
+/// With whose eyes a note is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Eyes<'l> {
+    pub viewer: Viewer,
+    follows: Option<&'l HashMap<UserId, FollowingRow>>,
+}
+
+impl Eyes<'_> {
+    pub fn following(&self, author: UserId) -> Option<FollowingRow> {
+        self.follows.and_then(|follows| follows.get(&author)).copied()
+    }
+
+    pub fn follows(&self, author: UserId) -> bool {
+        self.following(author).is_some()
+    }
+}
+
+impl Listeners {
+    pub fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Takes a socket in. From now on followings are kept up; [`Self::loaded`] fills in those before.
+    pub fn enter(&mut self, viewer: Viewer, outbox: Outbox) -> SocketId {
+        self.last += 1;
+        let id = SocketId(self.last);
+        let socket = Socket { viewer, outbox, channels: Vec::new(), captures: HashMap::new() };
+        self.sockets.insert(id, socket);
+        if let Some(user) = viewer {
+            let person = self
+                .people
+                .entry(user)
+                .or_insert_with(|| Person { ended_meanwhile: Some(HashSet::new()), ..Person::default() });
+            person.sockets.push(id);
+        }
+        id
+    }
+
+    /// Fills in whom a person follows, as read after they came.
+    pub fn loaded(&mut self, user: UserId, follows: impl IntoIterator<Item = (UserId, FollowingRow)>) {
+        let Some(person) = self.people.get_mut(&user) else { return };
+        let Some(ended) = person.ended_meanwhile.take() else { return };
+        for (followee, how) in follows {
+            // What was heard meanwhile is newer than what was read.
+            if let Entry::Vacant(vacant) = person.follows.entry(followee)
+                && !ended.contains(&followee)
+            {
+                vacant.insert(how);
+                self.fans.entry(followee).or_default().insert(user);
+            }
+        }
+    }
+
+    pub fn leave(&mut self, id: SocketId) {
+        let Some(socket) = self.sockets.remove(&id) else { return };
+        self.public.remove(&id);
+        for note in socket.captures.keys() {
+            remove_from(&mut self.captured, note, &id);
+        }
+        let Some(user) = socket.viewer else { return };
+        let Entry::Occupied(mut person) = self.people.entry(user) else { return };
+        person.get_mut().sockets.retain(|other| *other != id);
+        if person.get().sockets.is_empty() {
+            for followee in person.remove().follows.keys() {
+                remove_from(&mut self.fans, followee, &user);
+            }
+        }
+    }
+
+    /// Opens a channel; false when it may not be: too many, `main` twice, or nobody signed in.
+    pub fn connect(&mut self, id: SocketId, channel: Channel) -> bool {
+        let Some(socket) = self.sockets.get_mut(&id) else { return false };
+        let again = channel.kind == Kind::Main && socket.has(Kind::Main);
+        let nobody = channel.kind.needs_account() && socket.viewer.is_none();
+        if socket.channels.len() >= MAX_CHANNELS || again || nobody {
+            return false;
+        }
+        if channel.kind.is_public() {
+            self.public.insert(id);
+        }
+        socket.channels.push(channel);
+        true
+    }
+
+    pub fn disconnect(&mut self, id: SocketId, channel: &ChannelId) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        if let Some(place) = socket.channels.iter().position(|open| open.id == *channel) {
+            socket.channels.remove(place);
+        }
+        if !socket.channels.iter().any(|open| open.kind.is_public()) {
+            self.public.remove(&id);
+        }
+    }
+
+    /// Captures a note; as often as it was captured it must be released.
+    pub fn capture(&mut self, id: SocketId, note: NoteId) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let full = socket.captures.len() >= MAX_CAPTURES;
+        match socket.captures.entry(note) {
+            Entry::Occupied(mut times) => *times.get_mut() = times.get().saturating_add(1),
+            Entry::Vacant(_) if full => (),
+            Entry::Vacant(first) => {
+                first.insert(1);
+                self.captured.entry(note).or_default().insert(id);
+            }
+        }
+    }
+
+    pub fn release(&mut self, id: SocketId, note: NoteId) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let Entry::Occupied(mut times) = socket.captures.entry(note) else { return };
+        *times.get_mut() -= 1;
+        if *times.get() == 0 {
+            times.remove();
+            remove_from(&mut self.captured, &note, &id);
+        }
+    }
+
+    pub fn follow_started(&mut self, follower: UserId, followee: UserId, how: FollowingRow) {
+        let Some(person) = self.people.get_mut(&follower) else { return };
+        person.follows.insert(followee, how);
+        self.fans.entry(followee).or_default().insert(follower);
+    }
+
+    pub fn follow_ended(&mut self, follower: UserId, followee: UserId) {
+        let Some(person) = self.people.get_mut(&follower) else { return };
+        person.follows.remove(&followee);
+        if let Some(ended) = &mut person.ended_meanwhile {
+            ended.insert(followee);
+        }
+        remove_from(&mut self.fans, &followee, &follower);
+    }
+
+    /// Changes how somebody follows; nothing happens when they don't.
+    pub fn follow_changed(
+        &mut self,
+        follower: UserId,
+        followee: UserId,
+        change: impl FnOnce(&mut FollowingRow),
+    ) {
+        if let Some(how) = self.people.get_mut(&follower).and_then(|person| person.follows.get_mut(&followee))
+        {
+            change(how);
+        }
+    }
+
+    /// Whether anybody might be told of a note by this author.
+    pub fn matters(&self, post: &Post) -> bool {
+        self.people.contains_key(&post.author)
+            || self.fans.contains_key(&post.author)
+            || (receives_public(post) && !self.public.is_empty())
+    }
+
+    /// Whom a new note might reach through a timeline.
+    pub fn near(&self, post: &Post) -> HashSet<UserId> {
+        let mut near = self.fans.get(&post.author).cloned().unwrap_or_default();
+        near.insert(post.author);
+        if receives_public(post) {
+            near.extend(self.public.iter().filter_map(|id| self.sockets.get(id)?.viewer));
+        }
+        near
+    }
+
+    /// Sends a new note to every timeline that carries it. `body` makes the text for a viewer, or none
+    /// when they may not see the note.
+    pub fn send_note(&self, post: &Post, mut body: impl FnMut(&Eyes<'_>) -> Option<Arc<str>>) {
+        let fans = self.fans.get(&post.author).into_iter().flatten();
+        let near = fans.chain([&post.author]).filter_map(|user| self.people.get(user));
+        for id in near.flat_map(|person| &person.sockets) {
+            self.offer(*id, post, &mut body);
+        }
+        if receives_public(post) {
+            for id in &self.public {
+                let viewer = self.sockets.get(id).and_then(|socket| socket.viewer);
+                let done = viewer.is_some_and(|user| {
+                    user == post.author
+                        || self.people.get(&user).is_some_and(|p| p.follows.contains_key(&post.author))
+                });
+                if !done {
+                    self.offer(*id, post, &mut body);
+                }
+            }
+        }
+    }
+
+    fn offer(&self, id: SocketId, post: &Post, body: &mut impl FnMut(&Eyes<'_>) -> Option<Arc<str>>) {
+        let Some(socket) = self.sockets.get(&id) else { return };
+        let eyes = self.eyes(socket.viewer);
+        let following = eyes.following(post.author);
+        let mut made = None;
+        for channel in &socket.channels {
+            if !receives(channel.kind, channel.params, post, socket.viewer, following) {
+                continue;
+            }
+            let Some(text) = made.get_or_insert_with(|| body(&eyes)) else { return };
+            socket.send(channel, "note", text.clone());
+        }
+    }
+
+    /// Sends an event to a person's `main` channels.
+    pub fn send_main(&self, user: UserId, event: &'static str, body: &Arc<str>) {
+        for socket in self.sockets_of(user) {
+            for channel in socket.channels.iter().filter(|channel| channel.kind == Kind::Main) {
+                socket.send(channel, event, body.clone());
+            }
+        }
+    }
+
+    /// Whether a person has a `main` channel open.
+    pub fn hears_main(&self, user: UserId) -> bool {
+        self.sockets_of(user).any(|socket| socket.has(Kind::Main))
+    }
+
+    /// People with a `main` channel who asked to be notified of each note of this author.
+    pub fn notified_of(&self, author: UserId) -> Vec<UserId> {
+        let fans = self.fans.get(&author).into_iter().flatten().copied();
+        fans.filter(|fan| {
+            self.eyes(Some(*fan)).following(author).is_some_and(|how| how.notify == Notify::Normal)
+        })
+        .filter(|fan| self.hears_main(*fan))
+        .collect()
+    }
+
+    pub fn is_captured(&self, note: NoteId) -> bool {
+        self.captured.contains_key(&note)
+    }
+
+    /// Sends a change of a note to those who captured it and may see it.
+    pub fn send_captured(&self, note: NoteId, frame: &Frame, may_see: impl Fn(&Eyes<'_>) -> bool) {
+        let watching = self.captured.get(&note).into_iter().flatten();
+        for socket in watching.filter_map(|id| self.sockets.get(id)) {
+            if may_see(&self.eyes(socket.viewer)) {
+                socket.outbox.send(frame.clone());
+            }
+        }
+    }
+
+    /// The eyes of a person who is here, or of somebody who follows nobody.
+    pub fn eyes(&self, viewer: Viewer) -> Eyes<'_> {
+        let person = viewer.and_then(|user| self.people.get(&user));
+        Eyes { viewer, follows: person.map(|person| &person.follows) }
+    }
+
+    pub fn end_all(&self, why: Ending) {
+        self.sockets.values().for_each(|socket| socket.outbox.end(why));
+    }
+
+    fn sockets_of(&self, user: UserId) -> impl Iterator<Item = &Socket> {
+        let ids = self.people.get(&user).map_or(&[][..], |person| &person.sockets);
+        ids.iter().filter_map(|id| self.sockets.get(id))
+    }
+}
+
+impl Socket {
+    fn has(&self, kind: Kind) -> bool {
+        self.channels.iter().any(|channel| channel.kind == kind)
+    }
+
+    fn send(&self, channel: &Channel, event: &'static str, body: Arc<str>) {
+        self.outbox.send(Frame::Channel { id: channel.id.clone(), kind: channel.kind, event, body });
+    }
+}
+
+impl Outbox {
+    /// Queues a frame; a socket whose queue is full is ended, as it would miss this one.
+    fn send(&self, frame: Frame) {
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(frame) {
+            self.end(Ending::TooSlow);
+        }
+    }
+
+    fn end(&self, why: Ending) {
+        self.ending.send_if_modified(|ending| {
+            let first = ending.is_none();
+            ending.get_or_insert(why);
+            first
+        });
+    }
+}
+
+fn receives_public(post: &Post) -> bool {
+    post.visibility == domain::note::Visibility::Public
+}
+
+fn remove_from<K: Eq + std::hash::Hash, V: Eq + std::hash::Hash>(
+    index: &mut HashMap<K, HashSet<V>>,
+    key: &K,
+    value: &V,
+) {
+    if let Some(values) = index.get_mut(key) {
+        values.remove(value);
+        if values.is_empty() {
+            index.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{Said, read};
+    use super::*;
+    use domain::FollowId;
+    use domain::note::Visibility;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    const ALICE: u128 = 1;
+    const BOB: u128 = 2;
+    const PLAIN: FollowingRow =
+        FollowingRow { id: FollowId(Uuid::nil()), notify: Notify::None, with_replies: false };
+
+    fn user(n: u128) -> UserId {
+        UserId(Uuid::from_u128(n))
+    }
+
+    fn note(n: u128) -> NoteId {
+        NoteId(Uuid::from_u128(n))
+    }
+
+    fn channel(kind: Kind) -> Channel {
+        let text = json!({ "type": "connect", "body": { "channel": kind.name(), "id": kind.name() } });
+        match read(&text.to_string()) {
+            Some(Said::Connect { kind, id, params, .. }) => Channel { id, kind, params },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    struct Room {
+        listeners: Listeners,
+    }
+
+    impl Room {
+        fn new() -> Self {
+            Self { listeners: Listeners::default() }
+        }
+
+        /// Somebody with these channels open, who follows these people.
+        fn comes(&mut self, who: Option<u128>, follows: &[u128], kinds: &[Kind]) -> (SocketId, Inbox) {
+            let (outbox, inbox) = mailbox(8);
+            let id = self.listeners.enter(who.map(user), outbox);
+            if let Some(who) = who {
+                self.listeners.loaded(user(who), follows.iter().map(|followee| (user(*followee), PLAIN)));
+            }
+            for kind in kinds {
+                assert!(self.listeners.connect(id, channel(*kind)));
+            }
+            (id, inbox)
+        }
+
+        fn posts(&self, author: u128, visibility: Visibility) {
+            let post = Post {
+                author: user(author),
+                author_is_local: true,
+                visibility,
+                answers: None,
+                is_pure_renote: false,
+            };
+            self.listeners.send_note(&post, |_| Some("{}".into()));
+        }
+    }
+
+    /// The channels and events heard so far.
+    fn heard(inbox: &mut Inbox) -> Vec<(&'static str, &'static str)> {
+        let mut heard = Vec::new();
+        while let Ok(frame) = inbox.queue.try_recv() {
+            heard.push(match frame {
+                Frame::Channel { kind, event, .. } => (kind.name(), event),
+                other => (other.label(), ""),
+            });
+        }
+        heard.sort_unstable();
+        heard
+    }
+
+    #[test]
+    fn a_note_goes_once_to_each_channel_that_carries_it() {
+        let mut room = Room::new();
+        let (_, mut fan) = room.comes(Some(BOB), &[ALICE], &[Kind::Home, Kind::Hybrid, Kind::Local]);
+        let (_, mut stranger) = room.comes(Some(3), &[], &[Kind::Home, Kind::Local]);
+        let (_, mut anybody) = room.comes(None, &[], &[Kind::Global]);
+        let (_, mut author) = room.comes(Some(ALICE), &[], &[Kind::Home, Kind::Main]);
+        room.posts(ALICE, Visibility::Public);
+        assert_eq!(
+            heard(&mut fan),
+            [("homeTimeline", "note"), ("hybridTimeline", "note"), ("localTimeline", "note")]
+        );
+        assert_eq!(heard(&mut stranger), [("localTimeline", "note")]);
+        assert_eq!(heard(&mut anybody), [("globalTimeline", "note")]);
+        assert_eq!(heard(&mut author), [("homeTimeline", "note")]);
+        room.posts(ALICE, Visibility::Home);
+        assert_eq!(heard(&mut fan), [("homeTimeline", "note"), ("hybridTimeline", "note")]);
+        assert_eq!(heard(&mut stranger), []);
+        assert_eq!(heard(&mut anybody), []);
+    }
+
+    #[test]
+    fn who_may_not_see_it_hears_nothing() {
+        let mut room = Room::new();
+        let (_, mut fan) = room.comes(Some(BOB), &[ALICE], &[Kind::Home]);
+        let (_, mut anybody) = room.comes(None, &[], &[Kind::Local]);
+        let post = Post {
+            author: user(ALICE),
+            author_is_local: true,
+            visibility: Visibility::Public,
+            answers: None,
+            is_pure_renote: false,
+        };
+        room.listeners.send_note(&post, |eyes| eyes.viewer.is_some().then(|| "{}".into()));
+        assert_eq!(heard(&mut fan), [("homeTimeline", "note")]);
+        assert_eq!(heard(&mut anybody), []);
+    }
+
+    #[test]
+    fn followings_are_kept_up() {
+        let mut room = Room::new();
+        let (_, mut bob) = room.comes(Some(BOB), &[], &[Kind::Home]);
+        room.posts(ALICE, Visibility::Public);
+        room.listeners.follow_started(user(BOB), user(ALICE), PLAIN);
+        room.posts(ALICE, Visibility::Public);
+        assert_eq!(heard(&mut bob), [("homeTimeline", "note")]);
+        room.listeners.follow_ended(user(BOB), user(ALICE));
+        room.posts(ALICE, Visibility::Public);
+        assert_eq!(heard(&mut bob), []);
+    }
+
+    #[test]
+    fn what_is_heard_while_followings_load_is_newer_than_what_is_read() {
+        let mut listeners = Listeners::default();
+        let (outbox, _inbox) = mailbox(8);
+        listeners.enter(Some(user(BOB)), outbox);
+        let with_replies = FollowingRow { with_replies: true, ..PLAIN };
+        listeners.follow_started(user(BOB), user(10), with_replies);
+        listeners.follow_ended(user(BOB), user(11));
+        listeners.loaded(user(BOB), [10, 11, 12].map(|followee| (user(followee), PLAIN)));
+        let eyes = listeners.eyes(Some(user(BOB)));
+        assert_eq!([10, 11, 12].map(|n| eyes.following(user(n))), [Some(with_replies), None, Some(PLAIN)]);
+    }
+
+    #[test]
+    fn main_is_open_once_and_for_accounts_only() {
+        let mut room = Room::new();
+        let (bob, mut inbox) = room.comes(Some(BOB), &[], &[Kind::Main]);
+        assert!(!room.listeners.connect(bob, channel(Kind::Main)));
+        let (anybody, _) = room.comes(None, &[], &[]);
+        for kind in [Kind::Main, Kind::Home, Kind::Hybrid] {
+            assert!(!room.listeners.connect(anybody, channel(kind)), "{kind:?}");
+        }
+        assert!(room.listeners.hears_main(user(BOB)));
+        room.listeners.send_main(user(BOB), "mention", &"{}".into());
+        assert_eq!(heard(&mut inbox), [("main", "mention")]);
+        room.listeners.disconnect(bob, &channel(Kind::Main).id);
+        assert!(!room.listeners.hears_main(user(BOB)));
+    }
+
+    #[test]
+    fn channels_and_captures_are_bounded() {
+        let mut room = Room::new();
+        let (id, _inbox) = room.comes(None, &[], &[Kind::Local; MAX_CHANNELS]);
+        assert!(!room.listeners.connect(id, channel(Kind::Local)));
+        for n in 0..MAX_CAPTURES as u128 + 1 {
+            room.listeners.capture(id, note(n));
+        }
+        assert!(room.listeners.is_captured(note(MAX_CAPTURES as u128 - 1)));
+        assert!(!room.listeners.is_captured(note(MAX_CAPTURES as u128)));
+    }
+
+    #[test]
+    fn a_captured_note_is_heard_of_until_it_is_released_as_often() {
+        let mut room = Room::new();
+        let (id, mut inbox) = room.comes(None, &[], &[]);
+        let frame = Frame::Captured("{}".into());
+        let send = |room: &Room| room.listeners.send_captured(note(1), &frame, |_| true);
+        room.listeners.capture(id, note(1));
+        room.listeners.capture(id, note(1));
+        send(&room);
+        room.listeners.release(id, note(1));
+        send(&room);
+        room.listeners.send_captured(note(1), &frame, |_| false);
+        assert_eq!(heard(&mut inbox).len(), 2);
+        room.listeners.release(id, note(1));
+        room.listeners.release(id, note(1));
+        send(&room);
+        assert_eq!(heard(&mut inbox), []);
+    }
+
+    #[test]
+    fn a_slow_reader_is_ended_and_others_are_not() {
+        let mut room = Room::new();
+        let (_, mut slow) = room.comes(None, &[], &[Kind::Local]);
+        let (_, mut quick) = room.comes(None, &[], &[Kind::Local]);
+        for _ in 0..8 {
+            room.posts(ALICE, Visibility::Public);
+            heard(&mut quick);
+        }
+        assert_eq!(*slow.ending.borrow(), None);
+        room.posts(ALICE, Visibility::Public);
+        assert_eq!(*slow.ending.borrow(), Some(Ending::TooSlow));
+        assert_eq!(*quick.ending.borrow(), None);
+        assert_eq!(heard(&mut slow).len(), 8);
+        room.listeners.end_all(Ending::Shutdown);
+        assert_eq!(*slow.ending.borrow(), Some(Ending::TooSlow));
+        assert_eq!(*quick.ending.borrow(), Some(Ending::Shutdown));
+    }
+
+    #[test]
+    fn nothing_is_left_of_those_who_left() {
+        let mut room = Room::new();
+        let (first, _a) = room.comes(Some(BOB), &[ALICE], &[Kind::Hybrid]);
+        let (second, _b) = room.comes(Some(BOB), &[], &[Kind::Main]);
+        room.listeners.capture(first, note(1));
+        room.listeners.leave(first);
+        assert!(room.listeners.eyes(Some(user(BOB))).follows(user(ALICE)));
+        room.listeners.leave(second);
+        let Listeners { last: _, sockets, people, fans, public, captured } = &room.listeners;
+        assert!(sockets.is_empty() && people.is_empty() && fans.is_empty());
+        assert!(public.is_empty() && captured.is_empty());
+    }
+
+    #[test]
+    fn notes_may_be_announced_to_those_who_asked() {
+        let mut room = Room::new();
+        let (_, _a) = room.comes(Some(BOB), &[ALICE], &[Kind::Main]);
+        let (_, _b) = room.comes(Some(3), &[ALICE], &[Kind::Main]);
+        assert_eq!(room.listeners.notified_of(user(ALICE)), []);
+        room.listeners.follow_changed(user(BOB), user(ALICE), |how| how.notify = Notify::Normal);
+        assert_eq!(room.listeners.notified_of(user(ALICE)), [user(BOB)]);
+    }
+}

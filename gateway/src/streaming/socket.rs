@@ -1,0 +1,239 @@
+//! One socket, from its first frame to its last: a task that reads messages, writes what the hub queues,
+//! and ends when the client is gone, silent or too slow, or the server stops.
+
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+
+use super::channel::Kind;
+use super::frame::{self, Frame, Said};
+use super::hub::Guest;
+use super::listeners::{Channel, Ending, Inbox};
+use crate::api::{ApiError, SignedIn};
+use crate::app::App;
+use crate::platform::metrics::STREAMING_SENT_TOTAL;
+
+/// How often a client is asked whether it is still there.
+pub const PING_EVERY: Duration = Duration::from_secs(60);
+/// A client from which nothing came for so long is gone.
+pub const SILENCE: Duration = Duration::from_secs(120);
+/// How long one write may take.
+const WRITE_WITHIN: Duration = Duration::from_secs(60);
+/// How long a client may take to answer the end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// Frames written before the connection is flushed.
+const FRAMES_AT_ONCE: usize = 32;
+/// However often a client says that it has read its notifications, it is noted no more often.
+const READ_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a socket is left.
+enum Left {
+    /// By the client, or with its connection.
+    Gone,
+    Ended(Ending),
+}
+
+/// Serves a socket until its end.
+pub async fn serve(app: App, caller: Option<SignedIn>, socket: WebSocket) {
+    let viewer = caller.as_ref().map(SignedIn::id);
+    // None when the server has just been told to stop, or has filled up since the handshake.
+    let Some((guest, mut inbox)) = app.hub.enter(viewer) else { return };
+    let (mut out, mut incoming) = socket.split();
+    let mut served = Served { app, caller, guest, read_last: None, read_next: None };
+    let left = match served.load().await {
+        Ok(()) => served.run(&mut out, &mut incoming, &mut inbox).await,
+        Err(error) => {
+            tracing::error!(%error, "a stream can't be opened");
+            Left::Ended(Ending::Gap)
+        }
+    };
+    if let Left::Ended(why) = left {
+        close(out, incoming, why).await;
+    }
+}
+
+struct Served {
+    app: App,
+    caller: Option<SignedIn>,
+    guest: Guest,
+    /// When reading notifications was noted last, and is to be noted next.
+    read_last: Option<Instant>,
+    read_next: Option<Instant>,
+}
+
+type Out = SplitSink<WebSocket, Message>;
+type Incoming = SplitStream<WebSocket>;
+
+impl Served {
+    /// Fills in whom they follow.
+    async fn load(&self) -> sqlx::Result<()> {
+        if let Some(caller) = &self.caller {
+            let follows = projections::follow::all_of(&self.app.pool, caller.id()).await?;
+            self.guest.listeners().loaded(caller.id(), follows);
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self, out: &mut Out, incoming: &mut Incoming, inbox: &mut Inbox) -> Left {
+        self.be_seen();
+        let mut heard = Instant::now();
+        let mut pings = interval_at(heard + PING_EVERY, PING_EVERY);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut frames = Vec::with_capacity(FRAMES_AT_ONCE);
+        loop {
+            let messages = tokio::select! {
+                biased;
+                why = ended(&mut inbox.ending) => return Left::Ended(why),
+                _ = inbox.queue.recv_many(&mut frames, FRAMES_AT_ONCE) => frames.drain(..).map(message).collect(),
+                message = incoming.next() => {
+                    let Some(Ok(message)) = message else { return Left::Gone };
+                    heard = Instant::now();
+                    match message {
+                        Message::Text(text) => self.hear(&text).await.into_iter().map(self::message).collect(),
+                        _ => Vec::new(),
+                    }
+                }
+                _ = pings.tick() => {
+                    if heard.elapsed() >= SILENCE {
+                        return Left::Gone;
+                    }
+                    self.be_seen();
+                    vec![Message::Ping(Vec::new().into())]
+                }
+                () = due(self.read_next) => {
+                    self.read_notifications().await;
+                    Vec::new()
+                }
+            };
+            if messages.is_empty() {
+                continue;
+            }
+            tokio::select! {
+                biased;
+                why = ended(&mut inbox.ending) => return Left::Ended(why),
+                written = timeout(WRITE_WITHIN, write(out, messages)) => match written {
+                    Ok(Ok(())) => (),
+                    Ok(Err(_)) => return Left::Gone,
+                    Err(_) => return Left::Ended(Ending::TooSlow),
+                }
+            }
+        }
+    }
+
+    /// Does what a message asks, and returns the answer, if there is one.
+    async fn hear(&mut self, text: &Utf8Bytes) -> Option<Frame> {
+        let id = self.guest.id;
+        match frame::read(text)? {
+            Said::Connect { kind, id: channel, params, pong } => {
+                if !self.may_listen(kind).await {
+                    return None;
+                }
+                let open = Channel { id: channel.clone(), kind, params };
+                let opened = self.guest.listeners().connect(id, open);
+                (opened && pong).then_some(Frame::Connected(channel))
+            }
+            Said::Disconnect(channel) => {
+                self.guest.listeners().disconnect(id, &channel);
+                None
+            }
+            Said::Capture(note) => {
+                self.guest.listeners().capture(id, note);
+                None
+            }
+            Said::Release(note) => {
+                self.guest.listeners().release(id, note);
+                None
+            }
+            Said::ReadNotifications => {
+                if self.caller.is_some() && self.read_next.is_none() {
+                    let now = Instant::now();
+                    self.read_next = Some(self.read_last.map_or(now, |last| now.max(last + READ_EVERY)));
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether the policies in force leave this channel to them.
+    async fn may_listen(&self, kind: Kind) -> bool {
+        let Some(policy) = kind.policy() else { return true };
+        let allowed = match &self.caller {
+            Some(caller) => {
+                let account = self.app.core.accounts.account(caller.id()).await;
+                account.map(|account| account.is_some_and(|account| account.may(policy)))
+            }
+            None => {
+                let instance = projections::instance::load(&self.app.pool).await;
+                instance.map(|instance| instance.policies.allows(policy)).map_err(ApiError::from)
+            }
+        };
+        allowed.unwrap_or_else(|error| {
+            tracing::error!(?error, "policies can't be read");
+            false
+        })
+    }
+
+    async fn read_notifications(&mut self) {
+        self.read_next = None;
+        self.read_last = Some(Instant::now());
+        let Some(caller) = &self.caller else { return };
+        let (by, user) = (self.app.by(caller), caller.id());
+        if let Err(error) = self.app.commands.read_notifications(by, user).await {
+            tracing::warn!(%error, user.id = %user, "notifications stay unread");
+        }
+    }
+
+    fn be_seen(&self) {
+        if let Some(caller) = &self.caller {
+            self.app.presence.seen(caller.id(), self.app.now());
+        }
+    }
+}
+
+fn message(frame: Frame) -> Message {
+    metrics::counter!(STREAMING_SENT_TOTAL, "channel" => frame.label()).increment(1);
+    Message::Text(frame.text())
+}
+
+async fn write(out: &mut Out, messages: Vec<Message>) -> Result<(), axum::Error> {
+    for message in messages {
+        out.feed(message).await?;
+    }
+    out.flush().await
+}
+
+/// Returns when the server ends the socket.
+async fn ended(ending: &mut watch::Receiver<Option<Ending>>) -> Ending {
+    match ending.wait_for(Option::is_some).await {
+        Ok(why) => why.unwrap_or(Ending::Shutdown),
+        // The hub has let go of the socket, which it does for nobody else.
+        Err(_) => Ending::Shutdown,
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Says why, and waits a little for the client to hear it.
+async fn close(mut out: Out, mut incoming: Incoming, why: Ending) {
+    let (code, reason) = match why {
+        Ending::TooSlow => (close_code::AGAIN, "too slow"),
+        Ending::Gap => (close_code::RESTART, "something was missed"),
+        Ending::Shutdown => (close_code::AWAY, "the server stops"),
+    };
+    let parting = async {
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        if out.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = incoming.next().await {}
+        }
+    };
+    timeout(CLOSE_WITHIN, parting).await.ok();
+}

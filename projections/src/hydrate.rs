@@ -1,0 +1,227 @@
+//! Loads everything that a page shows, in two rounds whatever its size: the notes with what they
+//! answer and pass on; then, at once, people, counts and what the viewer is to them.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use domain::policy::{AuthorRules, Viewer};
+use domain::{NoteId, UserId};
+use sqlx::postgres::PgPool;
+use uuid::Uuid;
+
+use crate::world::World;
+use crate::{follow, note, poll, reaction, user};
+
+/// What a page is about.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    pub notes: Vec<NoteId>,
+    /// People beside the authors of the notes.
+    pub users: Vec<UserId>,
+    /// People to whom the viewer's relation is shown, beside all those above.
+    pub relations_with: Vec<UserId>,
+}
+
+impl Wanted {
+    pub fn notes(notes: impl IntoIterator<Item = NoteId>) -> Self {
+        Self { notes: notes.into_iter().collect(), ..Self::default() }
+    }
+
+    pub fn users(users: impl IntoIterator<Item = UserId>) -> Self {
+        Self { users: users.into_iter().collect(), ..Self::default() }
+    }
+}
+
+/// Loads a world. What is not there is left out of it, and so is a note whose author is not there.
+pub async fn hydrate(
+    pool: &PgPool,
+    wanted: Wanted,
+    viewer: Viewer,
+    now: DateTime<Utc>,
+) -> sqlx::Result<World> {
+    let ids: Vec<Uuid> = wanted.notes.iter().map(|note| note.0).collect();
+    let mut notes = if ids.is_empty() { HashMap::new() } else { note::by_ids(pool, &ids).await? };
+
+    let ids: Vec<Uuid> = notes.keys().map(|note| note.0).collect();
+    let polls: Vec<Uuid> = notes.values().filter(|note| note.poll.is_some()).map(|note| note.id.0).collect();
+    let mut people = wanted.users;
+    people.extend(notes.values().map(|note| note.author));
+    dedup(&mut people);
+    let mut others = wanted.relations_with;
+    others.extend(&people);
+    dedup(&mut others);
+
+    let (users, reactions, votes, mine) = tokio::try_join!(
+        unless(people.is_empty(), user::by_ids(pool, &people)),
+        unless(ids.is_empty(), reaction::counts(pool, &ids)),
+        unless(polls.is_empty(), poll::counts(pool, &polls)),
+        Mine::load(pool, viewer, &ids, &polls, &others),
+    )?;
+
+    notes.retain(|_, note| users.contains_key(&note.author));
+    for (id, counts) in reactions {
+        if let Some(note) = notes.get_mut(&id) {
+            note.reactions = counts;
+        }
+    }
+    for note in notes.values_mut() {
+        if let Some(author) = users.get(&note.author) {
+            note.rules = AuthorRules::from(&author.profile);
+        }
+        note.votes = vec![0; note.poll.as_ref().map_or(0, |poll| poll.choices.len())];
+        for (choice, n) in votes.get(&note.id).into_iter().flatten() {
+            if let Some(slot) = note.votes.get_mut(*choice) {
+                *slot = *n;
+            }
+        }
+    }
+    Ok(World {
+        viewer,
+        now,
+        notes,
+        users,
+        relations: mine.relations,
+        my_reactions: mine.reactions,
+        my_votes: mine.votes,
+    })
+}
+
+/// What is the viewer's own.
+#[derive(Default)]
+struct Mine {
+    relations: HashMap<UserId, crate::world::RelationRow>,
+    reactions: HashMap<NoteId, domain::emoji::Reaction>,
+    votes: HashMap<NoteId, Vec<u32>>,
+}
+
+impl Mine {
+    async fn load(
+        pool: &PgPool,
+        viewer: Viewer,
+        notes: &[Uuid],
+        polls: &[Uuid],
+        others: &[UserId],
+    ) -> sqlx::Result<Self> {
+        let Some(viewer) = viewer else { return Ok(Self::default()) };
+        let (relations, reactions, votes) = tokio::try_join!(
+            unless(others.is_empty(), follow::relations(pool, viewer, others)),
+            unless(notes.is_empty(), reaction::mine(pool, viewer, notes)),
+            unless(polls.is_empty(), poll::mine(pool, viewer, polls)),
+        )?;
+        Ok(Self { relations, reactions, votes })
+    }
+}
+
+/// Nothing, without asking, where nothing can be found.
+async fn unless<T: Default>(nothing: bool, query: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    if nothing { Ok(T::default()) } else { query.await }
+}
+
+fn dedup(users: &mut Vec<UserId>) {
+    users.sort_unstable();
+    users.dedup();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Statements, Story, emoji, user};
+    use domain::follow::Notify;
+    use domain::note::{Parent, Visibility};
+    use domain::poll::Poll;
+    use domain::user::ProfileChanges;
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_world_has_what_a_note_shows_two_levels_deep(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        for n in 1..=4 {
+            story.person(n, &format!("user{n}"));
+        }
+        story.follow(4, 1);
+        story.follow(2, 4);
+        let a = story.note(1, |n| {
+            n.poll = Some(Poll { choices: vec!["x".into(), "y".into()], multiple: false, expires_at: None });
+        });
+        let b = story.note(2, |n| n.reply = Some(Parent { id: a, author: user(1) }));
+        let c = story.note(3, |n| n.renote = Some(Parent { id: b, author: user(2) }));
+        let d = story.renote(1, c, 3);
+        story.react(4, b, 2, "🎉");
+        story.react(1, b, 2, "🎉");
+        story.vote(4, a, 1, 1);
+        story.project().await;
+
+        let viewer = Some(user(4));
+        let wanted = Wanted { notes: vec![d], users: vec![user(4)], ..Wanted::default() };
+        let world = hydrate(&pool, wanted, viewer, story.now()).await.unwrap();
+        assert_eq!(world.notes.len(), 3, "a renote, what it passes on, and what that passes on");
+        let seen = world.see(b).and_then(|sight| sight.seen()).unwrap().note();
+        assert_eq!(seen.reactions, [(emoji("🎉"), 2)]);
+        assert_eq!(world.my_reaction(b), Some(&emoji("🎉")));
+        assert_eq!(world.users.len(), 4);
+        let follow = world.relation(user(1)).following.unwrap();
+        assert_eq!((follow.notify, follow.with_replies), (Notify::None, false));
+        assert!(world.relation(user(2)).followed && world.relation(user(2)).following.is_none());
+
+        let world = hydrate(&pool, Wanted::notes([a]), viewer, story.now()).await.unwrap();
+        assert_eq!(world.notes[&a].votes, [0, 1]);
+        assert_eq!(world.my_votes(a), [1]);
+        let nobody = hydrate(&pool, Wanted::notes([a]), None, story.now()).await.unwrap();
+        assert_eq!(nobody.my_votes(a), [] as [u32; 0]);
+        assert_eq!(nobody.relation(user(1)).following.map(|f| f.id), None);
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn rules_of_authors_and_relations_decide_what_is_seen(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        story.person(1, "a");
+        story.person(2, "b");
+        story.changes(
+            1,
+            ProfileChanges { require_signin_to_view_contents: Some(true), ..ProfileChanges::default() },
+        );
+        let open = story.note(1, |_| ());
+        let closed = story.note(1, |n| n.visibility = Visibility::Followers);
+        let unknown = story.note(9, |_| ());
+        story.project().await;
+        let sees = async |viewer, id| {
+            let world = hydrate(&pool, Wanted::notes([id]), viewer, story.now()).await.unwrap();
+            world.see(id).map(|sight| sight.seen().is_some())
+        };
+        assert_eq!(sees(None, open).await, Some(false));
+        assert_eq!(sees(Some(user(2)), open).await, Some(true));
+        assert_eq!(sees(Some(user(2)), closed).await, Some(false));
+        assert_eq!(sees(None, unknown).await, None, "nothing is known of the rules of its author");
+        let mut story = story;
+        story.follow(2, 1);
+        story.project().await;
+        let world = hydrate(&pool, Wanted::notes([closed]), Some(user(2)), story.now()).await.unwrap();
+        assert!(world.see(closed).unwrap().seen().is_some());
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_page_of_a_hundred_costs_as_many_statements_as_a_page_of_one(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        let mut pages: Vec<NoteId> = Vec::new();
+        for n in 1..=100 {
+            story.person(n, &format!("user{n}"));
+            let asked = story.note(n, |n| {
+                n.poll =
+                    Some(Poll { choices: vec!["x".into(), "y".into()], multiple: false, expires_at: None });
+            });
+            story.react(1, asked, n, "🎉");
+            let reply = story.note(n, |note| note.reply = Some(Parent { id: asked, author: user(n) }));
+            pages.push(story.renote(n, reply, n));
+        }
+        story.project().await;
+        let statements = Statements::default();
+        let _counting = statements.listen();
+        let mut costs = Vec::new();
+        for size in [1, 1, 100] {
+            let wanted = Wanted::notes(pages[..size].iter().copied());
+            let world = hydrate(&pool, wanted, Some(user(2)), story.now()).await.unwrap();
+            assert_eq!((world.notes.len(), world.users.len()), (3 * size, size));
+            costs.push(statements.take());
+        }
+        assert_eq!(costs[1..], [7, 7], "{costs:?}");
+    }
+}

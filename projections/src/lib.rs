@@ -1,0 +1,55 @@
+//! What readers see: tables folded from the event log, and the queries over them.
+//!
+//! A [`Projector`] owns its tables in the schema `read` and is the only one that writes them; the
+//! runtime ([`Projections`]) feeds it events in order and moves its checkpoint in the same transaction.
+//! A query gives ids and what paging needs; [`hydrate`] loads everything that a page of ids shows in a
+//! fixed number of rounds into a [`World`]; what of it a viewer may see is decided there by
+//! [`domain::policy`], never by SQL, which only narrows the candidates.
+//!
+//! Invariants kept here:
+//! - only projectors write read tables, each its own; nothing here appends to the log or knows HTTP;
+//! - any read table can be emptied and filled again from the log, with the same rows, however the log
+//!   is cut into batches: ids and times come from events, never from a clock or a generator;
+//! - a page of a hundred costs as many statements as a page of one, and no page skips rows to get to
+//!   its place, except where Misskey's API asks for an offset;
+//! - each batch, page, wait and retry has a bound.
+//!
+//! To add a read model: a migration `…_read_{name}.sql`, a file of the feature's name with its
+//! `Projection` and its queries, a line in [`projectors`], and in [`World`] and [`hydrate`] what pages
+//! show of it. Raise `version` when the same events shall give other rows.
+
+use std::sync::Arc;
+
+pub mod follow;
+pub mod hydrate;
+pub mod instance;
+pub mod note;
+pub mod notification;
+pub mod page;
+pub mod poll;
+pub mod reaction;
+pub mod runtime;
+mod sql;
+mod tail;
+#[cfg(test)]
+mod testing;
+pub mod user;
+pub mod world;
+
+pub use hydrate::{Wanted, hydrate};
+pub use page::Page;
+pub use runtime::{Lagging, ProjectError, Projections, Projector, Status, Unsettled, forget_checkpoints};
+pub use world::World;
+
+/// Every read model of this crate.
+pub fn projectors() -> Vec<Arc<dyn Projector>> {
+    vec![
+        Arc::new(instance::Projection),
+        Arc::new(user::Projection),
+        Arc::new(follow::Projection),
+        Arc::new(note::Projection),
+        Arc::new(reaction::Projection),
+        Arc::new(poll::Projection),
+        Arc::new(notification::Projection),
+    ]
+}

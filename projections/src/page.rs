@@ -1,0 +1,43 @@
+//! Paging by id, as Misskey does it: the id of the row, both bounds exclusive.
+
+use uuid::Uuid;
+
+/// The most items of one page.
+pub const MAX_ITEMS: u16 = 100;
+
+/// Which part of a list is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Only what is newer than this id.
+    pub since: Option<Uuid>,
+    /// Only what is older than this id.
+    pub until: Option<Uuid>,
+    /// Start at the old end, as Misskey does where only `since` is given.
+    pub oldest_first: bool,
+    /// Items, at most [`MAX_ITEMS`].
+    pub limit: u16,
+}
+
+impl Page {
+    /// The newest items.
+    pub fn newest(limit: u16) -> Self {
+        Self { since: None, until: None, oldest_first: false, limit }
+    }
+
+    pub(crate) fn since(&self) -> Uuid {
+        self.since.unwrap_or(Uuid::nil())
+    }
+
+    pub(crate) fn until(&self) -> Uuid {
+        self.until.unwrap_or(Uuid::max())
+    }
+
+    pub(crate) fn limit(&self) -> i64 {
+        i64::from(self.limit.min(MAX_ITEMS))
+    }
+
+    /// `asc` or `desc`, for `order by`.
+    pub(crate) fn order(&self) -> &'static str {
+        if self.oldest_first { "asc" } else { "desc" }
+    }
+}

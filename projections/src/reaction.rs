@@ -1,0 +1,262 @@
+//! Reactions and their counts per note. Those of a note that has gone stay, and nothing shows them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::emoji::Reaction;
+use domain::log::Recorded;
+use domain::reaction::Added;
+use domain::{Event, NoteId, ReactionId, UserId};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as ValueError, StringDeserializer};
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::page::Page;
+use crate::runtime::{ProjectError, Projector, events};
+use crate::sql::{self, Sums};
+
+/// Fills `read.reactions` and `read.reaction_counts`.
+pub struct Projection;
+
+#[async_trait]
+impl Projector for Projection {
+    fn name(&self) -> &'static str {
+        "reactions"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["read.reactions", "read.reaction_counts"]
+    }
+
+    fn kinds(&self) -> &'static [&'static str] {
+        &["reaction.added", "reaction.removed"]
+    }
+
+    async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
+        // By note and person: what stands at the end of the batch.
+        let mut standing: BTreeMap<(Uuid, Uuid), Option<&Added>> = BTreeMap::new();
+        let mut counts: Sums<(Uuid, &str)> = Sums::default();
+        for (_, event) in events(batch) {
+            match event {
+                Event::ReactionAdded(e) => {
+                    standing.insert((e.note.0, e.reactor.0), Some(e));
+                    counts.add((e.note.0, e.reaction.as_str()), 1);
+                }
+                Event::ReactionRemoved(e) => {
+                    standing.insert((e.note.0, e.reactor.0), None);
+                    counts.add((e.note.0, e.reaction.as_str()), -1);
+                }
+                _ => (),
+            }
+        }
+        write_rows(tx, &standing).await?;
+        write_counts(tx, counts).await?;
+        Ok(())
+    }
+}
+
+async fn write_rows(
+    tx: &mut PgConnection,
+    standing: &BTreeMap<(Uuid, Uuid), Option<&Added>>,
+) -> sqlx::Result<()> {
+    let gone = standing.iter().filter(|(_, added)| added.is_none()).map(|(key, _)| *key);
+    let (notes, people): (Vec<Uuid>, Vec<Uuid>) = gone.unzip();
+    if !notes.is_empty() {
+        sqlx::query(
+            "delete from read.reactions r using unnest($1::uuid[], $2::uuid[]) as d(note_id, user_id)
+              where r.note_id = d.note_id and r.user_id = d.user_id",
+        )
+        .bind(notes)
+        .bind(people)
+        .execute(&mut *tx)
+        .await?;
+    }
+    let added: Vec<&Added> = standing.values().copied().flatten().collect();
+    if !added.is_empty() {
+        sqlx::query(
+            "insert into read.reactions (id, note_id, user_id, reaction)
+             select id, note_id, user_id, reaction
+               from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[])
+                    as r(id, note_id, user_id, reaction)
+             on conflict (note_id, user_id) do update set id = excluded.id, reaction = excluded.reaction",
+        )
+        .bind(added.iter().map(|e| e.id.0).collect::<Vec<_>>())
+        .bind(added.iter().map(|e| e.note.0).collect::<Vec<_>>())
+        .bind(added.iter().map(|e| e.reactor.0).collect::<Vec<_>>())
+        .bind(added.iter().map(|e| sql::clean(e.reaction.as_str())).collect::<Vec<_>>())
+        .execute(tx)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn write_counts(tx: &mut PgConnection, counts: Sums<(Uuid, &str)>) -> sqlx::Result<()> {
+    let (keys, sums) = counts.split();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let (notes, reactions): (Vec<Uuid>, Vec<_>) =
+        keys.into_iter().map(|(note, reaction)| (note, sql::clean(reaction))).unzip();
+    sqlx::query(
+        "insert into read.reaction_counts as c (note_id, reaction, reactions)
+         select note_id, reaction, n from unnest($1::uuid[], $2::text[], $3::bigint[]) as d(note_id, reaction, n)
+         on conflict (note_id, reaction) do update set reactions = c.reactions + excluded.reactions",
+    )
+    .bind(notes)
+    .bind(reactions)
+    .bind(sums)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// One reaction of one person; pages go by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReactionRow {
+    pub id: ReactionId,
+    pub user: UserId,
+    pub reaction: Reaction,
+}
+
+/// The reactions to a note: all, or those of one kind as they are stored (`:name@.:`). None when the
+/// note has gone.
+pub async fn of_note(
+    pool: &PgPool,
+    note: NoteId,
+    reaction: Option<&str>,
+    page: &Page,
+) -> sqlx::Result<Vec<ReactionRow>> {
+    let order = page.order();
+    let kind = if reaction.is_some() { "r.reaction = $5" } else { "$5::text is null" };
+    let sql = format!(
+        "select r.id, r.user_id, r.reaction
+           from read.reactions r
+          where r.note_id = $1 and r.id > $2 and r.id < $3 and {kind}
+            and exists (select 1 from read.notes n where n.id = $1)
+          order by r.id {order} limit $4"
+    );
+    let rows: Vec<(Uuid, Uuid, String)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(note.0)
+        .bind(page.since())
+        .bind(page.until())
+        .bind(page.limit())
+        .bind(reaction.map(sql::clean))
+        .fetch_all(pool)
+        .await?;
+    rows.into_iter()
+        .map(|(id, user, reaction)| {
+            Ok(ReactionRow { id: ReactionId(id), user: UserId(user), reaction: read(reaction)? })
+        })
+        .collect()
+}
+
+/// How often each note got each reaction, the most frequent first.
+pub(crate) async fn counts(
+    pool: &PgPool,
+    notes: &[Uuid],
+) -> sqlx::Result<HashMap<NoteId, Vec<(Reaction, i64)>>> {
+    let rows: Vec<(Uuid, String, i64)> = sqlx::query_as(
+        "select note_id, reaction, reactions from read.reaction_counts
+          where note_id = any($1) and reactions > 0 order by note_id, reactions desc, reaction",
+    )
+    .bind(notes)
+    .fetch_all(pool)
+    .await?;
+    let mut counts: HashMap<NoteId, Vec<(Reaction, i64)>> = HashMap::new();
+    for (note, reaction, n) in rows {
+        counts.entry(NoteId(note)).or_default().push((read(reaction)?, n));
+    }
+    Ok(counts)
+}
+
+/// What one person thinks of each note.
+pub(crate) async fn mine(
+    pool: &PgPool,
+    viewer: UserId,
+    notes: &[Uuid],
+) -> sqlx::Result<HashMap<NoteId, Reaction>> {
+    let rows: Vec<(Uuid, String)> = sqlx::query_as(
+        "select note_id, reaction from read.reactions where user_id = $1 and note_id = any($2)",
+    )
+    .bind(viewer.0)
+    .bind(notes)
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(|(note, reaction)| Ok((NoteId(note), read(reaction)?))).collect()
+}
+
+/// What each of these people thinks of each of these notes.
+pub async fn of_people(
+    pool: &PgPool,
+    notes: &[NoteId],
+    people: &[UserId],
+) -> sqlx::Result<HashMap<(UserId, NoteId), Reaction>> {
+    let rows: Vec<(Uuid, Uuid, String)> = sqlx::query_as(
+        "select user_id, note_id, reaction from read.reactions where note_id = any($1) and user_id = any($2)",
+    )
+    .bind(notes.iter().map(|note| note.0).collect::<Vec<_>>())
+    .bind(people.iter().map(|user| user.0).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter()
+        .map(|(user, note, reaction)| Ok(((UserId(user), NoteId(note)), read(reaction)?)))
+        .collect()
+}
+
+/// A reaction as it was stored.
+pub(crate) fn read(stored: String) -> sqlx::Result<Reaction> {
+    let text: StringDeserializer<ValueError> = stored.into_deserializer();
+    Reaction::deserialize(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Story, emoji, user};
+    use domain::note::Deleted;
+
+    fn shown(rows: &[ReactionRow]) -> Vec<(UserId, &str)> {
+        rows.iter().map(|row| (row.user, row.reaction.as_str())).collect()
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn reactions_are_listed_counted_replaced_and_taken_back(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        let note = story.note(1, |_| ());
+        story.react(2, note, 1, "👍");
+        story.react(3, note, 1, "👍");
+        story.react(4, note, 1, "🎉");
+        story.project().await;
+        story.unreact(2, note, 1, "👍");
+        story.react(2, note, 1, "❤");
+        story.react(5, note, 1, "🎉");
+        story.unreact(5, note, 1, "🎉");
+        story.project().await;
+
+        let all = of_note(&pool, note, None, &Page::newest(10)).await.unwrap();
+        assert_eq!(shown(&all), [(user(2), "❤"), (user(4), "🎉"), (user(3), "👍")]);
+        let older = Page { until: Some(all[0].id.0), ..Page::newest(1) };
+        assert_eq!(shown(&of_note(&pool, note, None, &older).await.unwrap()), [(user(4), "🎉")]);
+        let only = of_note(&pool, note, Some("👍"), &Page::newest(10)).await.unwrap();
+        assert_eq!(shown(&only), [(user(3), "👍")]);
+
+        let counts = counts(&pool, &[note.0]).await.unwrap();
+        assert_eq!(counts[&note], [(emoji("❤"), 1), (emoji("🎉"), 1), (emoji("👍"), 1)]);
+        assert_eq!(mine(&pool, user(2), &[note.0]).await.unwrap()[&note], emoji("❤"));
+        assert_eq!(mine(&pool, user(5), &[note.0]).await.unwrap().len(), 0);
+        let theirs = of_people(&pool, &[note], &[user(2), user(5)]).await.unwrap();
+        assert_eq!(theirs, HashMap::from([((user(2), note), emoji("❤"))]));
+
+        story.says(Deleted { id: note, author: user(1) });
+        story.project().await;
+        assert_eq!(of_note(&pool, note, None, &Page::newest(10)).await.unwrap(), []);
+    }
+}

@@ -1,0 +1,1013 @@
+//! Runs projectors: each follows the log, and writes its tables and its checkpoint in one transaction.
+//!
+//! - One active copy of each projector, by an advisory lock of the session that also does its writes:
+//!   when the session dies, so do the lock and the unfinished batch. The checkpoint is moved only from
+//!   where it was, so a second copy could do no harm.
+//! - Commits don't wait for the disk (`synchronous_commit = off`): after a crash the checkpoint, which
+//!   was lost or kept together with the rows, says where to go on.
+//! - A lost connection is tried again for ever. An event that can't be applied stops its projector, and
+//!   no other: a read model with a hole would be wrong, a late one is only late.
+//! - Events that a projector doesn't hear move its checkpoint in memory only; it is saved now and then.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::Event;
+use domain::log::{EventLog, LogError, Position, Recorded};
+use futures_util::FutureExt;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgPool};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::tail::Tail;
+
+/// Events given to a projector at once; one append more may be in it.
+pub const MAX_BATCH_EVENTS: usize = 1_000;
+/// How often a copy that is not the active one asks whether it may be.
+pub const STANDBY_POLL: Duration = Duration::from_millis(200);
+/// How long a checkpoint that moved over unheard events waits to be saved.
+pub const SAVE_AFTER: Duration = Duration::from_millis(100);
+/// The first and the longest pause before a lost connection is tried again.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long [`Projections::settle`] waits.
+pub const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+
+/// One read model: folds events into its own tables.
+#[async_trait]
+pub trait Projector: Send + Sync {
+    /// Unique, and for ever: the key of its checkpoint.
+    fn name(&self) -> &'static str;
+
+    /// To be raised when the same events shall give other rows: the tables are emptied and filled
+    /// again from the start of the log.
+    fn version(&self) -> u32;
+
+    /// Every table that it writes, with its schema. Nobody else writes them.
+    fn tables(&self) -> &'static [&'static str];
+
+    /// The kinds of events that it is given; all others pass it by.
+    fn kinds(&self) -> &'static [&'static str];
+
+    /// Writes what the events say, with a few statements per kind, whatever their number. How the log
+    /// is cut into batches must make no difference. Erased events are not in the batch.
+    async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError>;
+}
+
+/// Why a batch was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectError {
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+/// A projector has not reached a position in time, or has stopped before it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the projector {projector} is at {reached}, not yet at {wanted}")]
+pub struct Lagging {
+    pub projector: &'static str,
+    pub reached: Position,
+    pub wanted: Position,
+}
+
+/// Why the projectors are not at the head of the log.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsettled {
+    #[error(transparent)]
+    Lagging(#[from] Lagging),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the projector {projector} has stopped: {reason}")]
+    Stopped { projector: &'static str, reason: String },
+}
+
+/// Where a projector stands.
+#[derive(Debug, Clone)]
+pub struct Status {
+    pub name: &'static str,
+    pub position: Position,
+    /// Events between it and the end of the log as known here; an estimate when it is far behind.
+    pub lag_events: u64,
+    /// Whether this process does the work, and not another one or nobody.
+    pub active: bool,
+    /// Why it stands still.
+    pub stopped: Option<String>,
+}
+
+/// The running projectors of this process. Cheap to clone: every clone is the same.
+#[derive(Clone)]
+pub struct Projections {
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+struct Shared {
+    log: Arc<dyn EventLog>,
+    tail: Tail,
+    members: Vec<Member>,
+    advanced: watch::Sender<Position>,
+}
+
+struct Member {
+    projector: Arc<dyn Projector>,
+    progress: watch::Sender<Progress>,
+}
+
+#[derive(Debug, Clone)]
+struct Progress {
+    position: Position,
+    active: bool,
+    stopped: Option<Arc<str>>,
+}
+
+impl Projections {
+    /// Starts the projectors. Each takes a connection of its own beside the pool.
+    pub fn start(pool: &PgPool, log: Arc<dyn EventLog>, projectors: Vec<Arc<dyn Projector>>) -> Self {
+        let progress = Progress { position: Position::START, active: false, stopped: None };
+        let members = projectors
+            .into_iter()
+            .map(|projector| Member { projector, progress: watch::Sender::new(progress.clone()) })
+            .collect();
+        let tail = Tail::new(Arc::clone(&log));
+        let shared = Arc::new(Shared { log, tail, members, advanced: watch::Sender::new(Position::START) });
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = Vec::with_capacity(shared.members.len() + 1);
+        let (follower, until) = (Arc::clone(&shared), stopping.clone());
+        tasks.push(tokio::spawn(async move { follower.tail.follow(until).await }));
+        for index in 0..shared.members.len() {
+            let run = run(Arc::clone(&shared), index, pool.connect_options(), stopping.clone());
+            tasks.push(tokio::spawn(run));
+        }
+        Self { shared, stop, tasks: Arc::new(Mutex::new(tasks)) }
+    }
+
+    /// Returns when every projector that has not stopped has passed the position.
+    pub async fn wait(&self, position: Position, within: Duration) -> Result<(), Lagging> {
+        let deadline = Instant::now() + within;
+        self.shared.tail.nudge(position);
+        for member in &self.shared.members {
+            let at = member.reach(position, deadline).await;
+            if at.position < position && at.stopped.is_none() {
+                return Err(member.lagging(at.position, position));
+            }
+        }
+        // The last of them may not have told yet, and who has waited shall find it told.
+        self.shared.publish();
+        Ok(())
+    }
+
+    /// Returns when the named projectors have passed the position; one that has stopped never will.
+    pub async fn wait_for(
+        &self,
+        names: &[&'static str],
+        position: Position,
+        within: Duration,
+    ) -> Result<(), Lagging> {
+        let deadline = Instant::now() + within;
+        self.shared.tail.nudge(position);
+        for name in names {
+            let Some(member) = self.shared.members.iter().find(|m| m.projector.name() == *name) else {
+                return Err(Lagging { projector: name, reached: Position::START, wanted: position });
+            };
+            let at = member.reach(position, deadline).await;
+            if at.position < position {
+                return Err(member.lagging(at.position, position));
+            }
+        }
+        Ok(())
+    }
+
+    /// The position that all projectors have passed that have not stopped.
+    pub fn advanced(&self) -> watch::Receiver<Position> {
+        self.shared.advanced.subscribe()
+    }
+
+    /// Events after a position, about `limit` and always whole appends; from memory when they are
+    /// recent. Projectors may not have applied them yet: see [`Self::advanced`].
+    pub async fn events_after(
+        &self,
+        position: Position,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, LogError> {
+        self.shared.tail.after(position, limit).await
+    }
+
+    /// Where each projector stands.
+    pub fn status(&self) -> Vec<Status> {
+        let status = |member: &Member| {
+            let progress = member.progress.borrow().clone();
+            Status {
+                name: member.projector.name(),
+                position: progress.position,
+                lag_events: self.shared.tail.count_after(progress.position),
+                active: progress.active,
+                stopped: progress.stopped.map(|reason| reason.to_string()),
+            }
+        };
+        self.shared.members.iter().map(status).collect()
+    }
+
+    /// Waits until everything that is in the log now is in the read tables.
+    pub async fn settle(&self) -> Result<Position, Unsettled> {
+        let head = self.shared.log.head().await?;
+        self.wait(head, SETTLE_WITHIN).await?;
+        for status in self.status() {
+            if let Some(reason) = status.stopped {
+                return Err(Unsettled::Stopped { projector: status.name, reason });
+            }
+        }
+        Ok(head)
+    }
+
+    /// Lets each projector finish the batch at hand, saves the checkpoints and lets go of the locks.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a projector ended badly");
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Tells those who wait how far all projectors have come.
+    fn publish(&self) {
+        let running = self.members.iter().filter_map(|member| {
+            let progress = member.progress.borrow();
+            progress.stopped.is_none().then_some(progress.position)
+        });
+        if let Some(least) = running.min() {
+            self.advanced.send_if_modified(|advanced| {
+                let further = least > *advanced;
+                if further {
+                    *advanced = least;
+                }
+                further
+            });
+        }
+    }
+}
+
+impl Member {
+    async fn reach(&self, position: Position, deadline: Instant) -> Progress {
+        let mut progress = self.progress.subscribe();
+        let there = progress.wait_for(|at| at.position >= position || at.stopped.is_some());
+        let _ = timeout_at(deadline, there).await;
+        self.progress.borrow().clone()
+    }
+
+    fn lagging(&self, reached: Position, wanted: Position) -> Lagging {
+        Lagging { projector: self.projector.name(), reached, wanted }
+    }
+
+    fn set(&self, position: Position, active: bool) {
+        self.progress.send_modify(|progress| {
+            progress.position = position;
+            progress.active = active;
+        });
+    }
+}
+
+/// Why a projector lost its place.
+enum Trouble {
+    /// Worth another try.
+    Passing(String),
+    /// The projector can't go on.
+    Final(String),
+}
+
+impl From<sqlx::Error> for Trouble {
+    fn from(error: sqlx::Error) -> Self {
+        if is_passing(&error) { Self::Passing(error.to_string()) } else { Self::Final(error.to_string()) }
+    }
+}
+
+impl From<ProjectError> for Trouble {
+    fn from(error: ProjectError) -> Self {
+        match error {
+            ProjectError::Sql(error) => error.into(),
+            ProjectError::Json(error) => Self::Final(error.to_string()),
+        }
+    }
+}
+
+impl From<LogError> for Trouble {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Unreadable { .. } => Self::Final(error.to_string()),
+            LogError::Unavailable(_) | LogError::Keys(_) => Self::Passing(error.to_string()),
+        }
+    }
+}
+
+/// Whether the fault is with the connection or the state of the server, not with what was asked.
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // Connection, transaction rollback, resources, operator, system.
+            ["08", "40", "53", "57", "58"].contains(&code.get(..2).unwrap_or_default())
+                // A server that has become a replica, a transaction that took too long, a lock not got.
+                || ["25006", "25P03", "55P03"].contains(&code.as_ref())
+        }),
+        _ => false,
+    }
+}
+
+/// A pause that grows with each use.
+pub(crate) struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Backoff {
+    pub(crate) fn reset(&mut self) {
+        self.0 = FIRST_PAUSE;
+    }
+
+    /// Waits; true when it was asked to stop meanwhile.
+    pub(crate) async fn pause(&mut self, stop: &mut watch::Receiver<bool>) -> bool {
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST_PAUSE);
+        sleep_or_stop(pause, stop).await
+    }
+}
+
+async fn sleep_or_stop(pause: Duration, stop: &mut watch::Receiver<bool>) -> bool {
+    tokio::select! {
+        () = stopped(stop) => true,
+        () = tokio::time::sleep(pause) => false,
+    }
+}
+
+/// Returns when it was asked to stop, or when there is nobody left to ask.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    index: usize,
+    options: Arc<PgConnectOptions>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let Some(member) = shared.members.get(index) else { return };
+    let name = member.projector.name();
+    let options = options.as_ref().clone().options([("synchronous_commit", "off")]);
+    let mut backoff = Backoff::default();
+    loop {
+        let held = AssertUnwindSafe(hold(&shared, member, &options, &mut stop, &mut backoff)).catch_unwind();
+        match held.await.unwrap_or_else(|_| Err(Trouble::Final("it panicked".to_owned()))) {
+            Ok(()) => break,
+            Err(Trouble::Passing(reason)) => {
+                tracing::warn!(projector = name, reason, "a projector lost its place; trying again");
+                member.progress.send_modify(|progress| progress.active = false);
+                if backoff.pause(&mut stop).await {
+                    break;
+                }
+            }
+            Err(Trouble::Final(reason)) => {
+                let position = member.progress.borrow().position.0;
+                tracing::error!(projector = name, position, reason, "a projector has stopped");
+                member.progress.send_modify(|progress| {
+                    progress.active = false;
+                    progress.stopped = Some(reason.into());
+                });
+                shared.publish();
+                return;
+            }
+        }
+    }
+    member.progress.send_modify(|progress| progress.active = false);
+}
+
+/// Takes the lock and applies batches, until it is asked to stop or meets trouble.
+async fn hold(
+    shared: &Shared,
+    member: &Member,
+    options: &PgConnectOptions,
+    stop: &mut watch::Receiver<bool>,
+    backoff: &mut Backoff,
+) -> Result<(), Trouble> {
+    let projector = member.projector.as_ref();
+    let mut conn = PgConnection::connect_with(options).await?;
+    while !lock(&mut conn, projector.name()).await? {
+        if let Some(position) = stored_position(&mut conn, projector).await? {
+            member.set(position, false);
+            shared.publish();
+        }
+        if sleep_or_stop(STANDBY_POLL, stop).await {
+            return Ok(());
+        }
+    }
+    let mut saved = open(&mut conn, projector).await?;
+    member.set(saved, true);
+    shared.publish();
+    backoff.reset();
+
+    let mut position = saved;
+    // When the checkpoint has to be saved, while it is behind `position`.
+    let mut save_at = None;
+    // After a failure: so many events are applied append by append, to find the one at fault.
+    let mut careful = 0_usize;
+    while !*stop.borrow() {
+        let head = shared.tail.head();
+        if head.position <= position {
+            if let Some(reason) = head.broken {
+                return Err(Trouble::Final(reason.to_string()));
+            }
+            tokio::select! {
+                () = stopped(stop) => (),
+                () = shared.tail.wait(position) => (),
+                () = until(save_at) => {
+                    save(&mut conn, projector, saved, position).await?;
+                    (saved, save_at) = (position, None);
+                }
+            }
+            continue;
+        }
+        let limit = if careful > 0 { 1 } else { MAX_BATCH_EVENTS };
+        let batch = shared.tail.after(position, limit).await?;
+        let Some(reached) = batch.last().map(|event| event.position) else {
+            return Err(Trouble::Passing(format!("the log shows nothing after {position}")));
+        };
+        let heard: Vec<Arc<Recorded>> =
+            batch.iter().filter(|event| hears(projector, event)).cloned().collect();
+        if heard.is_empty() {
+            let now = Instant::now();
+            if *save_at.get_or_insert(now + SAVE_AFTER) <= now {
+                save(&mut conn, projector, saved, reached).await?;
+                (saved, save_at) = (reached, None);
+            }
+        } else {
+            match project(&mut conn, projector, saved, reached, &heard).await {
+                Ok(()) => (saved, save_at) = (reached, None),
+                Err(Trouble::Final(_)) if careful == 0 => {
+                    careful = batch.len();
+                    continue;
+                }
+                Err(Trouble::Final(reason)) => {
+                    let reason = blame(&heard, &reason);
+                    write_down(&mut conn, projector.name(), &reason).await;
+                    return Err(Trouble::Final(reason));
+                }
+                Err(passing) => return Err(passing),
+            }
+        }
+        careful = careful.saturating_sub(batch.len());
+        position = reached;
+        member.set(position, true);
+        shared.publish();
+    }
+    if saved != position {
+        save(&mut conn, projector, saved, position).await?;
+    }
+    conn.close().await?;
+    Ok(())
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn hears(projector: &dyn Projector, event: &Recorded) -> bool {
+    event.event.is_some() && projector.kinds().contains(&event.kind.as_str())
+}
+
+/// Which event of the smallest batch can't be applied.
+fn blame(heard: &[Arc<Recorded>], reason: &str) -> String {
+    let events: Vec<String> = heard.iter().map(|event| format!("{} {}", event.kind, event.id)).collect();
+    let position = heard.first().map_or(Position::START, |event| event.position);
+    format!("at position {position} ({}): {reason}", events.join(", "))
+}
+
+async fn lock(conn: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('kiroku.projector.' || $1, 0))")
+        .bind(name)
+        .fetch_one(conn)
+        .await
+}
+
+/// Where the active copy of the same version is.
+async fn stored_position(
+    conn: &mut PgConnection,
+    projector: &dyn Projector,
+) -> sqlx::Result<Option<Position>> {
+    let position: Option<i64> =
+        sqlx::query_scalar("select position from ops.checkpoints where projector = $1 and version = $2")
+            .bind(projector.name())
+            .bind(version(projector))
+            .fetch_optional(conn)
+            .await?;
+    Ok(position.map(to_position))
+}
+
+/// The checkpoint to go on from. Tables filled by an older version are emptied.
+async fn open(conn: &mut PgConnection, projector: &dyn Projector) -> Result<Position, Trouble> {
+    let mut tx = conn.begin().await?;
+    let found: Option<(i32, i64)> =
+        sqlx::query_as("select version, position from ops.checkpoints where projector = $1 for update")
+            .bind(projector.name())
+            .fetch_optional(&mut *tx)
+            .await?;
+    let position = match found {
+        Some((stored, position)) if stored == version(projector) => to_position(position),
+        Some((stored, _)) if stored > version(projector) => {
+            let (name, mine) = (projector.name(), projector.version());
+            return Err(Trouble::Final(format!("{name} is version {mine}, its tables are version {stored}")));
+        }
+        _ => {
+            if found.is_some() {
+                tracing::info!(projector = projector.name(), "a new version: filling the tables again");
+            }
+            empty(&mut tx, projector).await?;
+            sqlx::query(
+                "insert into ops.checkpoints (projector, version, position) values ($1, $2, 0)
+                 on conflict (projector) do update
+                    set version = excluded.version, position = 0, stopped_at = null, stop_reason = null",
+            )
+            .bind(projector.name())
+            .bind(version(projector))
+            .execute(&mut *tx)
+            .await?;
+            Position::START
+        }
+    };
+    tx.commit().await?;
+    Ok(position)
+}
+
+/// Forgets every checkpoint, so that all read tables are filled anew: for a log that begins anew.
+pub async fn forget_checkpoints(pool: &PgPool) -> sqlx::Result<()> {
+    sqlx::query("delete from ops.checkpoints").execute(pool).await?;
+    Ok(())
+}
+
+async fn empty(tx: &mut PgConnection, projector: &dyn Projector) -> sqlx::Result<()> {
+    let tables = projector.tables().join(", ");
+    sqlx::query(AssertSqlSafe(format!("truncate {tables}"))).execute(tx).await?;
+    Ok(())
+}
+
+/// Applies a batch and moves the checkpoint, or neither.
+async fn project(
+    conn: &mut PgConnection,
+    projector: &dyn Projector,
+    from: Position,
+    to: Position,
+    batch: &[Arc<Recorded>],
+) -> Result<(), Trouble> {
+    let started = Instant::now();
+    let mut tx = conn.begin().await?;
+    save(&mut tx, projector, from, to).await?;
+    projector.apply(&mut tx, batch).await?;
+    tx.commit().await?;
+    let duration_ms = started.elapsed().as_millis() as u64;
+    tracing::debug!(
+        projector = projector.name(),
+        position = to.0,
+        events = batch.len(),
+        duration_ms,
+        "project"
+    );
+    Ok(())
+}
+
+/// Moves the checkpoint from where this copy knows it to be.
+async fn save(
+    conn: &mut PgConnection,
+    projector: &dyn Projector,
+    from: Position,
+    to: Position,
+) -> Result<(), Trouble> {
+    let moved = sqlx::query(
+        "update ops.checkpoints set position = $4, stopped_at = null, stop_reason = null
+          where projector = $1 and version = $2 and position = $3",
+    )
+    .bind(projector.name())
+    .bind(version(projector))
+    .bind(from.0 as i64)
+    .bind(to.0 as i64)
+    .execute(conn)
+    .await?;
+    if moved.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(Trouble::Passing(format!("the checkpoint is no longer at {from}")))
+    }
+}
+
+/// Leaves word beside the checkpoint; the log and the status have it in any case.
+async fn write_down(conn: &mut PgConnection, name: &str, reason: &str) {
+    let written =
+        sqlx::query("update ops.checkpoints set stopped_at = now(), stop_reason = $2 where projector = $1")
+            .bind(name)
+            .bind(crate::sql::clean(reason))
+            .execute(conn)
+            .await;
+    if let Err(error) = written {
+        tracing::warn!(projector = name, %error, "the reason of the stop is not written down");
+    }
+}
+
+fn version(projector: &dyn Projector) -> i32 {
+    i32::try_from(projector.version()).unwrap_or(i32::MAX)
+}
+
+fn to_position(position: i64) -> Position {
+    Position(u64::try_from(position).unwrap_or(0))
+}
+
+/// The events of a batch that can be read.
+pub(crate) fn events(batch: &[Arc<Recorded>]) -> impl Iterator<Item = (&Recorded, &Event)> {
+    batch.iter().filter_map(|recorded| Some((recorded.as_ref(), recorded.event.as_ref()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{MemoryLog, NOW, Story, a_life, at, user};
+    use crate::{note, projectors, user as people};
+    use domain::user::Created;
+    use proptest::strategy::{Strategy, ValueTree};
+    use proptest::test_runner::TestRunner;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn person(n: u8) -> Event {
+        Created { user: user(n), username: format!("user{n}"), host: None, uri: None }.into()
+    }
+
+    fn append(log: &MemoryLog, event: Event) -> Position {
+        let kind = event.kind().0;
+        log.push(at(NOW), Some(event), kind)
+    }
+
+    async fn users(pool: &PgPool) -> i64 {
+        people::stats(pool).await.unwrap().users
+    }
+
+    /// Waits until something is so.
+    async fn eventually(what: impl AsyncFn() -> bool) {
+        let deadline = Instant::now() + SOON;
+        while !what().await {
+            assert!(Instant::now() < deadline, "it never came to be");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn checkpoint(pool: &PgPool, name: &str) -> (i32, i64, Option<String>) {
+        sqlx::query_as("select version, position, stop_reason from ops.checkpoints where projector = $1")
+            .bind(name)
+            .fetch_one(pool)
+            .await
+            .unwrap()
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn what_was_waited_for_can_be_read_and_a_restart_goes_on_from_there(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        append(&log, person(1));
+        let running = Projections::start(&pool, log.clone(), projectors());
+        let mut advanced = running.advanced();
+        let second = append(&log, person(2));
+        running.wait(second, SOON).await.unwrap();
+        assert_eq!(users(&pool).await, 2);
+        assert!(*advanced.wait_for(|position| *position >= second).await.unwrap() >= second);
+        let never = Position(99);
+        let late = running.wait(never, Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!((late.reached, late.wanted), (second, never));
+        let unknown = running.wait_for(&["nosuch"], second, SOON).await.unwrap_err();
+        assert_eq!(unknown.projector, "nosuch");
+        running.wait_for(&["notes", "users"], second, SOON).await.unwrap();
+        for status in running.status() {
+            assert_eq!((status.position, status.lag_events, status.active), (second, 0, true), "{status:?}");
+        }
+        running.stop().await;
+        assert_eq!(checkpoint(&pool, "users").await, (1, 2, None));
+        assert_eq!(checkpoint(&pool, "notes").await, (1, 2, None), "it passed over what it does not hear");
+
+        append(&log, person(3));
+        let running = Projections::start(&pool, log.clone(), projectors());
+        running.settle().await.unwrap();
+        assert_eq!(users(&pool).await, 3);
+        running.stop().await;
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn waiting_needs_no_wake_up_from_the_log(pool: PgPool) {
+        struct Silent(MemoryLog);
+        #[async_trait]
+        impl EventLog for Silent {
+            async fn append(
+                &self,
+                _: &domain::log::StreamId,
+                _: domain::log::Version,
+                _: &domain::log::By,
+                _: Vec<Event>,
+            ) -> Result<Position, domain::log::AppendError> {
+                Err(domain::log::AppendError::Empty)
+            }
+            async fn stream(
+                &self,
+                _: &domain::log::StreamId,
+            ) -> Result<(Vec<Recorded>, domain::log::Version), LogError> {
+                Err(LogError::Unavailable("not here".to_owned()))
+            }
+            async fn after(&self, position: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
+                self.0.after(position, limit).await
+            }
+            async fn head(&self) -> Result<Position, LogError> {
+                self.0.head().await
+            }
+            async fn wait(&self, _: Position) {
+                std::future::pending().await
+            }
+        }
+        let log = Arc::new(Silent(MemoryLog::default()));
+        let running = Projections::start(&pool, log.clone(), projectors());
+        running.settle().await.unwrap();
+        let position = append(&log.0, person(1));
+        let started = Instant::now();
+        running.wait(position, SOON).await.unwrap();
+        assert!(started.elapsed() < crate::tail::ASK_AGAIN, "it waited for the next asking");
+        running.stop().await;
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn one_copy_is_active_and_the_other_follows_and_takes_over(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        let first = Projections::start(&pool, log.clone(), projectors());
+        append(&log, person(1));
+        first.settle().await.unwrap();
+        let second = Projections::start(&pool, log.clone(), projectors());
+        let position = append(&log, person(2));
+        second.wait(position, SOON).await.unwrap();
+        assert_eq!(users(&pool).await, 2);
+        assert!(first.status().iter().all(|status| status.active));
+        assert!(second.status().iter().all(|status| !status.active));
+        first.stop().await;
+        let position = append(&log, person(3));
+        second.wait(position, SOON).await.unwrap();
+        assert_eq!(users(&pool).await, 3);
+        assert!(second.status().iter().all(|status| status.active));
+        second.stop().await;
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_lost_connection_is_taken_again(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        let running = Projections::start(&pool, log.clone(), projectors());
+        append(&log, person(1));
+        running.settle().await.unwrap();
+        let killed: Vec<bool> = sqlx::query_scalar(
+            "select pg_terminate_backend(pid) from pg_locks
+              where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())",
+        )
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+        assert_eq!(killed.len(), projectors().len());
+        let position = append(&log, person(2));
+        running.wait(position, SOON).await.unwrap();
+        assert_eq!(users(&pool).await, 2);
+        running.stop().await;
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_projector_stops_at_what_it_cannot_apply_and_others_go_on(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        append(&log, person(1));
+        // The same name again: no decision would have allowed it.
+        let twice = Created { user: user(9), username: "USER1".to_owned(), host: None, uri: None };
+        append(&log, person(2));
+        let bad = append(&log, twice.into());
+        let last = append(&log, person(3));
+        let running = Projections::start(&pool, log.clone(), projectors());
+        running.wait(last, SOON).await.unwrap();
+        eventually(async || running.status().iter().any(|status| status.stopped.is_some())).await;
+        for status in running.status() {
+            if status.name == "users" {
+                let reason = status.stopped.unwrap();
+                assert!(reason.contains("user.created") && reason.contains("users_by_name"), "{reason}");
+                assert_eq!(status.position, Position(bad.0 - 1));
+            } else {
+                assert_eq!((status.position, status.stopped), (last, None));
+            }
+        }
+        assert_eq!(users(&pool).await, 2, "everything before it is there");
+        let (_, position, reason) = checkpoint(&pool, "users").await;
+        assert_eq!(position, 2);
+        assert!(reason.unwrap().contains("at position 3"));
+        let refused = running.wait_for(&["users"], last, SOON).await.unwrap_err();
+        assert_eq!(refused.projector, "users");
+        assert!(matches!(running.settle().await, Err(Unsettled::Stopped { projector: "users", .. })));
+        assert_eq!(*running.advanced().borrow(), last);
+        running.stop().await;
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_projector_that_panics_has_stopped(pool: PgPool) {
+        struct Panics;
+        #[async_trait]
+        impl Projector for Panics {
+            fn name(&self) -> &'static str {
+                "panics"
+            }
+            fn version(&self) -> u32 {
+                1
+            }
+            fn tables(&self) -> &'static [&'static str] {
+                &["read.votes"]
+            }
+            fn kinds(&self) -> &'static [&'static str] {
+                &["user.created"]
+            }
+            async fn apply(&self, _: &mut PgConnection, _: &[Arc<Recorded>]) -> Result<(), ProjectError> {
+                panic!("on purpose")
+            }
+        }
+        let log = Arc::new(MemoryLog::default());
+        append(&log, person(1));
+        let running = Projections::start(&pool, log, vec![Arc::new(Panics)]);
+        eventually(async || running.status().iter().all(|status| status.stopped.is_some())).await;
+        running.stop().await;
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn an_event_that_cannot_be_read_stops_everybody(pool: PgPool) {
+        struct Broken(MemoryLog, AtomicBool);
+        #[async_trait]
+        impl EventLog for Broken {
+            async fn append(
+                &self,
+                _: &domain::log::StreamId,
+                _: domain::log::Version,
+                _: &domain::log::By,
+                _: Vec<Event>,
+            ) -> Result<Position, domain::log::AppendError> {
+                Err(domain::log::AppendError::Empty)
+            }
+            async fn stream(
+                &self,
+                _: &domain::log::StreamId,
+            ) -> Result<(Vec<Recorded>, domain::log::Version), LogError> {
+                Err(LogError::Unavailable("not here".to_owned()))
+            }
+            async fn after(&self, position: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
+                if self.1.load(Ordering::SeqCst) {
+                    let kind = "future.kind".to_owned();
+                    return Err(LogError::Unreadable { kind, schema: 9, reason: "unknown".to_owned() });
+                }
+                self.0.after(position, limit).await
+            }
+            async fn head(&self) -> Result<Position, LogError> {
+                self.0.head().await
+            }
+            async fn wait(&self, position: Position) {
+                self.0.wait(position).await;
+            }
+        }
+        let log = Arc::new(Broken(MemoryLog::default(), AtomicBool::new(false)));
+        let running = Projections::start(&pool, log.clone(), projectors());
+        append(&log.0, person(1));
+        running.settle().await.unwrap();
+        log.1.store(true, Ordering::SeqCst);
+        append(&log.0, person(2));
+        eventually(async || {
+            let status = running.status();
+            status.iter().all(|s| s.stopped.as_ref().is_some_and(|reason| reason.contains("future.kind")))
+        })
+        .await;
+        running.stop().await;
+    }
+
+    /// Users, as a later version of the code would fill them.
+    struct Later;
+
+    #[async_trait]
+    impl Projector for Later {
+        fn name(&self) -> &'static str {
+            people::Projection.name()
+        }
+        fn version(&self) -> u32 {
+            people::Projection.version() + 1
+        }
+        fn tables(&self) -> &'static [&'static str] {
+            people::Projection.tables()
+        }
+        fn kinds(&self) -> &'static [&'static str] {
+            people::Projection.kinds()
+        }
+        async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
+            people::Projection.apply(tx, batch).await
+        }
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_higher_version_fills_its_tables_again_and_a_lower_one_refuses(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        append(&log, person(1));
+        append(&log, person(2));
+        for _ in 0..2 {
+            let running = Projections::start(&pool, log.clone(), vec![Arc::new(Later)]);
+            running.settle().await.unwrap();
+            running.stop().await;
+            assert_eq!(users(&pool).await, 2);
+            assert_eq!(checkpoint(&pool, "users").await, (2, 2, None));
+        }
+        sqlx::query("delete from read.users").execute(&pool).await.unwrap();
+        sqlx::query("update ops.checkpoints set version = 1").execute(&pool).await.unwrap();
+        let running = Projections::start(&pool, log.clone(), vec![Arc::new(Later)]);
+        running.settle().await.unwrap();
+        running.stop().await;
+        assert_eq!(people::by_username(&pool, "user2", None).await.unwrap(), Some(user(2)));
+
+        let older = Projections::start(&pool, log.clone(), vec![Arc::new(people::Projection)]);
+        let refused = older.settle().await;
+        assert!(matches!(refused, Err(Unsettled::Stopped { projector: "users", .. })), "{refused:?}");
+        older.stop().await;
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn erased_events_are_passed_over(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        append(&log, person(1));
+        log.push(at(NOW), None, "user.created");
+        let last = append(&log, person(2));
+        let running = Projections::start(&pool, log.clone(), projectors());
+        running.wait(last, SOON).await.unwrap();
+        assert_eq!(users(&pool).await, 2);
+        assert_eq!(running.events_after(Position(1), 1).await.unwrap().len(), 1);
+        running.stop().await;
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn the_rows_are_the_same_however_the_log_is_cut(pool: PgPool) {
+        let mut runner = TestRunner::deterministic();
+        for _ in 0..4 {
+            let mut life = Vec::new();
+            while life.len() < 100 {
+                life.extend(a_life().new_tree(&mut runner).unwrap().current());
+            }
+            let mut story = Story::new(&pool);
+            story.live(&life);
+            story.project_in(1).await;
+            let one_by_one = story.hashes().await;
+            let filled = one_by_one.iter().filter(|(_, hash)| hash.is_some()).count();
+            assert!(filled > 10, "only {filled} tables have rows");
+            for size in [7, 1_000] {
+                story.empty().await;
+                story.project_in(size).await;
+                assert_eq!(story.hashes().await, one_by_one, "in batches of {size}: {life:#?}");
+            }
+            story.empty().await;
+            let running = Projections::start(&pool, story.log.clone(), projectors());
+            running.settle().await.unwrap();
+            running.stop().await;
+            assert_eq!(story.hashes().await, one_by_one, "by the runtime");
+            sqlx::query("delete from ops.checkpoints").execute(&pool).await.unwrap();
+            story.empty().await;
+        }
+    }
+
+    #[test]
+    fn names_and_tables_are_unique_and_kinds_exist() {
+        let all = projectors();
+        let mut tables: Vec<&str> = all.iter().flat_map(|p| p.tables().iter().copied()).collect();
+        let mut names: Vec<&str> = all.iter().map(|p| p.name()).collect();
+        for list in [&mut tables, &mut names] {
+            let before = list.len();
+            list.sort_unstable();
+            list.dedup();
+            assert_eq!(list.len(), before);
+        }
+        for projector in &all {
+            for kind in projector.kinds() {
+                assert!(domain::event::KINDS.iter().any(|(known, _)| known == kind), "{kind}");
+            }
+        }
+        assert_eq!(note::Projection.tables().len(), 4);
+    }
+}

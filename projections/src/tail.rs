@@ -1,0 +1,166 @@
+//! The end of the log, read once for all projectors: a bounded ring of the newest events. Who is
+//! further behind reads the log itself.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use domain::log::{EventLog, LogError, Position, Recorded};
+use tokio::sync::{Notify, watch};
+
+use crate::runtime::{Backoff, stopped};
+
+/// Events kept in memory.
+pub const MAX_RING_EVENTS: usize = 8_192;
+/// Events asked of the log at once.
+pub const READ_EVENTS: usize = 1_000;
+/// How long a lost wake-up of the log can delay an event.
+pub const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How far the tail has come.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    pub position: Position,
+    /// Why the tail can't go on: an event after `position` can't be read by this program.
+    pub broken: Option<Arc<str>>,
+}
+
+#[derive(Default)]
+struct Ring {
+    /// Everything after this position, up to the head, is in the ring; none before the first read.
+    floor: Option<Position>,
+    events: VecDeque<Arc<Recorded>>,
+}
+
+pub(crate) struct Tail {
+    log: Arc<dyn EventLog>,
+    ring: RwLock<Ring>,
+    head: watch::Sender<Head>,
+    nudged: Notify,
+}
+
+impl Tail {
+    pub(crate) fn new(log: Arc<dyn EventLog>) -> Self {
+        let head = Head { position: Position::START, broken: None };
+        Self { log, ring: RwLock::default(), head: watch::Sender::new(head), nudged: Notify::new() }
+    }
+
+    /// Follows the log until it is asked to stop, or meets an event that it can't read.
+    pub(crate) async fn follow(&self, mut stop: watch::Receiver<bool>) {
+        let mut backoff = Backoff::default();
+        let mut at = loop {
+            match self.log.head().await {
+                Ok(head) => break head,
+                Err(error) => {
+                    tracing::warn!(%error, "the head of the log can't be read; trying again");
+                    if backoff.pause(&mut stop).await {
+                        return;
+                    }
+                }
+            }
+        };
+        self.ring.write().unwrap_or_else(PoisonError::into_inner).floor = Some(at);
+        self.head.send_modify(|head| head.position = at);
+        while !*stop.borrow() {
+            match self.log.after(at, READ_EVENTS).await {
+                Ok(events) => {
+                    backoff.reset();
+                    match events.last().map(|event| event.position) {
+                        Some(last) => {
+                            at = last;
+                            self.push(events);
+                            self.head.send_modify(|head| head.position = at);
+                        }
+                        None => tokio::select! {
+                            () = stopped(&mut stop) => return,
+                            () = self.log.wait(at) => (),
+                            () = self.nudged.notified() => (),
+                            () = tokio::time::sleep(ASK_AGAIN) => (),
+                        },
+                    }
+                }
+                Err(error @ LogError::Unreadable { .. }) => {
+                    tracing::error!(%error, after = at.0, "the log can't be followed any further");
+                    self.head.send_modify(|head| head.broken = Some(error.to_string().into()));
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, after = at.0, "the log can't be read; trying again");
+                    if backoff.pause(&mut stop).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn push(&self, events: Vec<Recorded>) {
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        ring.events.extend(events.into_iter().map(Arc::new));
+        while ring.events.len() > MAX_RING_EVENTS {
+            // Whole appends only: a position is either in the ring or not.
+            let Some(oldest) = ring.events.front().map(|event| event.position) else { break };
+            while ring.events.front().is_some_and(|event| event.position == oldest) {
+                ring.events.pop_front();
+            }
+            ring.floor = Some(oldest);
+        }
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        self.head.borrow().clone()
+    }
+
+    /// Returns when there is something after `position`, or the tail is broken.
+    pub(crate) async fn wait(&self, position: Position) {
+        let mut head = self.head.subscribe();
+        let _ = head.wait_for(|head| head.position > position || head.broken.is_some()).await;
+    }
+
+    /// Asks the log again now, if it is known to have something at `position`.
+    pub(crate) fn nudge(&self, position: Position) {
+        if self.head.borrow().position < position {
+            self.nudged.notify_one();
+        }
+    }
+
+    /// Events after a position: about `limit`, always whole appends.
+    pub(crate) async fn after(
+        &self,
+        position: Position,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, LogError> {
+        if let Some(events) = self.recent(position, limit) {
+            return Ok(events);
+        }
+        let events = self.log.after(position, limit).await?;
+        Ok(events.into_iter().map(Arc::new).collect())
+    }
+
+    fn recent(&self, position: Position, limit: usize) -> Option<Vec<Arc<Recorded>>> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        if ring.floor.is_none_or(|floor| position < floor) {
+            return None;
+        }
+        let from = ring.events.partition_point(|event| event.position <= position);
+        let mut events: Vec<Arc<Recorded>> = Vec::new();
+        for event in ring.events.range(from..) {
+            if events.len() >= limit && events.last().is_none_or(|last| last.position != event.position) {
+                break;
+            }
+            events.push(Arc::clone(event));
+        }
+        Some(events)
+    }
+
+    /// How many events there are after a position; an estimate when they are not in memory.
+    pub(crate) fn count_after(&self, position: Position) -> u64 {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        if ring.floor.is_some_and(|floor| position >= floor) {
+            let from = ring.events.partition_point(|event| event.position <= position);
+            return (ring.events.len() - from) as u64;
+        }
+        let head = self.head.borrow().position;
+        head.0.saturating_sub(position.0).max(ring.events.len() as u64)
+    }
+}

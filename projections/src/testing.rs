@@ -1,0 +1,588 @@
+//! What the tests of this crate share: a log in memory, stories told to it, and random worlds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use domain::emoji::{Asked, Reaction, parse};
+use domain::event::Event;
+use domain::follow::{Changed, Ended, Notify, RequestEnd, RequestEnded, Requested, Started};
+use domain::log::{AppendError, By, EventLog, LogError, Position, Recorded, StreamId, Version};
+use domain::note::{Created, Deleted, Parent, Visibility};
+use domain::poll::{Poll, Voted};
+use domain::remote::ObjectUri;
+use domain::user::{Active, ProfileChanges};
+use domain::{
+    CommandId, FollowId, FollowRequestId, NoteId, ReactionId, UserId, VoteId, reaction, user as person,
+};
+use proptest::prelude::*;
+use sqlx::postgres::PgPool;
+use sqlx::{AssertSqlSafe, Connection};
+use tokio::sync::Notify as Bell;
+use tracing::span;
+use uuid::Uuid;
+
+use crate::{Projector, projectors};
+
+/// When stories begin, in milliseconds since 1970.
+pub const NOW: i64 = 1_700_000_000_000;
+
+pub fn at(millis: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(millis).unwrap()
+}
+
+fn id_at(millis: i64, n: u64) -> Uuid {
+    Uuid::from_u128((millis as u128) << 80 | 0x7000_8000_0000_0000_0000 | u128::from(n) << 40)
+}
+
+/// A person who came before all stories, in the order of their numbers.
+pub fn user(n: u8) -> UserId {
+    UserId(id_at(NOW - 1_000, u64::from(n)))
+}
+
+pub fn emoji(text: &str) -> Reaction {
+    match parse(text) {
+        Asked::Unicode(reaction) => reaction,
+        Asked::Custom(name) => Reaction::local(&name),
+    }
+}
+
+/// A log in memory: what the conformance suite asks of it is not the point here.
+#[derive(Default)]
+pub struct MemoryLog {
+    events: Mutex<Vec<Recorded>>,
+    bell: Bell,
+}
+
+impl MemoryLog {
+    pub fn push(&self, at: DateTime<Utc>, event: Option<Event>, kind: &str) -> Position {
+        let mut events = self.events.lock().unwrap();
+        let position = Position(events.len() as u64 + 1);
+        let command = CommandId(id_at(at.timestamp_millis(), position.0));
+        events.push(Recorded {
+            position,
+            ordinal: 0,
+            id: command.event(0),
+            stream: StreamId::new("test", position),
+            version: Version(1),
+            kind: kind.to_owned(),
+            at,
+            subject: event.as_ref().and_then(Event::subject),
+            actor: None,
+            command,
+            event,
+        });
+        self.bell.notify_waiters();
+        position
+    }
+
+    pub fn all(&self) -> Vec<Arc<Recorded>> {
+        self.events.lock().unwrap().iter().cloned().map(Arc::new).collect()
+    }
+}
+
+#[async_trait]
+impl EventLog for MemoryLog {
+    async fn append(
+        &self,
+        _: &StreamId,
+        _: Version,
+        by: &By,
+        events: Vec<Event>,
+    ) -> Result<Position, AppendError> {
+        let mut position = Position::START;
+        for event in events {
+            let kind = event.kind().0;
+            position = self.push(by.now, Some(event), kind);
+        }
+        Ok(position)
+    }
+
+    async fn stream(&self, _: &StreamId) -> Result<(Vec<Recorded>, Version), LogError> {
+        Ok((Vec::new(), Version::NONE))
+    }
+
+    async fn after(&self, position: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
+        let events = self.events.lock().unwrap();
+        Ok(events.iter().filter(|event| event.position > position).take(limit).cloned().collect())
+    }
+
+    async fn head(&self) -> Result<Position, LogError> {
+        Ok(Position(self.events.lock().unwrap().len() as u64))
+    }
+
+    async fn wait(&self, position: Position) {
+        let rung = self.bell.notified();
+        if self.events.lock().unwrap().len() as u64 <= position.0 {
+            rung.await;
+        }
+    }
+}
+
+/// Tells events to a log and, when asked, applies them with every projector.
+pub struct Story {
+    pub pool: PgPool,
+    pub log: Arc<MemoryLog>,
+    clock: i64,
+    told: u64,
+    projected: usize,
+}
+
+impl Story {
+    pub fn new(pool: &PgPool) -> Self {
+        Self { pool: pool.clone(), log: Arc::default(), clock: NOW, told: 0, projected: 0 }
+    }
+
+    /// A new id, later than all before.
+    pub fn id(&mut self) -> Uuid {
+        self.told += 1;
+        self.clock += 10;
+        id_at(self.clock, self.told)
+    }
+
+    pub fn says(&mut self, event: impl Into<Event>) -> Position {
+        let event = event.into();
+        self.clock += 10;
+        let kind = event.kind().0;
+        self.log.push(at(self.clock), Some(event), kind)
+    }
+
+    pub fn person(&mut self, n: u8, username: &str) {
+        self.says(person::Created { user: user(n), username: username.to_owned(), host: None, uri: None });
+    }
+
+    pub fn changes(&mut self, n: u8, changes: ProfileChanges) {
+        self.says(person::Changed { user: user(n), changes });
+    }
+
+    pub fn follow(&mut self, follower: u8, followee: u8) {
+        let id = FollowId(self.id());
+        self.says(Started {
+            id,
+            follower: user(follower),
+            followee: user(followee),
+            with_replies: false,
+            by_request: false,
+            message: None,
+        });
+    }
+
+    /// A public note that says its number, changed as asked.
+    pub fn note(&mut self, author: u8, change: impl FnOnce(&mut Created)) -> NoteId {
+        let id = NoteId(self.id());
+        let mut note = Created {
+            id,
+            author: user(author),
+            text: Some(format!("note {}", self.told)),
+            cw: None,
+            visibility: Visibility::Public,
+            local_only: false,
+            reaction_acceptance: None,
+            reply: None,
+            renote: None,
+            mentions: Vec::new(),
+            visible_to: Vec::new(),
+            tags: Vec::new(),
+            emojis: Vec::new(),
+            poll: None,
+            uri: None,
+        };
+        change(&mut note);
+        self.says(note);
+        id
+    }
+
+    pub fn renote(&mut self, by: u8, note: NoteId, author: u8) -> NoteId {
+        self.note(by, |n| {
+            n.text = None;
+            n.renote = Some(Parent { id: note, author: user(author) });
+        })
+    }
+
+    pub fn react(&mut self, by: u8, note: NoteId, author: u8, with: &str) {
+        let id = ReactionId(self.id());
+        let (author, reactor, reaction) = (user(author), user(by), emoji(with));
+        self.says(reaction::Added { id, note, author, reactor, reaction });
+    }
+
+    pub fn unreact(&mut self, by: u8, note: NoteId, author: u8, with: &str) {
+        let (author, reactor, reaction) = (user(author), user(by), emoji(with));
+        self.says(reaction::Removed { note, author, reactor, reaction });
+    }
+
+    pub fn vote(&mut self, by: u8, note: NoteId, author: u8, choice: u32) {
+        let id = VoteId(self.id());
+        self.says(Voted { id, note, author: user(author), voter: user(by), choice });
+    }
+
+    /// Applies what was told since the last time, as one batch.
+    pub async fn project(&mut self) {
+        self.project_in(usize::MAX).await;
+    }
+
+    /// The same, in batches of so many events.
+    pub async fn project_in(&mut self, size: usize) {
+        let events = self.log.all();
+        for projector in projectors() {
+            for batch in events[self.projected..].chunks(size) {
+                apply(&self.pool, projector.as_ref(), batch).await;
+            }
+        }
+        self.projected = events.len();
+    }
+
+    /// Empties every read table, and forgets what was projected.
+    pub async fn empty(&mut self) {
+        let tables: Vec<&str> = projectors().iter().flat_map(|p| p.tables().iter().copied()).collect();
+        let sql = format!("truncate {}", tables.join(", "));
+        sqlx::query(AssertSqlSafe(sql)).execute(&self.pool).await.unwrap();
+        self.projected = 0;
+    }
+
+    /// A hash of every read table.
+    pub async fn hashes(&self) -> Vec<(&'static str, Option<String>)> {
+        let mut hashes = Vec::new();
+        for table in projectors().iter().flat_map(|p| p.tables().iter().copied()) {
+            let sql = format!("select md5(string_agg(t::text, E'\\n' order by t::text)) from {table} t");
+            let hash = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap();
+            hashes.push((table, hash));
+        }
+        hashes
+    }
+}
+
+async fn apply(pool: &PgPool, projector: &dyn Projector, batch: &[Arc<Recorded>]) {
+    let heard: Vec<_> =
+        batch.iter().filter(|e| projector.kinds().contains(&e.kind.as_str())).cloned().collect();
+    if heard.is_empty() {
+        return;
+    }
+    let mut conn = pool.acquire().await.unwrap();
+    let mut tx = conn.begin().await.unwrap();
+    projector.apply(&mut tx, &heard).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// People in a random world.
+pub const PEOPLE: u8 = 5;
+
+/// One thing that happens in a random world. Notes are named by their number, wrapped around.
+#[derive(Debug, Clone)]
+pub enum Act {
+    Write {
+        author: u8,
+        visibility: Visibility,
+        reply: Option<usize>,
+        renote: Option<usize>,
+        pure: bool,
+        poll: bool,
+        remote: bool,
+        mentions: Vec<u8>,
+        visible_to: Vec<u8>,
+    },
+    Delete(usize),
+    Follow {
+        follower: u8,
+        followee: u8,
+        with_replies: bool,
+        notify: bool,
+    },
+    Unfollow {
+        follower: u8,
+        followee: u8,
+    },
+    Ask {
+        follower: u8,
+        followee: u8,
+    },
+    React {
+        by: u8,
+        note: usize,
+        with: &'static str,
+    },
+    Vote {
+        by: u8,
+        note: usize,
+        choice: u32,
+    },
+    Rules {
+        user: u8,
+        signin: bool,
+        followers_before: Option<i64>,
+        hidden_before: Option<i64>,
+    },
+    Active(u8),
+    ReadAll(u8),
+}
+
+fn someone() -> impl Strategy<Value = u8> {
+    1..=PEOPLE
+}
+
+fn an_act() -> impl Strategy<Value = Act> {
+    let visibility = prop::sample::select(vec![
+        Visibility::Public,
+        Visibility::Public,
+        Visibility::Home,
+        Visibility::Followers,
+        Visibility::Specified,
+    ]);
+    let named = || prop::collection::vec(someone(), 0..2);
+    let parent = || prop::option::weighted(0.4, any::<usize>());
+    let write = (someone(), visibility, parent(), parent(), any::<(bool, bool)>(), 0..5, named(), named())
+        .prop_map(|(author, visibility, reply, renote, (pure, poll), remote, mentions, visible_to)| {
+            let remote = remote == 0;
+            Act::Write { author, visibility, reply, renote, pure, poll, remote, mentions, visible_to }
+        });
+    // Ages around those of the notes of a story.
+    let before = || prop::option::weighted(0.3, prop::sample::select(vec![NOW / 1_000 + 1, -7, -1]));
+    prop_oneof![
+        10 => write,
+        1 => any::<usize>().prop_map(Act::Delete),
+        4 => (someone(), someone(), any::<(bool, bool)>()).prop_map(|(follower, followee, (r, n))| {
+            Act::Follow { follower, followee, with_replies: r, notify: n }
+        }),
+        1 => (someone(), someone()).prop_map(|(follower, followee)| Act::Unfollow { follower, followee }),
+        1 => (someone(), someone()).prop_map(|(follower, followee)| Act::Ask { follower, followee }),
+        3 => (someone(), any::<usize>(), prop::sample::select(vec!["👍", "🎉"]))
+            .prop_map(|(by, note, with)| Act::React { by, note, with }),
+        2 => (someone(), any::<usize>(), 0..2u32).prop_map(|(by, note, choice)| Act::Vote { by, note, choice }),
+        1 => (someone(), any::<bool>(), before(), before()).prop_map(|(user, signin, followers_before, hidden_before)| {
+            Act::Rules { user, signin, followers_before, hidden_before }
+        }),
+        1 => someone().prop_map(Act::Active),
+        1 => someone().prop_map(Act::ReadAll),
+    ]
+}
+
+pub fn a_life() -> impl Strategy<Value = Vec<Act>> {
+    prop::collection::vec(an_act(), 0..60)
+}
+
+/// What a random life came to, kept beside the log in the simplest way.
+#[derive(Default)]
+pub struct Truth {
+    pub notes: Vec<Created>,
+    pub profiles: Vec<person::Profile>,
+    /// Follower, followee, with_replies.
+    pub follows: Vec<(UserId, UserId, bool)>,
+}
+
+impl Truth {
+    pub fn follows(&self, follower: UserId, followee: UserId) -> bool {
+        self.follows.iter().any(|(from, to, _)| (*from, *to) == (follower, followee))
+    }
+
+    pub fn profile(&self, of: UserId) -> &person::Profile {
+        let n = (1..=PEOPLE).find(|n| user(*n) == of).unwrap();
+        &self.profiles[usize::from(n) - 1]
+    }
+
+    fn delete(&mut self, id: NoteId) {
+        let mut gone = vec![id];
+        while let Some(id) = gone.pop() {
+            self.notes.retain(|note| note.id != id);
+            let lost = |parent: Option<Parent>| parent.is_some_and(|parent| parent.id == id);
+            gone.extend(self.notes.iter().filter(|n| lost(n.reply) || lost(n.renote)).map(|n| n.id));
+        }
+    }
+}
+
+impl Story {
+    /// Tells a random life, in which each event is one that decisions could have made, or (a reply to
+    /// what is just going) that a race could have let through.
+    pub fn live(&mut self, life: &[Act]) -> Truth {
+        let mut truth = Truth::default();
+        let mut written: Vec<(NoteId, UserId)> = Vec::new();
+        let mut reactions: Vec<(NoteId, u8, &str)> = Vec::new();
+        let mut votes: Vec<(NoteId, u8, u32)> = Vec::new();
+        let mut asked: Vec<(u8, u8)> = Vec::new();
+        let mut days = [0_u32; PEOPLE as usize];
+        for n in 1..=PEOPLE {
+            self.person(n, &format!("user{n}"));
+            truth.profiles.push(person::Profile::default());
+        }
+        for act in life {
+            match act.clone() {
+                Act::Write {
+                    author,
+                    visibility,
+                    reply,
+                    renote,
+                    pure,
+                    poll,
+                    remote,
+                    mentions,
+                    visible_to,
+                } => {
+                    let parent = |number: Option<usize>| {
+                        let (id, author) = *written.get(number? % written.len().max(1))?;
+                        Some(Parent { id, author })
+                    };
+                    let (reply, renote) = (parent(reply), parent(renote));
+                    let pure = pure && reply.is_none() && renote.is_some();
+                    let mut created = None;
+                    self.note(author, |note| {
+                        note.visibility = visibility;
+                        note.reply = reply;
+                        note.renote = renote;
+                        if pure {
+                            note.text = None;
+                        }
+                        note.poll = (poll && !pure).then(|| Poll {
+                            choices: vec!["a".to_owned(), "b".to_owned()],
+                            multiple: true,
+                            expires_at: None,
+                        });
+                        note.mentions = mentions.into_iter().map(user).collect();
+                        note.visible_to = visible_to.into_iter().map(user).collect();
+                        note.uri = remote
+                            .then(|| ObjectUri::parse(&format!("https://r.example/{}", note.id)).unwrap());
+                        created = Some(note.clone());
+                    });
+                    let note = created.unwrap();
+                    written.push((note.id, note.author));
+                    let there = |parent: Option<Parent>| {
+                        parent.is_none_or(|parent| truth.notes.iter().any(|note| note.id == parent.id))
+                    };
+                    if there(note.reply) && there(note.renote) {
+                        truth.notes.push(note);
+                    }
+                }
+                Act::Delete(number) if !written.is_empty() => {
+                    let (id, author) = written[number % written.len()];
+                    self.says(Deleted { id, author });
+                    truth.delete(id);
+                }
+                Act::Follow { follower, followee, with_replies, notify } if follower != followee => {
+                    let (from, to) = (user(follower), user(followee));
+                    if !truth.follows(from, to) {
+                        let id = FollowId(self.id());
+                        let by_request = asked.contains(&(follower, followee));
+                        asked.retain(|pair| *pair != (follower, followee));
+                        self.says(Started {
+                            id,
+                            follower: from,
+                            followee: to,
+                            with_replies: false,
+                            by_request,
+                            message: None,
+                        });
+                        truth.follows.push((from, to, false));
+                    }
+                    let notify = Some(if notify { Notify::Normal } else { Notify::None });
+                    let with = Some(with_replies);
+                    self.says(Changed { follower: from, followee: to, notify, with_replies: with });
+                    for follow in &mut truth.follows {
+                        if (follow.0, follow.1) == (from, to) {
+                            follow.2 = with_replies;
+                        }
+                    }
+                }
+                Act::Unfollow { follower, followee } => {
+                    let (from, to) = (user(follower), user(followee));
+                    if truth.follows(from, to) {
+                        self.says(Ended { follower: from, followee: to, by_followee: false });
+                        truth.follows.retain(|(a, b, _)| (*a, *b) != (from, to));
+                    }
+                }
+                Act::Ask { follower, followee } => {
+                    let (from, to) = (user(follower), user(followee));
+                    if asked.contains(&(follower, followee)) {
+                        self.says(RequestEnded { follower: from, followee: to, how: RequestEnd::Rejected });
+                        asked.retain(|pair| *pair != (follower, followee));
+                    } else if !truth.follows(from, to) && follower != followee {
+                        let id = FollowRequestId(self.id());
+                        self.says(Requested { id, follower: from, followee: to, with_replies: true });
+                        asked.push((follower, followee));
+                    }
+                }
+                Act::React { by, note, with } if !written.is_empty() => {
+                    let (note, author) = written[note % written.len()];
+                    let author = (1..=PEOPLE).find(|n| user(*n) == author).unwrap();
+                    let standing = reactions.iter().position(|(n, p, _)| (*n, *p) == (note, by));
+                    if let Some((_, _, old)) = standing.map(|index| reactions.remove(index)) {
+                        self.unreact(by, note, author, old);
+                    } else {
+                        self.react(by, note, author, with);
+                        reactions.push((note, by, with));
+                    }
+                }
+                Act::Vote { by, note, choice } if !written.is_empty() => {
+                    let (note, author) = written[note % written.len()];
+                    let author = (1..=PEOPLE).find(|n| user(*n) == author).unwrap();
+                    if !votes.contains(&(note, by, choice)) {
+                        self.vote(by, note, author, choice);
+                        votes.push((note, by, choice));
+                    }
+                }
+                Act::Rules { user: n, signin, followers_before, hidden_before } => {
+                    let changes = ProfileChanges {
+                        require_signin_to_view_contents: Some(signin),
+                        make_notes_followers_only_before: Some(followers_before),
+                        make_notes_hidden_before: Some(hidden_before),
+                        ..Default::default()
+                    };
+                    changes.apply_to(&mut truth.profiles[usize::from(n) - 1]);
+                    self.changes(n, changes);
+                }
+                Act::Active(n) => {
+                    let day = &mut days[usize::from(n) - 1];
+                    *day += 1;
+                    let day = chrono::NaiveDate::from_yo_opt(2026, *day).unwrap();
+                    self.says(Active { user: user(n), day });
+                }
+                Act::ReadAll(n) => {
+                    self.says(domain::notification::Read { user: user(n) });
+                }
+                Act::Delete(_) | Act::Follow { .. } | Act::React { .. } | Act::Vote { .. } => (),
+            }
+        }
+        truth
+    }
+
+    /// The instant after everything that was told.
+    pub fn now(&self) -> DateTime<Utc> {
+        at(self.clock + 10)
+    }
+}
+
+/// Counts the statements that are sent from this thread.
+#[derive(Clone, Default)]
+pub struct Statements(Arc<AtomicUsize>);
+
+impl Statements {
+    /// Counts until the guards are dropped. There are two dispatchers because a lone one is asked only
+    /// from the thread that happens to log first, which may be another test's.
+    pub fn listen(&self) -> (tracing::Dispatch, tracing::subscriber::DefaultGuard) {
+        let second = tracing::Dispatch::new(self.clone());
+        (second, tracing::subscriber::set_default(self.clone()))
+    }
+
+    pub fn take(&self) -> usize {
+        self.0.swap(0, Ordering::SeqCst)
+    }
+}
+
+impl tracing::Subscriber for Statements {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::query"
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}

@@ -1,0 +1,236 @@
+//! What a page needs, loaded in a fixed number of rounds: the input of every presenter.
+//!
+//! A [`World`] hands out the content of a note only through [`domain::policy`]: as `Visible`, or as
+//! a [`Shell`] that has nothing the author wrote.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use domain::emoji::Reaction;
+use domain::follow::Notify;
+use domain::note::{Parent, ReactionAcceptance, Visibility};
+use domain::policy::{self, AuthorRules, Between, Facts, Guarded, Sight, Viewer};
+use domain::poll::Poll;
+use domain::user::Profile;
+use domain::{FollowId, NoteId, UserId};
+
+/// A note with its counts, as the read tables have it.
+#[derive(Debug, Clone)]
+pub struct NoteRow {
+    pub id: NoteId,
+    pub author: UserId,
+    pub text: Option<String>,
+    pub cw: Option<String>,
+    pub visibility: Visibility,
+    pub local_only: bool,
+    pub reaction_acceptance: Option<ReactionAcceptance>,
+    pub reply: Option<Parent>,
+    pub renote: Option<Parent>,
+    pub mentions: Vec<UserId>,
+    pub visible_to: Vec<UserId>,
+    pub tags: Vec<String>,
+    pub emojis: Vec<String>,
+    pub poll: Option<Poll>,
+    pub uri: Option<String>,
+    pub replies: i64,
+    pub renotes: i64,
+    /// Each reaction with its count, none at zero.
+    pub reactions: Vec<(Reaction, i64)>,
+    /// Votes per choice, as long as the choices of the poll.
+    pub votes: Vec<i64>,
+    pub rules: AuthorRules,
+}
+
+impl NoteRow {
+    pub fn is_pure_renote(&self) -> bool {
+        self.renote.is_some()
+            && self.text.is_none()
+            && self.cw.is_none()
+            && self.reply.is_none()
+            && self.poll.is_none()
+    }
+}
+
+impl Guarded for NoteRow {
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            id: self.id,
+            author: self.author,
+            visibility: self.visibility,
+            visible_to: &self.visible_to,
+            mentions: &self.mentions,
+            reply_author: self.reply.map(|reply| reply.author),
+            local_only: self.local_only,
+            rules: self.rules,
+        }
+    }
+}
+
+/// What is shown of a note that its viewer may not see: where it stands, and nothing that was written.
+#[derive(Debug, Clone, Copy)]
+pub struct Shell<'w> {
+    pub id: NoteId,
+    pub author: UserId,
+    pub visibility: Visibility,
+    pub local_only: bool,
+    pub reaction_acceptance: Option<ReactionAcceptance>,
+    pub reply: Option<Parent>,
+    pub renote: Option<Parent>,
+    pub mentions: &'w [UserId],
+    pub replies: i64,
+    pub renotes: i64,
+}
+
+/// A person with their counts.
+#[derive(Debug, Clone)]
+pub struct UserRow {
+    pub id: UserId,
+    pub username: String,
+    /// None for people of this server.
+    pub host: Option<String>,
+    pub uri: Option<String>,
+    pub profile: Profile,
+    pub is_root: bool,
+    pub followers: i64,
+    pub following: i64,
+    pub notes: i64,
+    /// When a note of theirs was last written or deleted.
+    pub updated_at: Option<DateTime<Utc>>,
+    /// Days (UTC) on which they used the server.
+    pub active_days: i64,
+}
+
+/// What the viewer and another person are to each other.
+#[derive(Debug, Clone, Default)]
+pub struct RelationRow {
+    /// The viewer follows them.
+    pub following: Option<FollowingRow>,
+    pub followed: bool,
+    pub request_from_me: bool,
+    pub request_to_me: bool,
+}
+
+/// A following that stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FollowingRow {
+    pub id: FollowId,
+    pub notify: Notify,
+    pub with_replies: bool,
+}
+
+/// What is a viewer's own about some notes.
+#[derive(Debug, Clone, Default)]
+pub struct Theirs {
+    /// Authors they follow.
+    pub follows: HashMap<UserId, FollowingRow>,
+    pub reactions: HashMap<NoteId, Reaction>,
+    pub votes: HashMap<NoteId, Vec<u32>>,
+}
+
+/// Everything a page shows, for one viewer at one instant.
+#[derive(Debug)]
+pub struct World {
+    pub viewer: Viewer,
+    pub now: DateTime<Utc>,
+    pub(crate) notes: HashMap<NoteId, NoteRow>,
+    pub(crate) users: HashMap<UserId, UserRow>,
+    pub(crate) relations: HashMap<UserId, RelationRow>,
+    pub(crate) my_reactions: HashMap<NoteId, Reaction>,
+    pub(crate) my_votes: HashMap<NoteId, Vec<u32>>,
+}
+
+impl World {
+    /// A world with nothing in it.
+    pub fn empty(viewer: Viewer, now: DateTime<Utc>) -> Self {
+        Self {
+            viewer,
+            now,
+            notes: HashMap::new(),
+            users: HashMap::new(),
+            relations: HashMap::new(),
+            my_reactions: HashMap::new(),
+            my_votes: HashMap::new(),
+        }
+    }
+
+    /// A world of these rows, to whose viewer nobody is anything.
+    pub fn of(
+        viewer: Viewer,
+        now: DateTime<Utc>,
+        notes: impl IntoIterator<Item = NoteRow>,
+        users: impl IntoIterator<Item = UserRow>,
+    ) -> Self {
+        Self {
+            notes: notes.into_iter().map(|note| (note.id, note)).collect(),
+            users: users.into_iter().map(|user| (user.id, user)).collect(),
+            ..Self::empty(viewer, now)
+        }
+    }
+
+    /// The note as the viewer may see it; none when there is no such note.
+    pub fn see(&self, id: NoteId) -> Option<Sight<'_, NoteRow>> {
+        let note = self.notes.get(&id)?;
+        let follows = self.relations.get(&note.author).is_some_and(|relation| relation.following.is_some());
+        Some(policy::see(self.viewer, note, Between { viewer_follows_author: follows }, self.now))
+    }
+
+    /// What may be shown of a note to anybody.
+    pub fn shell(&self, id: NoteId) -> Option<Shell<'_>> {
+        self.notes.get(&id).map(|note| Shell {
+            id: note.id,
+            author: note.author,
+            visibility: note.visibility,
+            local_only: note.local_only,
+            reaction_acceptance: note.reaction_acceptance,
+            reply: note.reply,
+            renote: note.renote,
+            mentions: &note.mentions,
+            replies: note.replies,
+            renotes: note.renotes,
+        })
+    }
+
+    /// What the policy asks of a note.
+    pub fn facts(&self, id: NoteId) -> Option<Facts<'_>> {
+        self.notes.get(&id).map(Guarded::facts)
+    }
+
+    /// These notes and their authors in front of somebody else, to whom only the given things are known:
+    /// for streams, where what was loaded once is shown to many.
+    pub fn in_front_of(&self, viewer: Viewer, notes: &[NoteId], theirs: Theirs) -> World {
+        let notes: HashMap<NoteId, NoteRow> =
+            notes.iter().filter_map(|id| Some((*id, self.notes.get(id)?.clone()))).collect();
+        let users =
+            notes.values().filter_map(|note| Some((note.author, self.users.get(&note.author)?.clone())));
+        let relation = |(author, following)| {
+            (author, RelationRow { following: Some(following), ..RelationRow::default() })
+        };
+        World {
+            viewer,
+            now: self.now,
+            users: users.collect(),
+            notes,
+            relations: theirs.follows.into_iter().map(relation).collect(),
+            my_reactions: theirs.reactions,
+            my_votes: theirs.votes,
+        }
+    }
+
+    pub fn user(&self, id: UserId) -> Option<&UserRow> {
+        self.users.get(&id)
+    }
+
+    /// What the viewer and this person are to each other.
+    pub fn relation(&self, id: UserId) -> RelationRow {
+        self.relations.get(&id).cloned().unwrap_or_default()
+    }
+
+    pub fn my_reaction(&self, id: NoteId) -> Option<&Reaction> {
+        self.my_reactions.get(&id)
+    }
+
+    /// The choices of a poll that the viewer voted for.
+    pub fn my_votes(&self, id: NoteId) -> &[u32] {
+        self.my_votes.get(&id).map_or(&[], Vec::as_slice)
+    }
+}

@@ -1,0 +1,142 @@
+//! The scenario that was recorded on the reference server, played against this one: every step of an
+//! endpoint that is offered is answered alike, or `tests/misskey/differences.md` says why not.
+//!
+//! The recording stands beside the repository, not in it; without it there is nothing to compare.
+//! Both recordings and the verdict stay in the target directory (`tmp/golden`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use gateway::config::Given;
+use gateway::misskey::registry;
+use regex_lite::Regex;
+use serde::Deserialize;
+use tokio::process::Command;
+
+use crate::harness::TestApp;
+
+/// Unexplained differences that are shown.
+const SHOWN: usize = 80;
+
+/// One line of the verdict.
+#[derive(Debug, Deserialize)]
+struct Step {
+    step: String,
+    /// `missing`, `none`, `status`, `shape` or `value`.
+    level: String,
+    differences: Vec<String>,
+}
+
+/// One row of the table of differences.
+struct Row {
+    line: usize,
+    steps: Regex,
+    difference: Regex,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_recorded_scenario_is_answered_alike_or_it_is_said_why_not() {
+    let reference = crate::root().join("../shared/misskey");
+    if !reference.join("golden").is_dir() {
+        println!("SKIPPED: there is no recording of the reference at {}", reference.display());
+        return;
+    }
+    let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("golden");
+    let (ours, offered, verdict) = (work.join("ours"), work.join("offered.json"), work.join("verdict.json"));
+    fs::create_dir_all(&ours).unwrap();
+    fs::write(&offered, serde_json::to_vec(&registry().paths().collect::<Vec<_>>()).unwrap()).unwrap();
+
+    let app = TestApp::in_real_time().await;
+    let mut record = Command::new(python());
+    record.arg(reference.join("record.py")).args(["--quiet", "--base-url", &app.url, "--out"]).arg(&ours);
+    assert!(record.stdout(Stdio::null()).status().await.unwrap().success(), "record.py failed");
+    app.settle().await;
+
+    let mut compare = Command::new(python());
+    compare.arg(reference.join("compare.py")).arg(reference.join("golden")).arg(&ours);
+    compare.args(["--show", "0", "--offered"]).arg(&offered).arg("--json").arg(&verdict);
+    // Its exit status asks that everything is alike; the table below may say why something isn't.
+    let told = compare.output().await.unwrap();
+    println!("{}", String::from_utf8_lossy(&told.stdout));
+    let steps: Vec<Step> = serde_json::from_slice(&fs::read(&verdict).unwrap()).unwrap();
+    assert!(steps.len() > 1_000, "the comparison saw {} steps: {told:?}", steps.len());
+
+    let rows = rows(&fs::read_to_string(crate::root().join("tests/misskey/differences.md")).unwrap());
+    let (unexplained, idle) = judge(&steps, &rows);
+    for told in unexplained.iter().take(SHOWN) {
+        println!("{told}");
+    }
+    assert!(unexplained.is_empty(), "{} differences are not explained", unexplained.len());
+    assert!(idle.is_empty(), "these rows of differences.md explain nothing: lines {idle:?}");
+}
+
+/// The differences that no row explains, and the lines of the rows that explain none.
+fn judge(steps: &[Step], rows: &[Row]) -> (Vec<String>, Vec<usize>) {
+    let mut used = vec![false; rows.len()];
+    let mut unexplained = Vec::new();
+    let differing = steps.iter().filter(|step| !["missing", "value"].contains(&step.level.as_str()));
+    for (step, difference) in differing.flat_map(|step| step.differences.iter().map(move |d| (step, d))) {
+        let mut explained = false;
+        for (row, used) in rows.iter().zip(&mut used) {
+            if row.steps.is_match(&step.step) && row.difference.is_match(difference) {
+                (*used, explained) = (true, true);
+            }
+        }
+        if !explained {
+            unexplained.push(format!("{}: {difference}", step.step));
+        }
+    }
+    let idle = rows.iter().zip(&used).filter(|(_, used)| !**used).map(|(row, _)| row.line).collect();
+    (unexplained, idle)
+}
+
+/// Reads the rows ``| `steps` | `difference` | why |``; a bar inside an expression is written `\|`.
+fn rows(text: &str) -> Vec<Row> {
+    let expression = |cell: &str| cell.trim().strip_prefix('`')?.strip_suffix('`').map(str::to_owned);
+    let lines = text.lines().enumerate().filter(|(_, line)| line.starts_with("| `"));
+    lines
+        .map(|(index, line)| {
+            // Protected from the split, as Markdown has it.
+            let protected = line.replace("\\|", "\u{0}");
+            let cells: Vec<String> = protected.split('|').map(|cell| cell.replace('\u{0}', "|")).collect();
+            let [_, steps, difference, why, _] = cells.as_slice() else {
+                panic!("differences.md, line {}: not three cells", index + 1)
+            };
+            let parse = |cell: &str| {
+                expression(cell).and_then(|text| Regex::new(&text).ok()).unwrap_or_else(|| {
+                    panic!("differences.md, line {}: {cell} is not an expression", index + 1)
+                })
+            };
+            assert!(!why.trim().is_empty(), "differences.md, line {}: says no reason", index + 1);
+            Row { line: index + 1, steps: parse(steps), difference: parse(difference) }
+        })
+        .collect()
+}
+
+/// A Python that has what the recorder needs; `scripts/test` makes one.
+fn python() -> PathBuf {
+    let given = Given::from_process().environment.get("KIROKU_TEST_PYTHON").map(PathBuf::from);
+    let python = given.unwrap_or_else(|| crate::root().join("tests/.venv/bin/python"));
+    assert!(python.exists(), "{} is not there: use scripts/test", python.display());
+    python
+}
+
+#[test]
+fn a_row_explains_what_it_names_and_nothing_else() {
+    let table = "| steps | difference | why |\n|---|---|---|\n| `^(a\\|b)$` | `^status` | because |\n| `c` | `.` | idle |\n";
+    let step = |step: &str, level: &str, difference: &str| Step {
+        step: step.to_owned(),
+        level: level.to_owned(),
+        differences: vec![difference.to_owned()],
+    };
+    let steps = [
+        step("a", "none", "status 200 expected"),
+        step("b", "shape", "x: missing"),
+        step("c", "missing", "not built"),
+        step("d", "none", "status 200 expected"),
+    ];
+    let (unexplained, idle) = judge(&steps, &rows(table));
+    assert_eq!(unexplained, ["b: x: missing", "d: status 200 expected"]);
+    assert_eq!(idle, [4]);
+}

@@ -1,0 +1,265 @@
+//! A whole server for one test: its own database, a clock that stands still, HTTP on a port of its own.
+//!
+//! It fails its test when it is dropped after a projector has stopped.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use commands::log::{Keyring, MasterKey, PostgresLog, Takeover};
+use domain::log::Clock;
+use gateway::app::{App, Parts};
+use gateway::config::{self, Given};
+use gateway::platform::shutdown::{Shutdown, Stop};
+use gateway::system::{SystemClock, TimeOrderedIds};
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgPool};
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+/// Of everybody who is signed up here.
+pub const PASSWORD: &str = "correct horse battery staple";
+const MASTER_KEY: [u8; 32] = [7; 32];
+const POOL_CONNECTIONS: u32 = 10;
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+pub struct TestApp {
+    pub app: App,
+    pub clock: Arc<TestClock>,
+    /// `http://127.0.0.1:PORT`
+    pub url: String,
+    http: reqwest::Client,
+    shutdown: Shutdown,
+    /// Dropped last: nothing may use it then.
+    _database: Database,
+}
+
+/// Somebody with an account.
+#[derive(Debug, Clone)]
+pub struct User {
+    pub id: String,
+    pub name: String,
+    pub token: String,
+}
+
+/// What was answered to a call.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    /// Null where there is no body.
+    pub body: Value,
+}
+
+impl TestApp {
+    /// An empty server whose clock stands still.
+    pub async fn start() -> Self {
+        Self::with_clock(TestClock::standing()).await
+    }
+
+    /// An empty server in the time of the machine.
+    pub async fn in_real_time() -> Self {
+        Self::with_clock(TestClock::real()).await
+    }
+
+    async fn with_clock(clock: TestClock) -> Self {
+        let database = Database::create().await;
+        let pool = database.pool().await;
+        MIGRATIONS.run(&pool).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+
+        let flags = [("listen", address.to_string())];
+        let flags = flags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let given = Given { flags, environment: BTreeMap::new(), file: None };
+        let config = Arc::new(config::load(&given).unwrap().config);
+        let master = MasterKey::given(MASTER_KEY);
+        let keyring = Arc::new(Keyring::open(pool.clone(), &master).await.unwrap());
+        let log = PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Sole).await.unwrap();
+        let (clock, shutdown) = (Arc::new(clock), Shutdown::default());
+        let parts = Parts {
+            config: config.clone(),
+            pool,
+            log: Arc::new(log),
+            keyring,
+            clock: clock.clone(),
+            ids: Arc::new(TimeOrderedIds::new()),
+            shutdown: shutdown.clone(),
+        };
+        let app = App::start(parts).await.unwrap();
+        let service = app.router().into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(axum::serve(listener, service).into_future());
+        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
+        Self { app, clock, url: config.url.clone(), http, shutdown, _database: database }
+    }
+
+    /// With open registration and without limits of calls, and its first account.
+    pub async fn opened() -> (Self, User) {
+        let app = Self::start().await;
+        let root = app.sign_up("root").await;
+        app.ok(&root, "admin/update-meta", json!({ "disableRegistration": false })).await;
+        app.ok(&root, "admin/roles/update-default-policies", json!({ "policies": { "rateLimitFactor": 0 } }))
+            .await;
+        (app, root)
+    }
+
+    /// Makes an account: the first administers the server, later ones need open registration.
+    pub async fn sign_up(&self, name: &str) -> User {
+        let params = json!({ "username": name, "password": PASSWORD });
+        let mut answer = self.call(None, "admin/accounts/create", params.clone()).await;
+        if answer.status != 200 {
+            answer = self.call(None, "signup", params).await;
+        }
+        assert_eq!(answer.status, 200, "signing up {name}: {}", answer.body);
+        let text = |key: &str| answer.body[key].as_str().unwrap().to_owned();
+        User { id: text("id"), name: name.to_owned(), token: text("token") }
+    }
+
+    /// Calls an endpoint with a JSON body, as somebody or as nobody.
+    pub async fn call(&self, by: Option<&User>, path: &str, mut params: Value) -> Answer {
+        if let (Some(user), Value::Object(fields)) = (by, &mut params) {
+            fields.insert("i".to_owned(), json!(user.token));
+        }
+        self.post(path, params.to_string()).await
+    }
+
+    /// Calls an endpoint that must succeed.
+    pub async fn ok(&self, by: &User, path: &str, params: Value) -> Value {
+        let told = params.to_string();
+        let answer = self.call(Some(by), path, params).await;
+        assert!(answer.status < 300, "{path} {told} by {}: {answer:?}", by.name);
+        answer.body
+    }
+
+    /// Calls an endpoint that must refuse; the code of its error.
+    pub async fn refused(&self, by: Option<&User>, path: &str, params: Value) -> String {
+        let answer = self.call(by, path, params).await;
+        let code = answer.body["error"]["code"].as_str();
+        code.unwrap_or_else(|| panic!("{path} did not refuse: {answer:?}")).to_owned()
+    }
+
+    /// Sends whatever bytes as the JSON body of a call.
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        let request = self.http.post(format!("{}/api/{path}", self.url));
+        let request = request.header("content-type", "application/json").body(body);
+        answer(request.send().await.unwrap()).await
+    }
+
+    /// Asks for a page or a document.
+    pub async fn get(&self, path: &str) -> reqwest::Response {
+        self.http.get(format!("{}{path}", self.url)).send().await.unwrap()
+    }
+
+    /// Writes a note that must be accepted; its id.
+    pub async fn note(&self, by: &User, params: Value) -> String {
+        let created = self.ok(by, "notes/create", params).await;
+        created["createdNote"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Tells everything long-lived that the server stops.
+    pub fn stop(&self) {
+        self.shutdown.begin(Stop::Asked);
+    }
+
+    /// Waits until everything that was written can be read.
+    pub async fn settle(&self) {
+        self.app.projections.settle().await.unwrap();
+    }
+}
+
+async fn answer(response: reqwest::Response) -> Answer {
+    let status = response.status().as_u16();
+    let bytes = response.bytes().await.unwrap();
+    let body = match bytes.as_ref() {
+        [] => Value::Null,
+        bytes => serde_json::from_slice(bytes)
+            .unwrap_or_else(|_| json!({ "notJson": String::from_utf8_lossy(bytes) })),
+    };
+    Answer { status, body }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.stop();
+        let stopped: Vec<_> =
+            self.app.projections.status().into_iter().filter(|status| status.stopped.is_some()).collect();
+        if !std::thread::panicking() {
+            assert!(stopped.is_empty(), "a projector has stopped: {stopped:?}");
+        }
+    }
+}
+
+/// A clock that goes only when it is told to, or the machine's.
+pub struct TestClock(Option<Mutex<DateTime<Utc>>>);
+
+impl TestClock {
+    fn standing() -> Self {
+        let start = "2026-01-02T03:04:05Z".parse().unwrap();
+        Self(Some(Mutex::new(start)))
+    }
+
+    fn real() -> Self {
+        Self(None)
+    }
+
+    /// Moves the hands on.
+    pub fn pass(&self, time: TimeDelta) {
+        let now = self.0.as_ref().expect("this clock can't be set");
+        *now.lock().unwrap() += time;
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> DateTime<Utc> {
+        self.0.as_ref().map_or_else(|| SystemClock.now(), |now| *now.lock().unwrap())
+    }
+}
+
+/// A database that goes away with its test.
+struct Database {
+    server: PgConnectOptions,
+    name: String,
+}
+
+impl Database {
+    async fn create() -> Self {
+        let server: PgConnectOptions = database_url().parse().unwrap();
+        let name = format!("kiroku_it_{}", Uuid::from_u128(rand::random()).simple());
+        let mut connection = PgConnection::connect_with(&server).await.unwrap();
+        let create = format!("create database {name}");
+        sqlx::query(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
+        Self { server, name }
+    }
+
+    async fn pool(&self) -> PgPool {
+        let options = self.server.clone().database(&self.name);
+        PgPoolOptions::new().max_connections(POOL_CONNECTIONS).connect_with(options).await.unwrap()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (server, drop) = (self.server.clone(), format!("drop database {} with (force)", self.name));
+        // On a thread of its own: the runtime of the test may be ending.
+        let dropping = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut connection = PgConnection::connect_with(&server).await?;
+                sqlx::query(AssertSqlSafe(drop)).execute(&mut connection).await
+            })
+        });
+        if let Ok(Err(error)) = dropping.join() {
+            eprintln!("a test database stays behind: {error}");
+        }
+    }
+}
+
+/// A PostgreSQL to make databases on.
+fn database_url() -> String {
+    let environment = Given::from_process().environment;
+    let found = ["KIROKU_TEST_DATABASE_URL", "DATABASE_URL"].iter().find_map(|name| environment.get(*name));
+    found.expect("DATABASE_URL names no PostgreSQL for the tests: use scripts/test").clone()
+}

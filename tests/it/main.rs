@@ -1,0 +1,23 @@
+//! The integration tests, as one binary.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails")]
+
+mod access;
+mod bad_input;
+mod browser;
+mod first_day;
+mod golden;
+mod harness;
+mod misskey_js;
+mod openapi;
+mod pages;
+mod privacy;
+mod process;
+mod streaming;
+mod tidy;
+mod wellknown;
+
+/// The top of the repository.
+fn root() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}

@@ -1,0 +1,162 @@
+//! Nobody reads what is not for them: every endpoint that shows notes, for every kind of viewer and every
+//! kind of note, against the policy itself.
+
+use std::collections::BTreeSet;
+
+use domain::log::StreamId;
+use domain::note::{self, Created, Note};
+use domain::policy::{Between, Facts, may_see};
+use domain::{Fold, user};
+use gateway::misskey::registry;
+use serde_json::{Value, json};
+
+use crate::harness::{TestApp, User};
+
+/// A note with words that are nowhere else.
+struct Written {
+    words: String,
+    author: usize,
+    /// As the log has it.
+    note: Created,
+}
+
+/// The people: two authors (one wants viewers to sign in), and what the others are to both.
+const NAMES: [&str; 7] = ["open", "shy", "addressed", "mentioned", "answered", "follower", "stranger"];
+const AUTHORS: [usize; 2] = [0, 1];
+const ADDRESSED: usize = 2;
+const MENTIONED: usize = 3;
+const ANSWERED: usize = 4;
+const FOLLOWER: usize = 5;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_reads_what_is_not_for_them() {
+    let (app, _root) = TestApp::opened().await;
+    let mut people = Vec::new();
+    for name in NAMES {
+        people.push(app.sign_up(name).await);
+    }
+    for author in AUTHORS {
+        app.ok(&people[FOLLOWER], "following/create", json!({ "userId": people[author].id })).await;
+    }
+    app.ok(&people[1], "i/update", json!({ "requireSigninToViewContents": true })).await;
+    let mut profiles = Vec::new();
+    for author in AUTHORS {
+        let id = people[author].id.parse().unwrap();
+        profiles.push(fold::<user::User>(&app, &user::stream(id)).await.profile);
+    }
+    let question = app.note(&people[ANSWERED], json!({ "text": "any thoughts?" })).await;
+    let written = write(&app, &people, &question).await;
+
+    let paths: BTreeSet<&str> =
+        calls(&people, &question, &written[0]).iter().map(|(path, _)| *path).collect();
+    let missing: Vec<_> = showing_notes().into_iter().filter(|path| !paths.contains(path)).collect();
+    assert!(missing.is_empty(), "endpoints that show notes and are not called here: {missing:?}");
+
+    let now = app.app.now();
+    let mut shown = 0;
+    for viewer in (0..people.len()).map(Some).chain([None]) {
+        let by = viewer.map(|viewer| &people[viewer]);
+        let between = Between { viewer_follows_author: viewer == Some(FOLLOWER) };
+        let id = by.map(|user| user.id.parse().unwrap());
+        let told_of = |written: &Written| {
+            may_see(id, &Facts::of(&written.note, &profiles[written.author]), between, now)
+        };
+        for note in &written {
+            for (path, params) in calls(&people, &question, note) {
+                let answer = app.call(by, path, params.clone()).await;
+                let text = answer.body.to_string();
+                let leaks = written.iter().filter(|other| text.contains(&other.words) && !told_of(other));
+                let leaked: Vec<&str> = leaks.map(|other| other.words.as_str()).collect();
+                let who = viewer.map_or("nobody", |viewer| NAMES[viewer]);
+                assert!(leaked.is_empty(), "{path} {params} shows {leaked:?} to {who}");
+                if path == "notes/show" {
+                    assert_eq!(
+                        text.contains(&note.words),
+                        told_of(note),
+                        "{} shown to {who}: {text}",
+                        note.words
+                    );
+                    shown += usize::from(told_of(note));
+                }
+            }
+        }
+    }
+    assert!(shown > written.len(), "only {shown} notes were shown: this test tests little");
+}
+
+/// Each author writes a note of each visibility, alone and as an answer.
+async fn write(app: &TestApp, people: &[User], question: &str) -> Vec<Written> {
+    let mut written = Vec::new();
+    for author in AUTHORS {
+        for visibility in ["public", "home", "followers", "specified"] {
+            for answers in [false, true] {
+                let words = format!("words{}", written.len() + 100);
+                let mut params = json!({
+                    "text": format!("{words} for @{}", NAMES[MENTIONED]),
+                    "cw": format!("about {words}"),
+                    "visibility": visibility,
+                    "visibleUserIds": [people[ADDRESSED].id],
+                    "poll": { "choices": [format!("{words} yes"), format!("{words} no")] },
+                });
+                if answers {
+                    params["replyId"] = json!(question);
+                }
+                let id = app.note(&people[author], params).await.parse().unwrap();
+                let note = fold::<Note>(app, &note::stream(id)).await.created.unwrap();
+                written.push(Written { words, author, note });
+            }
+        }
+    }
+    written
+}
+
+/// A state as the write side has it: the log is the truth, and nothing that is tested here.
+async fn fold<S: Fold>(app: &TestApp, stream: &StreamId) -> S {
+    let (recorded, _) = app.app.log.stream(stream).await.unwrap();
+    S::of(recorded.iter().filter_map(|recorded| recorded.event.as_ref()))
+}
+
+/// Every way to come by a note.
+fn calls(people: &[User], question: &str, note: &Written) -> Vec<(&'static str, Value)> {
+    let all = || json!({ "limit": 100 });
+    let of = |id: &str| json!({ "noteId": id, "limit": 100 });
+    let id = note.note.id.to_string();
+    vec![
+        ("notes/show", json!({ "noteId": id })),
+        ("notes/conversation", of(&id)),
+        ("notes/children", of(question)),
+        ("notes/replies", of(question)),
+        ("notes/renotes", of(&id)),
+        ("notes/reactions", of(&id)),
+        ("notes/timeline", all()),
+        ("notes/local-timeline", all()),
+        ("notes/hybrid-timeline", all()),
+        ("notes/global-timeline", all()),
+        ("notes/mentions", all()),
+        ("notes/mentions", json!({ "limit": 100, "visibility": "specified" })),
+        ("users/notes", json!({ "userId": people[note.author].id, "limit": 100, "withReplies": true })),
+        ("users/show", json!({ "userId": people[note.author].id })),
+        ("i", json!({})),
+        ("i/notifications", json!({ "limit": 100 })),
+    ]
+}
+
+/// The paths whose replies have notes in them, by the document of the API; writes aside.
+fn showing_notes() -> Vec<&'static str> {
+    let registry = registry();
+    let reaches_notes = |reply: &Value| {
+        let (mut seen, mut queue) = (BTreeSet::new(), vec![reply.clone()]);
+        while let Some(schema) = queue.pop() {
+            let text = schema.to_string();
+            for name in registry.schemas.keys() {
+                if text.contains(&format!("#/components/schemas/{name}\"")) && seen.insert(name.clone()) {
+                    queue.push(registry.schemas[name].clone());
+                }
+            }
+        }
+        seen.contains("Note")
+    };
+    let writes = |path: &str| ["create", "update"].iter().any(|verb| path.ends_with(verb));
+    let entries = registry.entries().iter().filter(|entry| reaches_notes(&entry.reply));
+    entries.map(|entry| entry.meta.path).filter(|path| !writes(path)).collect()
+}

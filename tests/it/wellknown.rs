@@ -1,0 +1,55 @@
+//! What other programs look for at fixed places.
+
+use serde_json::{Value, json};
+
+use crate::harness::TestApp;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_federates_with_nobody_is_not_discovered() {
+    let app = TestApp::start().await;
+    for path in ["nodeinfo", "host-meta", "host-meta.json", "webfinger?resource=acct:root"] {
+        let refused = app.get(&format!("/.well-known/{path}")).await;
+        assert_eq!(refused.status(), 403, "{path}");
+        assert_eq!(refused.headers()["access-control-allow-origin"], "*");
+        assert_eq!(refused.bytes().await.unwrap().len(), 0);
+    }
+    assert_eq!(app.get("/nodeinfo/2.1").await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_and_the_server_are_found() {
+    let (app, root) = TestApp::opened().await;
+    app.ok(&root, "admin/update-meta", json!({ "federation": "all", "name": "Here" })).await;
+    app.note(&root, json!({ "text": "one" })).await;
+
+    let host = app.url.strip_prefix("http://").unwrap();
+    let found = json(&app, &format!("/.well-known/webfinger?resource=acct:ROOT@{host}")).await;
+    assert_eq!(found["subject"], json!(format!("acct:root@{host}")));
+    assert_eq!(found["links"][0]["href"], json!(format!("{}/users/{}", app.url, root.id)));
+    assert_eq!(app.get("/.well-known/webfinger?resource=acct:nobody").await.status(), 404);
+    assert_eq!(app.get("/.well-known/webfinger?resource=acct:root@other.example").await.status(), 422);
+    assert_eq!(app.get("/.well-known/webfinger").await.status(), 400);
+
+    let links = json(&app, "/.well-known/nodeinfo").await;
+    let first = links["links"][0]["href"].as_str().unwrap();
+    let info = json(&app, first.strip_prefix(&app.url).unwrap()).await;
+    assert_eq!((&info["software"]["name"], &info["version"]), (&json!("misskey"), &json!("2.1")));
+    assert_eq!((&info["metadata"]["nodeName"], &info["usage"]["localPosts"]), (&json!("Here"), &json!(1)));
+    assert_eq!(info["usage"]["users"]["total"], 1);
+    let meta = app.call(None, "meta", json!({})).await.body;
+    assert_eq!(info["software"]["version"], meta["version"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_picture_gets_one() {
+    let app = TestApp::start().await;
+    let picture = app.get("/identicon/bob@social.example").await;
+    assert_eq!(picture.headers()["content-type"], "image/png");
+    assert!(picture.bytes().await.unwrap().starts_with(b"\x89PNG"));
+}
+
+async fn json(app: &TestApp, path: &str) -> Value {
+    let answer = app.get(path).await;
+    assert_eq!(answer.status(), 200, "{path}");
+    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+}
