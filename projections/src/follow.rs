@@ -462,6 +462,8 @@ mod tests {
         story.project().await;
         let received = requests_received(&pool, user(1), &Page::newest(10)).await.unwrap();
         assert_eq!(received.iter().map(|row| row.follower).collect::<Vec<_>>(), [user(4), user(3), user(2)]);
+        let waiting = asked(&pool, &[user(1), user(2), user(9)]).await.unwrap();
+        assert_eq!(waiting, HashSet::from([user(1)]));
         assert!(relations(&pool, user(2), &[user(1)]).await.unwrap()[&user(1)].request_from_me);
         assert!(relations(&pool, user(1), &[user(2)]).await.unwrap()[&user(2)].request_to_me);
 

@@ -82,17 +82,14 @@ async fn no_token_but_a_good_one_lets_anybody_in() {
     let (app, root) = TestApp::opened().await;
     let good = root.token.clone();
     let foreign =
-        [String::new(), "x".repeat(16), good.to_uppercase() + "x", "é\0".to_owned(), "t".repeat(10_000)];
+        [String::new(), "x".repeat(16), good.to_uppercase() + "x", "é".to_owned(), "t".repeat(10_000)];
     for token in foreign {
         let somebody = User { token, ..root.clone() };
         for path in ["i", "meta", "notes/create", "admin/meta"] {
             let answer = app.call(Some(&somebody), path, json!({ "text": "x" })).await;
             check(path, "with a foreign token", &answer);
-            assert_eq!(
-                (answer.status, &answer.body["error"]["code"]),
-                (401, &json!("AUTHENTICATION_FAILED")),
-                "{path}"
-            );
+            let code = &answer.body["error"]["code"];
+            assert_eq!((answer.status, code), (401, &json!("AUTHENTICATION_FAILED")), "{path}: {answer:?}");
         }
     }
     for entry in

@@ -1,5 +1,6 @@
 //! The pages in a real browser: with the keyboard alone, on a phone, without script.
 
+use chrono::TimeDelta;
 use gateway::api::permission;
 use serde_json::{Value, json};
 
@@ -43,6 +44,8 @@ async fn an_app_is_allowed_after_signing_in() {
     browser.until("Sign in").await;
     browser.wait("document.querySelector('[role=alert]')?.innerText", says("wrong"), "a refusal").await;
     fits_a_phone(&mut browser).await;
+    // One attempt a second.
+    app.clock.pass(TimeDelta::seconds(2));
     sign_in(&mut browser, PASSWORD).await;
 
     browser.until("Allow An app to use your account?").await;

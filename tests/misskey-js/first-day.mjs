@@ -34,11 +34,6 @@ async function firstDay() {
 	assert.equal((await client(bobs.token).request('i')).username, 'bob');
 	did('bob signs up');
 
-	const signedIn = await anyone.request('signin-flow', { username: 'bob', password: PASSWORD });
-	assert.equal(signedIn.finished, true);
-	assert.equal(signedIn.i, bobs.token);
-	did('bob signs in with his password');
-
 	const bob = client(await authorize('bob', ['read:account', 'write:notes', 'write:following', 'write:reactions',
 		'read:notifications', 'write:notifications', 'write:votes', 'read:following', 'read:reactions']));
 	assert.equal((await bob.request('i')).username, 'bob');
@@ -108,6 +103,10 @@ async function firstDay() {
 	await assert.rejects(bob.request('notes/show', { noteId: note.id }), { code: 'NO_SUCH_NOTE' });
 	did('alice takes back what she said');
 
+	const signedIn = await patiently(() => anyone.request('signin-flow', { username: 'bob', password: PASSWORD }));
+	assert.deepEqual([signedIn.finished, signedIn.i], [true, bobs.token]);
+	did('bob signs in with his password');
+
 	assert.equal(acct.toString(await anyone.request('users/show', { username: 'alice' })), 'alice');
 	did('a stranger finds alice');
 }
@@ -150,6 +149,18 @@ async function listen(token) {
 		}, 'an update of a note'),
 		capture: id => stream.send('subNote', { id }),
 	};
+}
+
+// Signing in takes one attempt a second, and each counts.
+async function patiently(call) {
+	for (const deadline = Date.now() + HEARD_WITHIN_MS; ;) {
+		try {
+			return await call();
+		} catch (error) {
+			if (Date.now() > deadline || error.code !== 'RATE_LIMIT_EXCEEDED') throw error;
+			await new Promise(resolve => setTimeout(resolve, 1_100));
+		}
+	}
 }
 
 function once(start, what) {

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -186,6 +186,10 @@ fn token(headers: &HeaderMap, params: &Value) -> Result<Option<String>, ApiError
 }
 
 async fn body_of(headers: &HeaderMap, body: Body) -> Result<Value, BadRequest> {
+    // Said to be too large: not waited for.
+    if HttpBody::size_hint(&body).lower() > MAX_BODY_BYTES as u64 {
+        return Err(BadRequest::TooLarge);
+    }
     let bytes = to_bytes(body, MAX_BODY_BYTES).await.map_err(|_| BadRequest::TooLarge)?;
     let content_type = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
     let Some(content_type) = content_type else {

@@ -451,9 +451,11 @@ mod tests {
     }
 
     fn alice() -> UserRow {
-        let mut profile = domain::user::Profile::default();
-        profile.followers_visibility = FfVisibility::Private;
-        profile.following_visibility = FfVisibility::Followers;
+        let profile = domain::user::Profile {
+            followers_visibility: FfVisibility::Private,
+            following_visibility: FfVisibility::Followers,
+            ..Default::default()
+        };
         UserRow {
             id: id(1),
             username: "alice".to_owned(),

@@ -97,7 +97,10 @@ fn describe() {
     );
     describe_gauge!(PROJECTION_POSITION, "Position in the log that a projector has applied");
     describe_gauge!(PROJECTION_LAG_EVENTS, "Events in the log that a projector has not applied yet");
-    describe_gauge!(PROJECTION_STOPPED, "Whether a projector stands still because of an event it can't apply");
+    describe_gauge!(
+        PROJECTION_STOPPED,
+        "Whether a projector stands still because of an event it can't apply"
+    );
     describe_gauge!(STREAMING_CONNECTIONS, "Open streaming sockets");
     describe_counter!(STREAMING_SENT_TOTAL, "Messages sent on streaming sockets, by channel");
     describe_gauge!(BUILD_INFO, "Always 1; the labels say what runs");

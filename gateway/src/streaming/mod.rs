@@ -5,7 +5,7 @@
 //! - [`listeners`] knows who is there, what they listen to ([`channel`]) and whom they follow, so it finds
 //!   the receivers without asking the database;
 //! - the policy decides for each viewer whether they may see a note, and [`telling`] makes its text once for
-//!   all who see the same;
+//!   all who see the same; [`errands`] makes what only one person is told on `main`;
 //! - each [`socket`] puts its channel's name around the shared text ([`frame`]) and writes it.
 //!
 //! Nothing waits without a bound: a socket that falls behind is closed, and its client looks for itself.
