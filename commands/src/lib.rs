@@ -19,6 +19,7 @@ mod poll;
 mod reaction;
 mod user;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use domain::log::{AppendError, By, EventLog, Ids, LogError, Position, StreamId, Version};
@@ -125,4 +126,19 @@ impl Commands {
         }
         Err(Failed::Contended)
     }
+
+    /// Appends a fact that needs no decision. Each has a stream of its own: one that grew with them would be
+    /// read whole again and again.
+    async fn record(&self, by: &By, fact: Event) -> Result<Receipt, Failed<Infallible>> {
+        let stream = StreamId::new("fact", by.command);
+        self.execute(&stream, by, |_: &Nothing| Ok(vec![fact.clone()])).await
+    }
+}
+
+/// What nothing is folded of.
+#[derive(Default)]
+struct Nothing;
+
+impl Fold for Nothing {
+    fn apply(&mut self, _: &Event) {}
 }

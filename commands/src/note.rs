@@ -15,6 +15,8 @@ use crate::{Commands, Failed, Receipt};
 
 /// Names looked up at one time.
 const LOOKUPS_AT_ONCE: usize = 16;
+/// Notes above a note that are looked at to see that it is still there; one further up is taken to be.
+const MAX_ANCESTORS: usize = 64;
 
 /// A note as a client asks for it, with the id it will have; texts are trimmed and within bounds.
 #[derive(Debug, Clone)]
@@ -80,12 +82,26 @@ impl Commands {
         user: UserId,
         moderates: bool,
     ) -> Result<Receipt, Failed<CannotDelete>> {
+        if self.note(note).await?.deleted {
+            return Err(Failed::Refused(CannotDelete::NoSuchNote));
+        }
         self.execute(&stream(note), &by, |current: &Note| delete(current, user, moderates)).await
     }
 
-    /// One note, folded.
+    /// One note, folded. It goes with what it answers or passes on, though its own stream doesn't say so.
     pub(crate) async fn note(&self, note: NoteId) -> Result<Note, LogError> {
-        self.load(&stream(note)).await
+        let mut note: Note = self.load(&stream(note)).await?;
+        let mut above: Vec<NoteId> = note.existing().into_iter().flat_map(parents).collect();
+        for _ in 0..MAX_ANCESTORS {
+            let Some(parent) = above.pop() else { break };
+            let parent: Note = self.load(&stream(parent)).await?;
+            let Some(created) = parent.existing() else {
+                note.deleted = true;
+                break;
+            };
+            above.extend(parents(created));
+        }
+        Ok(note)
     }
 
     /// Whether somebody may see a note now.
@@ -148,6 +164,11 @@ impl Commands {
         }
         Ok(existing)
     }
+}
+
+/// What a note answers and what it passes on.
+fn parents(note: &Created) -> impl Iterator<Item = NoteId> {
+    note.renote.into_iter().chain(note.reply).map(|parent| parent.id)
 }
 
 /// What text, content warning and choices name together.

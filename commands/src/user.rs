@@ -2,19 +2,24 @@
 
 use std::convert::Infallible;
 
+use domain::UserId;
 use domain::instance::{self, Instance};
 use domain::log::{By, LogError};
 use domain::user::{
-    AppAuthorized, CannotSignUp, Created, ProfileChanges, Reservation, SignedIn, TokenRegenerated, User,
-    be_active, change, is_username, reserve, stream, username_stream,
+    AlreadyMade, AppAuthorized, CannotSignUp, Created, ProfileChanges, Reservation, SignedIn,
+    TokenRegenerated, User, abandon, be_active, change, create, is_username, reserve, stream,
+    username_stream,
 };
-use domain::{Event, UserId};
 
 use crate::{Commands, Failed, Receipt};
 
+/// The kind of the event by which there is an account: readable also when its data has been erased.
+const MADE: &str = "user.created";
 /// Steps of the appends that make an account.
 const STEP_NAME: u8 = 1;
 const STEP_ROOT: u8 = 2;
+const STEP_FREE_NAME: u8 = 3;
+const STEP_FREE_ROOT: u8 = 4;
 
 /// An account to be made, with the id it will have.
 #[derive(Debug, Clone)]
@@ -30,12 +35,15 @@ pub struct NewAccount {
 pub enum AskedBy {
     /// A visitor, when registration is open; kept-back names are not given.
     Visitor,
-    /// The administrator, or whoever sets the server up: the first account becomes its root.
+    /// The administrator.
     Administrator,
+    /// Whoever sets the server up: this account becomes its root, or isn't made.
+    Founder,
 }
 
 impl Commands {
-    /// Makes a local account: reserves its name for ever, then creates it.
+    /// Makes a local account: reserves its name for ever, then creates it. What is cut off in the middle
+    /// leaves a name, or the place of the root, to the next who asks, and is then never made.
     pub async fn sign_up(&self, by: By, new: NewAccount) -> Result<Receipt, Failed<CannotSignUp>> {
         if !is_username(&new.username) {
             return Err(Failed::Refused(CannotSignUp::InvalidUsername));
@@ -43,58 +51,65 @@ impl Commands {
         let instance = self.instance().await?;
         let lower = new.username.to_ascii_lowercase();
         if new.asked_by == AskedBy::Visitor {
-            if instance.settings.registration_is_closed() {
+            if !instance.settings.takes_visitors() {
                 return Err(Failed::Refused(CannotSignUp::Closed));
             }
             if is_kept_back(&instance, &lower) {
                 return Err(Failed::Refused(CannotSignUp::ReservedUsername));
             }
         }
-        self.reserve_name(by.step(STEP_NAME), &new, &lower).await?;
-        if new.asked_by == AskedBy::Administrator {
-            self.root_first(by.step(STEP_ROOT), new.user, &instance).await?;
+        self.reserve_name(by, &new, &lower).await?;
+        if new.asked_by == AskedBy::Founder {
+            self.root_first(by, new.user, &instance).await?;
         }
         let created = Created { user: new.user, username: new.username, host: None, uri: None };
-        self.execute(&stream(new.user), &by, |user: &User| {
-            Ok(if user.exists() { Vec::new() } else { vec![created.clone().into()] })
-        })
-        .await
+        self.execute(&stream(new.user), &by, |user: &User| create(user, &created)).await
     }
 
     async fn reserve_name(&self, by: By, new: &NewAccount, lower: &str) -> Result<(), Failed<CannotSignUp>> {
         let names = username_stream(&self.keyring.hash("username", lower));
         let holder = self.load::<Reservation>(&names).await?.holder;
         let holder_exists = match holder {
-            Some(holder) => self.was_made(holder).await?,
+            Some(holder) => self.is_for_good(by.step(STEP_FREE_NAME), holder).await?,
             None => false,
         };
-        self.execute(&names, &by, |current: &Reservation| {
+        self.execute(&names, &by.step(STEP_NAME), |current: &Reservation| {
             reserve(current, new.user, holder_exists || current.holder != holder)
         })
         .await?;
         Ok(())
     }
 
-    /// The first account becomes the root; a later one leaves things as they are.
+    /// The first account becomes the root; there is no second one.
     async fn root_first(&self, by: By, user: UserId, seen: &Instance) -> Result<(), Failed<CannotSignUp>> {
         let root_exists = match seen.root {
-            Some(root) => self.was_made(root).await?,
+            Some(root) => self.is_for_good(by.step(STEP_FREE_ROOT), root).await?,
             None => false,
         };
         let done = self
-            .execute(&instance::stream(), &by, |current: &Instance| {
+            .execute(&instance::stream(), &by.step(STEP_ROOT), |current: &Instance| {
                 instance::root(current, user, root_exists || current.root != seen.root)
             })
             .await;
-        match done {
-            Ok(_) | Err(Failed::Refused(instance::AlreadyRooted)) => Ok(()),
-            Err(other) => Err(other.map_refusal(|_| CannotSignUp::Taken)),
+        done.map(|_| ()).map_err(|failed| failed.map_refusal(|instance::AlreadyRooted| CannotSignUp::Closed))
+    }
+
+    /// Whether an account was made; when it was not, it can't be any more.
+    async fn is_for_good(&self, by: By, user: UserId) -> Result<bool, Failed<CannotSignUp>> {
+        if self.was_made(user).await? {
+            return Ok(true);
+        }
+        match self.execute(&stream(user), &by, |current: &User| abandon(current, user)).await {
+            Ok(_) => Ok(false),
+            Err(Failed::Refused(AlreadyMade)) => Ok(true),
+            Err(other) => Err(other.map_refusal(|AlreadyMade| CannotSignUp::Taken)),
         }
     }
 
     /// Whether the account has ever been made; true also when its data has been erased since.
     pub(crate) async fn was_made(&self, user: UserId) -> Result<bool, LogError> {
-        Ok(!self.log.stream(&stream(user)).await?.0.is_empty())
+        let (recorded, _) = self.log.stream(&stream(user)).await?;
+        Ok(recorded.iter().any(|recorded| recorded.kind == MADE))
     }
 
     /// Whether a visitor could take this name.
@@ -135,7 +150,7 @@ impl Commands {
 
     /// Notes a sign-in with a password.
     pub async fn signed_in(&self, by: By, user: UserId) -> Result<Receipt, Failed<Infallible>> {
-        self.note_for(by, user, SignedIn { user }.into()).await
+        self.record(&by, SignedIn { user }.into()).await
     }
 
     /// Notes that an app got an access token.
@@ -145,17 +160,12 @@ impl Commands {
         user: UserId,
         app: Option<String>,
     ) -> Result<Receipt, Failed<Infallible>> {
-        self.note_for(by, user, AppAuthorized { user, app }.into()).await
+        self.record(&by, AppAuthorized { user, app }.into()).await
     }
 
     /// Notes that all earlier native tokens stopped working.
     pub async fn token_regenerated(&self, by: By, user: UserId) -> Result<Receipt, Failed<Infallible>> {
-        self.note_for(by, user, TokenRegenerated { user }.into()).await
-    }
-
-    /// Appends a fact that needs no decision to the stream of an account.
-    async fn note_for(&self, by: By, user: UserId, fact: Event) -> Result<Receipt, Failed<Infallible>> {
-        self.execute(&stream(user), &by, |_: &User| Ok(vec![fact.clone()])).await
+        self.record(&by, TokenRegenerated { user }.into()).await
     }
 }
 

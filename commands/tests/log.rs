@@ -1,10 +1,9 @@
-//! What every engine of the event log must do, run against each of them: `memory` always, `postgres`
-//! when `DATABASE_URL` is set (each test makes a database of its own there).
+//! What every engine of the event log must do, run against each of them: `memory`, and `postgres` at
+//! `DATABASE_URL`, where each test makes a database of its own.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -715,7 +714,7 @@ impl Plug {
     }
 }
 
-/// Runs a property in a database of its own, or says that it isn't run.
+/// Runs a property in a database of its own.
 #[expect(clippy::disallowed_methods, reason = "a test has no configuration but this")]
 async fn on_postgres<F, T>(property: F)
 where
@@ -723,11 +722,7 @@ where
     T: Future<Output = ()> + Send + 'static,
 {
     static DATABASES: AtomicU64 = AtomicU64::new(0);
-    let Ok(url) = std::env::var("DATABASE_URL") else {
-        // Past the capture of the test runner: a test that isn't run must be seen.
-        _ = writeln!(std::io::stderr(), "not run: the log on PostgreSQL (DATABASE_URL is not set)");
-        return;
-    };
+    let url = std::env::var("DATABASE_URL").expect("DATABASE_URL names no PostgreSQL: use scripts/test");
     let server = PgConnectOptions::from_str(&url).unwrap();
     let name = format!("kiroku_log_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
     let mut admin = server.connect().await.unwrap();

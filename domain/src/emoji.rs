@@ -26,6 +26,11 @@ impl Reaction {
         Self(FALLBACK.to_owned())
     }
 
+    /// A reaction by the text that was stored.
+    pub fn stored(text: String) -> Self {
+        Self(text)
+    }
+
     /// A custom emoji of this server.
     pub fn local(name: &str) -> Self {
         Self(format!(":{name}@.:"))

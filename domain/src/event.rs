@@ -93,6 +93,7 @@ events! {
     "instance.policies_changed" 1 PoliciesChanged(instance::PoliciesChanged),
     "username.reserved" 1 UsernameReserved(user::UsernameReserved),
     "user.created" 1 UserCreated(user::Created),
+    "user.abandoned" 1 UserAbandoned(user::Abandoned),
     "user.changed" 1 UserChanged(user::Changed),
     "user.active" 1 UserActive(user::Active),
     "user.signed_in" 1 UserSignedIn(user::SignedIn),

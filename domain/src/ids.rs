@@ -138,17 +138,15 @@ ids! {
     CommandId,
 }
 
-/// Low bits of a fresh id that are zero, so that ids can be derived from it: see [`CommandId::step`],
-/// [`CommandId::event`] and [`EventId::notification`].
+/// Low bits of a fresh id that are zero, so that ids can be derived from it: 3 for [`CommandId::step`],
+/// 9 for [`CommandId::event`] and 16 for [`EventId::notification`].
 pub const DERIVED_BITS: u32 = 28;
 
 impl CommandId {
-    /// Appends one command may make, one after another.
-    pub const STEPS: u8 = 8;
     const STEP: u128 = 1 << 25;
     const EVENT: u128 = 1 << 16;
 
-    /// The idempotency key of the `n`th further append of this command (`n` below [`Self::STEPS`]).
+    /// The idempotency key of the `n`th further append of this command, from 1 to 7.
     pub fn step(self, n: u8) -> Self {
         Self(derived(self.0, u128::from(n) * Self::STEP))
     }

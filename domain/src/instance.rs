@@ -12,7 +12,7 @@ use crate::{Event, Fold};
 
 use Kind::{Flag, List, OneOf, OptionalText, OptionalWhole, Table, Text, Whole};
 
-/// The longest text of a setting, in characters.
+/// The longest text of a setting, in characters; a list or a table may have as many bytes.
 pub const MAX_SETTING_CHARS: usize = 65_536;
 /// The most items of a list in a setting.
 pub const MAX_SETTING_ITEMS: usize = 4_096;
@@ -67,7 +67,7 @@ pub enum Kind {
     Text,
     OptionalText,
     OneOf(&'static [&'static str]),
-    /// Of texts; null empties it.
+    /// Of texts or objects; null empties it.
     List,
     Table,
 }
@@ -281,6 +281,12 @@ impl Settings {
         self.flag("disableRegistration")
     }
 
+    /// Whether visitors may make accounts. There is no mail yet to confirm an address with, so a server
+    /// that asks for one takes nobody.
+    pub fn takes_visitors(&self) -> bool {
+        !self.registration_is_closed() && !self.flag("emailRequiredForSignup")
+    }
+
     /// Whether other servers may speak with this one at all.
     pub fn federates(&self) -> bool {
         self.text("federation") != Some("none")
@@ -411,7 +417,6 @@ fn parse(name: &str, kind: Kind, value: Value) -> Result<Value, CannotSet> {
     let large = || Err(CannotSet::TooLarge { name: name.to_owned() });
     match (kind, value) {
         (Flag, value @ Value::Bool(_)) => Ok(value),
-        // Misskey's `disableRegistration` may be null, which changes nothing there.
         (Flag, _) => wrong("boolean"),
         (OptionalWhole | OptionalText, Value::Null) => Ok(Value::Null),
         (Whole | OptionalWhole, Value::Number(number)) if number.is_i64() => Ok(Value::Number(number)),
@@ -430,8 +435,8 @@ fn parse(name: &str, kind: Kind, value: Value) -> Result<Value, CannotSet> {
         (OneOf(_), _) => wrong("equal to one of the allowed values"),
         (List, Value::Null) => Ok(Value::Array(Vec::new())),
         (List, Value::Array(items)) if items.iter().all(|item| item.is_string() || item.is_object()) => {
-            let chars: usize = items.iter().filter_map(Value::as_str).map(str::len).sum();
-            if items.len() > MAX_SETTING_ITEMS || chars > MAX_SETTING_CHARS {
+            let bytes: usize = items.iter().filter_map(Value::as_str).map(str::len).sum();
+            if items.len() > MAX_SETTING_ITEMS || bytes > MAX_SETTING_CHARS {
                 return large();
             }
             // Misskey drops empty lines of lists that are edited as text.
@@ -507,6 +512,13 @@ mod tests {
         assert_eq!(changed("noSuchSetting", json!(1)).unwrap(), Instance::default());
         assert!(changed("federation", json!("all")).unwrap().settings.federates());
         assert!(Settings::default().registration_is_closed() && !Settings::default().federates());
+        let open = changed("disableRegistration", json!(false)).unwrap().settings;
+        assert!(open.takes_visitors() && !Settings::default().takes_visitors());
+        let email = Settings::with(BTreeMap::from([
+            ("disableRegistration".to_owned(), json!(false)),
+            ("emailRequiredForSignup".to_owned(), json!(true)),
+        ]));
+        assert!(!email.takes_visitors());
     }
 
     #[test]

@@ -252,6 +252,9 @@ pub fn write(
     }
     if note.visibility == Visibility::Specified {
         note.visible_to = draft.visible_to;
+        if let Some(answered) = note.reply.map(|reply| reply.author).filter(|answered| *answered != author) {
+            add(&mut note.visible_to, answered);
+        }
         for user in note.visible_to.clone() {
             add(&mut note.mentions, user);
         }
@@ -432,6 +435,13 @@ pub(crate) mod tests {
         let draft = Draft { visibility: Visibility::Specified, visible_to: vec![user(2)], ..say("for you") };
         let note = by(1, draft, None, None).unwrap();
         assert_eq!((note.visible_to, note.mentions), (vec![user(2)], vec![user(2)]));
+        let direct = a_note(|n| n.visibility = Visibility::Specified);
+        let draft = Draft { visibility: Visibility::Specified, ..say("to you alone") };
+        assert_eq!(
+            by(2, draft, seen(&direct), None).unwrap().visible_to,
+            [user(1)],
+            "who is answered sees it"
+        );
         let public = Draft { visible_to: vec![user(2)], ..say("for all") };
         assert_eq!(by(1, public, None, None).unwrap().visible_to, []);
     }

@@ -1,4 +1,5 @@
-//! Who may see a note, in one place. Presenters take only what came through here.
+//! Who may see a note, or a list of people, in one place. Presenters take only notes that came through
+//! here.
 //!
 //! Visibility is decided from facts ([`Facts`]) that both sides have: the write side folds them from
 //! the log, the read side loads them from its tables. SQL may narrow candidates, it never decides.
@@ -7,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use crate::ids::{NoteId, UserId};
 use crate::note::{Created, Visibility};
-use crate::user::Profile;
+use crate::user::{FfVisibility, Profile};
 
 /// Who looks: somebody signed in, or anybody.
 pub type Viewer = Option<UserId>;
@@ -159,6 +160,17 @@ fn now_visibility(note: &Facts<'_>, now: DateTime<Utc>) -> Option<Visibility> {
         return Some(Visibility::Followers);
     }
     Some(note.visibility)
+}
+
+/// Whether somebody may see a list of a person's followers or followed.
+pub fn may_see_list(visibility: FfVisibility, is_theirs: bool, moderates: bool, follows: bool) -> bool {
+    is_theirs
+        || moderates
+        || match visibility {
+            FfVisibility::Public => true,
+            FfVisibility::Followers => follows,
+            FfVisibility::Private => false,
+        }
 }
 
 /// To whom a note is delivered beyond this server.

@@ -32,7 +32,7 @@ pub struct Named {
 }
 
 /// How a tag is compared.
-pub fn normalize_tag(tag: &str) -> String {
+fn normalize_tag(tag: &str) -> String {
     tag.nfkc().collect::<String>().to_lowercase()
 }
 

@@ -6,7 +6,6 @@
 use serde_json::Value;
 
 /// Brings a payload of `kind` from `schema` to the newest. No kind has had a second schema yet.
-pub fn to_newest(kind: &str, schema: u16, payload: Value) -> Value {
-    let _ = (kind, schema);
+pub fn to_newest(_kind: &str, _schema: u16, payload: Value) -> Value {
     payload
 }

@@ -44,6 +44,13 @@ pub struct Created {
     pub uri: Option<ActorUri>,
 }
 
+/// `user.abandoned`: the account was begun and never made, and somebody else takes what was meant for it;
+/// it can't be made any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abandoned {
+    pub user: UserId,
+}
+
 /// `user.changed`: the profile or a preference; only what differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
@@ -87,7 +94,16 @@ macro_rules! of_the_user {
         }
     )*};
 }
-of_the_user!(UsernameReserved, Created, Changed, Active, SignedIn, AppAuthorized, TokenRegenerated);
+of_the_user!(
+    UsernameReserved,
+    Created,
+    Abandoned,
+    Changed,
+    Active,
+    SignedIn,
+    AppAuthorized,
+    TokenRegenerated
+);
 
 /// A line of the profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +159,7 @@ macro_rules! profile {
             }
 
             /// Without what the profile already has.
-            pub fn against(self, profile: &Profile) -> Self {
+            fn against(self, profile: &Profile) -> Self {
                 Self { $($field: self.$field.filter(|new| *new != profile.$field),)* }
             }
 
@@ -171,6 +187,7 @@ profile! {
     is_bot: bool = false;
     is_cat: bool = false;
     is_explorable: bool = true;
+    /// Kept for clients; there is no list of a person's reactions.
     public_reactions: bool = true;
     followers_visibility: FfVisibility = FfVisibility::Public;
     following_visibility: FfVisibility = FfVisibility::Public;
@@ -179,23 +196,32 @@ profile! {
     hide_online_status: bool = false;
     careful_bot: bool = false;
     auto_accept_followed: bool = true;
+    /// Kept for clients; there are no pages that a crawler could read.
     no_crawle: bool = false;
+    /// Kept for clients.
     prevent_ai_learning: bool = true;
     require_signin_to_view_contents: bool = false;
     /// Seconds: absolute since 1970 when positive, before now when not.
     make_notes_followers_only_before: Option<i64> = None;
     /// As above.
     make_notes_hidden_before: Option<i64> = None;
+    /// Kept for clients.
     inject_featured_note: bool = true;
+    /// Kept for clients; there is no mail.
     receive_announcement_email: bool = true;
+    /// Kept for clients; there are no files.
     always_mark_nsfw: bool = false;
+    /// As above.
     auto_sensitive: bool = false;
     /// Applied by clients.
     muted_words: Vec<Value> = Vec::new();
     /// Applied by clients.
     hard_muted_words: Vec<Value> = Vec::new();
+    /// Kept for clients; there are no other servers.
     muted_instances: Vec<String> = Vec::new();
+    /// Kept for clients: everybody is told of everything.
     notification_recieve_config: BTreeMap<String, Value> = BTreeMap::new();
+    /// Kept for clients; there is no mail.
     email_notification_types: Vec<String> = vec!["follow".to_owned(), "receiveFollowRequest".to_owned()];
 }
 
@@ -204,6 +230,7 @@ profile! {
 pub struct User {
     /// None before it is created, and when its data has been erased.
     pub created: Option<Created>,
+    pub abandoned: bool,
     pub profile: Profile,
     pub last_active: Option<NaiveDate>,
 }
@@ -222,6 +249,7 @@ impl Fold for User {
     fn apply(&mut self, event: &Event) {
         match event {
             Event::UserCreated(e) => self.created = Some(e.clone()),
+            Event::UserAbandoned(_) => self.abandoned = true,
             Event::UserChanged(e) => e.changes.apply_to(&mut self.profile),
             Event::UserActive(e) => self.last_active = Some(e.day),
             _ => (),
@@ -256,6 +284,11 @@ pub enum CannotSignUp {
     Closed,
 }
 
+/// The account exists, and so it can't be abandoned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the account exists")]
+pub struct AlreadyMade;
+
 /// Whether this can be the name of a local account: ASCII letters, digits and underscores.
 pub fn is_username(name: &str) -> bool {
     !name.is_empty()
@@ -270,6 +303,24 @@ pub fn reserve(current: &Reservation, user: UserId, holder_exists: bool) -> Resu
         Some(holder) if holder == user => Ok(Vec::new()),
         Some(_) if holder_exists => Err(CannotSignUp::Taken),
         _ => Ok(vec![UsernameReserved { user }.into()]),
+    }
+}
+
+/// Decides the making of an account whose name is reserved, unless it has been abandoned meanwhile.
+pub fn create(current: &User, new: &Created) -> Result<Vec<Event>, CannotSignUp> {
+    match current {
+        User { abandoned: true, .. } => Err(CannotSignUp::Taken),
+        User { created: Some(_), .. } => Ok(Vec::new()),
+        _ => Ok(vec![new.clone().into()]),
+    }
+}
+
+/// Decides that an account which was begun is never made.
+pub fn abandon(current: &User, user: UserId) -> Result<Vec<Event>, AlreadyMade> {
+    match current {
+        User { created: Some(_), .. } => Err(AlreadyMade),
+        User { abandoned: true, .. } => Ok(Vec::new()),
+        _ => Ok(vec![Abandoned { user }.into()]),
     }
 }
 
@@ -306,6 +357,20 @@ mod tests {
         assert_eq!(reserve(&taken, user(1), true), Ok(Vec::new()));
         assert_eq!(reserve(&taken, user(2), true), Err(CannotSignUp::Taken));
         assert_eq!(Reservation::of(&reserve(&taken, user(2), false).unwrap()).holder, Some(user(2)));
+    }
+
+    #[test]
+    fn an_account_is_made_or_abandoned_and_never_both() {
+        let new = Created { user: user(1), username: "alice".to_owned(), host: None, uri: None };
+        let mut made = User::default();
+        made.apply(&create(&made, &new).unwrap()[0]);
+        assert_eq!(create(&made, &new), Ok(Vec::new()));
+        assert_eq!(abandon(&made, user(1)), Err(AlreadyMade));
+        let mut abandoned = User::default();
+        abandoned.apply(&abandon(&abandoned, user(1)).unwrap()[0]);
+        assert_eq!(abandon(&abandoned, user(1)), Ok(Vec::new()));
+        assert_eq!(create(&abandoned, &new), Err(CannotSignUp::Taken));
+        assert!(!abandoned.exists());
     }
 
     #[test]

@@ -18,6 +18,11 @@ use crate::ops::tokens::NewGrant;
 pub const SIGN_IN_LIMIT: Limit =
     Limit { key: Some("signin"), window: Some((10, per::HOUR)), interval: Some(per::SECOND) };
 
+/// Accounts that one address makes for itself, or tries to. Misskey has no limit here; what costs a password's
+/// hash and may be asked by anybody needs one.
+pub const SIGN_UP_LIMIT: Limit =
+    Limit { key: Some("signup"), window: Some((100, per::HOUR)), interval: None };
+
 /// Why somebody isn't signed in.
 #[derive(Debug)]
 pub enum CannotSignIn {
@@ -51,19 +56,19 @@ pub async fn who(app: &App, client: IpAddr, username: &str) -> Result<Arc<Accoun
 
 /// Checks the password of an account and notes the sign-in.
 pub async fn sign_in(app: &App, account: &Account, password: &str) -> Result<(), CannotSignIn> {
-    let now = app.clock.now();
+    let now = app.now();
     let right = app.core.passwords.verify(Some(account.id), password, now).await;
     if !right.map_err(ApiError::from)? {
         return Err(CannotSignIn::WrongPassword);
     }
     let noted = app.commands.signed_in(app.by_user(Some(account.id)), account.id).await;
-    noted.map_err(ApiError::internal)?;
+    app.shown(noted.map_err(ApiError::internal)?).await;
     Ok(())
 }
 
 /// Takes as long as [`sign_in`] with a wrong password: for names that nobody has.
 pub async fn pretend(app: &App, password: &str) -> Result<(), ApiError> {
-    app.core.passwords.verify(None, password, app.clock.now()).await?;
+    app.core.passwords.verify(None, password, app.now()).await?;
     Ok(())
 }
 
@@ -80,7 +85,7 @@ pub async fn create_account(
     if password.is_empty() || password.len() > crate::ops::passwords::MAX_PASSWORD_BYTES {
         return Err(CannotCreate::Password);
     }
-    let now = app.clock.now();
+    let now = app.now();
     let user = UserId(app.ids.at(now));
     // The password first: an account that nobody can enter would keep its name for ever.
     app.core.passwords.set(user, password, now).await.map_err(ApiError::from)?;
@@ -100,7 +105,7 @@ pub async fn create_account(
 
 /// Grants an app what it asked for through MiAuth; returns its token.
 pub async fn grant(app: &App, user: UserId, asked: &NewGrant) -> Result<String, ApiError> {
-    let now = app.clock.now();
+    let now = app.now();
     let token = app.core.tokens.grant(user, app.ids.at(now), asked, now).await?;
     note_grant(app, user, asked.name.clone()).await?;
     Ok(token)
@@ -108,7 +113,7 @@ pub async fn grant(app: &App, user: UserId, asked: &NewGrant) -> Result<String, 
 
 /// Grants a registered app what it asked for in its session.
 pub async fn accept(app: &App, user: UserId, session: &AuthSession) -> Result<(), ApiError> {
-    let now = app.clock.now();
+    let now = app.now();
     app.core.apps.accept(&app.core.tokens, session, user, app.ids.at(now), now).await?;
     note_grant(app, user, Some(session.app.name.clone())).await
 }

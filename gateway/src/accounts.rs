@@ -171,7 +171,7 @@ mod tests {
         };
 
         let alice = UserId(ids.at(SystemClock.now()));
-        let asked_by = AskedBy::Administrator;
+        let asked_by = AskedBy::Founder;
         let new = NewAccount { user: alice, username: "Alice".to_owned(), asked_by };
         assert_eq!(accounts.account(alice).await.unwrap(), None);
         let made = commands.sign_up(by(), new).await.unwrap();

@@ -12,7 +12,7 @@ use domain::log::{By, Clock, EventLog, Ids, LogError};
 use domain::policy::Viewer;
 use domain::{CommandId, UserId};
 use projections::{Projections, Wanted, World, hydrate};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::accounts::ReadAccounts;
 use crate::api::client::TrustedProxies;
@@ -151,24 +151,32 @@ impl App {
 
 /// Builds the application of the binary on its ground.
 pub async fn build(ground: Ground) -> Result<Service, ServeError> {
-    let url = ground.config.url.clone();
+    let (url, gate) = (ground.config.url.clone(), ground.gate.clone());
     let app = start(ground).await.map_err(|error| match error {
         BuildError::Address(AddressDiffers { claimed }) => {
             ServeError::UrlChanged { configured: url, recorded: claimed }
         }
         other => ServeError::Build(Box::new(other)),
     })?;
+    let projections = app.projections.clone();
+    // Set by nobody else.
+    _ = gate.set(Box::new(move |connection| Box::pin(let_in(projections.clone(), connection))));
     let (lagging, stopping) = (app.projections.clone(), app.projections.clone());
     Ok(Service {
         router: app.router(),
-        lag: Box::new(move || {
-            let projections = lagging.clone();
-            Box::pin(async move { lag(&projections) })
-        }),
+        lag: Box::new(move || lag(&lagging)),
         finish: Box::pin(async move {
             tokio::join!(app.hub.drained(), stopping.stop());
         }),
     })
+}
+
+/// Lets nobody read what is older than what they were shown before a crash of the database.
+async fn let_in(projections: Projections, connection: &mut PgConnection) -> sqlx::Result<()> {
+    if let Err(lagging) = projections.regained(connection, READ_YOUR_WRITES_DEADLINE).await? {
+        tracing::warn!(%lagging, "the read models are late after a crash of the database");
+    }
+    Ok(())
 }
 
 /// How many events the slowest projector is behind; none when one has stopped.
@@ -181,9 +189,9 @@ fn lag(projections: &Projections) -> Option<u64> {
 }
 
 async fn start(ground: Ground) -> Result<App, BuildError> {
-    let Ground { config, data_dir, pool, shutdown } = ground;
+    let Ground { config, data_dir, pool, shutdown, .. } = ground;
     let master = match &config.master_key {
-        Some(given) => MasterKey::given(*given.expose()),
+        Some(given) => given.clone(),
         None => MasterKey::load_or_create(&data_dir.join(MASTER_KEY_FILE))?,
     };
     let keyring = Arc::new(Keyring::open(pool.clone(), &master).await?);

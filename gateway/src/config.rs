@@ -10,8 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use commands::log::MasterKey;
 use ipnet::IpNet;
 use sqlx::postgres::PgConnectOptions;
 use tracing_subscriber::EnvFilter;
@@ -26,7 +25,7 @@ pub struct Config {
     /// Holds the lock, the embedded PostgreSQL and the master key.
     pub data_dir: PathBuf,
     /// A PostgreSQL of the operator's. Absent: Kiroku runs its own under `data_dir`.
-    pub database_url: Option<Secret<String>>,
+    pub database_url: Option<Secret>,
     /// The largest number of database connections of this process.
     pub database_connections: u32,
     /// Which adapter keeps the event log.
@@ -39,7 +38,7 @@ pub struct Config {
     /// Proxies whose `X-Forwarded-For` is believed. Empty: nobody's.
     pub trusted_proxies: Vec<IpNet>,
     /// Wraps the keys that seal personal data. Absent: one is made and kept in `data_dir`.
-    pub master_key: Option<Secret<[u8; MASTER_KEY_BYTES]>>,
+    pub master_key: Option<MasterKey>,
     /// The software name in NodeInfo; several clients only know `misskey`.
     pub software_name: String,
     /// `/readyz` says no when a projector is more than this many events behind the log.
@@ -47,8 +46,6 @@ pub struct Config {
     /// The directories of `PATH`: where programs are looked for.
     pub search_path: Vec<PathBuf>,
 }
-
-pub const MASTER_KEY_BYTES: usize = 32;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogKind {
@@ -65,15 +62,15 @@ pub enum LogFormat {
 
 /// A value that is never printed.
 #[derive(Clone)]
-pub struct Secret<T>(T);
+pub struct Secret(String);
 
-impl<T> Secret<T> {
-    pub fn expose(&self) -> &T {
+impl Secret {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-impl<T> fmt::Debug for Secret<T> {
+impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(REDACTED)
     }
@@ -165,6 +162,7 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
         }
         None => format!("http://{listen}"),
     };
+    let log = values.required("log", log_kind)?;
     let search_path = given.environment.get("PATH").map(|path| std::env::split_paths(path).collect());
     let config = Config {
         listen,
@@ -173,12 +171,12 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
         database_connections: values.required("database_connections", |text| {
             whole_number(text, MIN_CONNECTIONS, MAX_CONNECTIONS).map(|n| n as u32)
         })?,
-        log: values.required("log", log_kind)?,
+        log,
         log_format: values.required("log_format", log_format)?,
         log_filter: values.required("log_filter", log_filter)?,
         metrics_listen: values.optional("metrics_listen", address)?,
         trusted_proxies: values.required("trusted_proxies", networks)?,
-        master_key: values.optional("master_key", master_key)?.map(Secret),
+        master_key: values.optional("master_key", master_key)?,
         software_name: values.required("software_name", software_name)?,
         ready_max_lag_events: values
             .required("ready_max_lag_events", |text| whole_number(text, 1, MAX_LAG_EVENTS))?,
@@ -191,8 +189,13 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
 impl Config {
     /// Host and port of `url`, as in `@name@host`.
     pub fn host(&self) -> &str {
-        self.url.split_once("://").map_or(self.url.as_str(), |(_, host)| host)
+        host_of(&self.url)
     }
+}
+
+/// Host and port of an origin such as `https://social.example`.
+pub fn host_of(origin: &str) -> &str {
+    origin.split_once("://").map_or(origin, |(_, host)| host)
 }
 
 impl Given {
@@ -491,7 +494,6 @@ fn log_kind(text: &str) -> Result<LogKind, String> {
     match text {
         "postgres" => Ok(LogKind::Postgres),
         "memory" => Ok(LogKind::Memory),
-        "eventstore" => Err("the eventstore log is not built yet; use postgres".to_owned()),
         _ => Err(format!("`{text}` is neither postgres nor memory")),
     }
 }
@@ -525,15 +527,9 @@ fn network(text: &str) -> Result<IpNet, String> {
     text.parse().or_else(|_| address()).map_err(|_| format!("`{text}` is not an address or a network"))
 }
 
-fn master_key(text: &str) -> Result<[u8; MASTER_KEY_BYTES], String> {
-    let bytes = if text.len() == 2 * MASTER_KEY_BYTES {
-        let digits = |at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        (0..text.len()).step_by(2).map(digits).collect()
-    } else {
-        STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok()
-    };
-    let key = bytes.and_then(|bytes| <[u8; MASTER_KEY_BYTES]>::try_from(bytes).ok());
-    key.ok_or_else(|| format!("is not {MASTER_KEY_BYTES} bytes in hex or base64"))
+/// No refusal repeats the text.
+fn master_key(text: &str) -> Result<MasterKey, String> {
+    MasterKey::parse(text).ok_or_else(|| "is not 32 bytes in hex or base64".to_owned())
 }
 
 fn software_name(text: &str) -> Result<String, String> {
@@ -656,8 +652,9 @@ mod tests {
     fn a_master_key_is_hex_or_base64() {
         let hex = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
         for text in [hex, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="] {
-            let config = load(&environment(&[("KIROKU_MASTER_KEY", text)])).unwrap().config;
-            assert_eq!(config.master_key.unwrap().expose()[31], 31);
+            let loaded = load(&environment(&[("KIROKU_MASTER_KEY", text)])).unwrap();
+            assert!(loaded.config.master_key.is_some());
+            assert!(!format!("{loaded}{:?}", loaded.config).contains(text));
         }
         assert!(refusal(&environment(&[("KIROKU_MASTER_KEY", "c2hvcnQ=")])).contains("32 bytes"));
         assert!(refusal(&environment(&[("KIROKU_MASTER_KEY", &"é".repeat(32))])).contains("32 bytes"));
@@ -694,7 +691,7 @@ mod tests {
     #[test]
     fn values_out_of_bounds_are_refused() {
         for (name, value) in [
-            ("KIROKU_LOG", "eventstore"),
+            ("KIROKU_LOG", "paper"),
             ("KIROKU_LOG_FORMAT", "xml"),
             ("KIROKU_LOG_FILTER", "gateway=loud"),
             ("KIROKU_DATABASE_CONNECTIONS", "3"),

@@ -46,11 +46,11 @@ impl Ids for TimeOrderedIds {
         let asked = at.timestamp_millis().clamp(0, (1 << 48) - 1);
         let (millis, count) = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            // A millisecond that is full borrows from the next; another one (also an earlier one, for
-            // what was published elsewhere) starts anew.
+            // A full millisecond borrows from the next, which goes on counting when its own time comes. Any
+            // other instant (also an earlier one, for what was published elsewhere) starts anew.
             *last = match *last {
-                (millis, _) if millis != asked => (asked, start),
-                (millis, count) if count + 1 == COUNTS => (millis, 0),
+                (millis, _) if millis != asked && millis != asked + 1 => (asked, start),
+                (millis, count) if count + 1 == COUNTS => (millis + 1, 0),
                 (millis, count) => (millis, count + 1),
             };
             *last
@@ -64,6 +64,14 @@ impl Ids for TimeOrderedIds {
 mod tests {
     use super::*;
     use domain::ids::time_of;
+
+    #[test]
+    fn a_full_millisecond_borrows_from_the_next() {
+        let ids = TimeOrderedIds::new();
+        let at = DateTime::from_timestamp_millis(1_700_000_000_123).unwrap();
+        let made: Vec<Uuid> = (0..COUNTS + COUNTS / 2).map(|_| ids.at(at)).collect();
+        assert!(made.windows(2).all(|pair| pair[0] < pair[1]));
+    }
 
     #[test]
     fn ids_of_one_instant_go_up_and_tell_their_time() {

@@ -18,8 +18,6 @@ pub struct Wanted {
     pub notes: Vec<NoteId>,
     /// People beside the authors of the notes.
     pub users: Vec<UserId>,
-    /// People to whom the viewer's relation is shown, beside all those above.
-    pub relations_with: Vec<UserId>,
 }
 
 impl Wanted {
@@ -46,16 +44,14 @@ pub async fn hydrate(
     let polls: Vec<Uuid> = notes.values().filter(|note| note.poll.is_some()).map(|note| note.id.0).collect();
     let mut people = wanted.users;
     people.extend(notes.values().map(|note| note.author));
-    dedup(&mut people);
-    let mut others = wanted.relations_with;
-    others.extend(&people);
-    dedup(&mut others);
+    people.sort_unstable();
+    people.dedup();
 
     let (users, reactions, votes, mine) = tokio::try_join!(
         unless(people.is_empty(), user::by_ids(pool, &people)),
         unless(ids.is_empty(), reaction::counts(pool, &ids)),
         unless(polls.is_empty(), poll::counts(pool, &polls)),
-        Mine::load(pool, viewer, &ids, &polls, &others),
+        Mine::load(pool, viewer, &ids, &polls, &people),
     )?;
 
     notes.retain(|_, note| users.contains_key(&note.author));
@@ -100,11 +96,11 @@ impl Mine {
         viewer: Viewer,
         notes: &[Uuid],
         polls: &[Uuid],
-        others: &[UserId],
+        people: &[UserId],
     ) -> sqlx::Result<Self> {
         let Some(viewer) = viewer else { return Ok(Self::default()) };
         let (relations, reactions, votes) = tokio::try_join!(
-            unless(others.is_empty(), follow::relations(pool, viewer, others)),
+            unless(people.is_empty(), follow::relations(pool, viewer, people)),
             unless(notes.is_empty(), reaction::mine(pool, viewer, notes)),
             unless(polls.is_empty(), poll::mine(pool, viewer, polls)),
         )?;
@@ -115,11 +111,6 @@ impl Mine {
 /// Nothing, without asking, where nothing can be found.
 async fn unless<T: Default>(nothing: bool, query: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     if nothing { Ok(T::default()) } else { query.await }
-}
-
-fn dedup(users: &mut Vec<UserId>) {
-    users.sort_unstable();
-    users.dedup();
 }
 
 #[cfg(test)]
@@ -151,7 +142,7 @@ mod tests {
         story.project().await;
 
         let viewer = Some(user(4));
-        let wanted = Wanted { notes: vec![d], users: vec![user(4)], ..Wanted::default() };
+        let wanted = Wanted { notes: vec![d], users: vec![user(4)] };
         let world = hydrate(&pool, wanted, viewer, story.now()).await.unwrap();
         assert_eq!(world.notes.len(), 3, "a renote, what it passes on, and what that passes on");
         let seen = world.see(b).and_then(|sight| sight.seen()).unwrap().note();

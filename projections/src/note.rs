@@ -335,7 +335,7 @@ pub(crate) async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<HashMap<
          )
          select n.id, n.author, n.text, n.cw, n.visibility, n.local_only, n.reaction_acceptance,
                 n.reply_id, n.reply_author, n.renote_id, n.renote_author, n.mentions, n.visible_to,
-                n.tags, n.emojis, n.poll, n.uri, n.replies, n.renotes
+                n.tags, n.emojis, n.poll, n.uri, n.pure, n.replies, n.renotes
            from read.notes n
           where n.id in (select id from needed)",
     )
@@ -367,6 +367,7 @@ fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
         emojis: row.try_get("emojis")?,
         poll: row.try_get::<Option<Json<Poll>>, _>("poll")?.map(|poll| poll.0),
         uri: row.try_get("uri")?,
+        pure: row.try_get("pure")?,
         replies: row.try_get("replies")?,
         renotes: row.try_get("renotes")?,
         reactions: Vec::new(),
@@ -584,35 +585,28 @@ pub async fn children(pool: &PgPool, note: NoteId, viewer: Viewer, page: &Page) 
 
 /// Replies to a note.
 pub async fn replies(pool: &PgPool, note: NoteId, viewer: Viewer, page: &Page) -> sqlx::Result<Vec<NoteId>> {
-    let order = page.order();
-    let sql = format!(
-        "select n.id from read.notes n
-          where n.reply_id = $5 and n.id > $2 and n.id < $3 and {VISIBLE}
-          order by n.id {order} limit $4"
-    );
-    let query = list(sql, viewer, page).bind(note.0);
-    Ok(notes(query.fetch_all(pool).await?))
+    hanging_on("reply_id", pool, note, viewer, page).await
 }
 
-/// Renotes and quotes of a note: all, those of one person, only quotes or only pure renotes.
-pub async fn renotes(
+/// Renotes and quotes of a note.
+pub async fn renotes(pool: &PgPool, note: NoteId, viewer: Viewer, page: &Page) -> sqlx::Result<Vec<NoteId>> {
+    hanging_on("renote_id", pool, note, viewer, page).await
+}
+
+async fn hanging_on(
+    by: &'static str,
     pool: &PgPool,
     note: NoteId,
     viewer: Viewer,
-    user: Option<UserId>,
-    quote: Option<bool>,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
     let order = page.order();
     let sql = format!(
         "select n.id from read.notes n
-          where n.renote_id = $5 and n.id > $2 and n.id < $3
-            and ($6::uuid is null or n.author = $6)
-            and ($7::boolean is null or n.pure <> $7)
-            and {VISIBLE}
+          where n.{by} = $5 and n.id > $2 and n.id < $3 and {VISIBLE}
           order by n.id {order} limit $4"
     );
-    let query = list(sql, viewer, page).bind(note.0).bind(user.map(|user| user.0)).bind(quote);
+    let query = list(sql, viewer, page).bind(note.0);
     Ok(notes(query.fetch_all(pool).await?))
 }
 
@@ -773,11 +767,7 @@ mod tests {
         assert_eq!(children(&pool, root, None, &page).await.unwrap(), [both, quote, reply]);
         assert_eq!(replies(&pool, root, Some(user(1)), &page).await.unwrap(), [secret, both, reply]);
         assert_eq!(replies(&pool, root, Some(user(2)), &page).await.unwrap(), [both, reply]);
-        assert_eq!(renotes(&pool, root, None, None, None, &page).await.unwrap(), [quote, renote]);
-        let only = async |user, quote| renotes(&pool, root, None, user, quote, &page).await.unwrap();
-        assert_eq!(only(None, Some(true)).await, [quote]);
-        assert_eq!(only(None, Some(false)).await, [renote]);
-        assert_eq!(only(Some(user(1)), None).await, []);
+        assert_eq!(renotes(&pool, root, None, &page).await.unwrap(), [quote, renote]);
         let oldest = Page { since: Some(root.0), oldest_first: true, ..Page::newest(2) };
         assert_eq!(children(&pool, root, None, &oldest).await.unwrap(), [reply, quote]);
         assert_eq!(ancestors(&pool, deep, 10, 0).await.unwrap(), [reply, root]);

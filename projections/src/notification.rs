@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::page::Page;
 use crate::runtime::{ProjectError, Projector, events};
-use crate::{reaction, sql};
+use crate::sql;
 
 /// The most unread notifications that are counted.
 pub const MAX_UNREAD: i64 = 500;
@@ -410,13 +410,13 @@ pub async fn between(
 
 type Row = (Uuid, String, Option<Uuid>, Option<Uuid>, Option<String>, Option<String>);
 
-fn read((id, kind, notifier, note, stored, message): Row) -> sqlx::Result<NotificationRow> {
+fn read((id, kind, notifier, note, reaction, message): Row) -> sqlx::Result<NotificationRow> {
     Ok(NotificationRow {
         id: NotificationId(id),
         kind: Kind::read(&kind)?,
         notifier: notifier.map(UserId),
         note: note.map(NoteId),
-        reaction: stored.map(reaction::read).transpose()?,
+        reaction: reaction.map(Reaction::stored),
         message,
     })
 }

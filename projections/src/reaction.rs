@@ -8,9 +8,6 @@ use domain::emoji::Reaction;
 use domain::log::Recorded;
 use domain::reaction::Added;
 use domain::{Event, NoteId, ReactionId, UserId};
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::{Error as ValueError, StringDeserializer};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -151,11 +148,12 @@ pub async fn of_note(
         .bind(reaction.map(sql::clean))
         .fetch_all(pool)
         .await?;
-    rows.into_iter()
-        .map(|(id, user, reaction)| {
-            Ok(ReactionRow { id: ReactionId(id), user: UserId(user), reaction: read(reaction)? })
-        })
-        .collect()
+    let row = |(id, user, reaction)| ReactionRow {
+        id: ReactionId(id),
+        user: UserId(user),
+        reaction: Reaction::stored(reaction),
+    };
+    Ok(rows.into_iter().map(row).collect())
 }
 
 /// How often each note got each reaction, the most frequent first.
@@ -172,7 +170,7 @@ pub(crate) async fn counts(
     .await?;
     let mut counts: HashMap<NoteId, Vec<(Reaction, i64)>> = HashMap::new();
     for (note, reaction, n) in rows {
-        counts.entry(NoteId(note)).or_default().push((read(reaction)?, n));
+        counts.entry(NoteId(note)).or_default().push((Reaction::stored(reaction), n));
     }
     Ok(counts)
 }
@@ -190,7 +188,7 @@ pub(crate) async fn mine(
     .bind(notes)
     .fetch_all(pool)
     .await?;
-    rows.into_iter().map(|(note, reaction)| Ok((NoteId(note), read(reaction)?))).collect()
+    Ok(rows.into_iter().map(|(note, reaction)| (NoteId(note), Reaction::stored(reaction))).collect())
 }
 
 /// What each of these people thinks of each of these notes.
@@ -206,15 +204,8 @@ pub async fn of_people(
     .bind(people.iter().map(|user| user.0).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
-    rows.into_iter()
-        .map(|(user, note, reaction)| Ok(((UserId(user), NoteId(note)), read(reaction)?)))
-        .collect()
-}
-
-/// A reaction as it was stored.
-pub(crate) fn read(stored: String) -> sqlx::Result<Reaction> {
-    let text: StringDeserializer<ValueError> = stored.into_deserializer();
-    Reaction::deserialize(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    let row = |(user, note, reaction)| ((UserId(user), NoteId(note)), Reaction::stored(reaction));
+    Ok(rows.into_iter().map(row).collect())
 }
 
 #[cfg(test)]

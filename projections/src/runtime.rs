@@ -4,11 +4,13 @@
 //!   when the session dies, so do the lock and the unfinished batch. The checkpoint is moved only from
 //!   where it was, so a second copy could do no harm.
 //! - Commits don't wait for the disk (`synchronous_commit = off`): after a crash the checkpoint, which
-//!   was lost or kept together with the rows, says where to go on.
+//!   was lost or kept together with the rows, says where to go on. Until then readers would miss what
+//!   they have seen already: [`Projections::regained`] makes new connections wait.
 //! - A lost connection is tried again for ever. An event that can't be applied stops its projector, and
 //!   no other: a read model with a hole would be wrong, a late one is only late.
 //! - Events that a projector doesn't hear move its checkpoint in memory only; it is saved now and then.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,7 +35,12 @@ pub const STANDBY_POLL: Duration = Duration::from_millis(200);
 pub const SAVE_AFTER: Duration = Duration::from_millis(100);
 /// The first and the longest pause before a lost connection is tried again.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(50);
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often a projector without work looks whether its connection still stands: a database that has
+/// crashed may have lost what was written last.
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often [`Projections::regained`] looks.
+const REGAINED_POLL: Duration = Duration::from_millis(20);
 /// How long [`Projections::settle`] waits.
 pub const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -67,7 +74,7 @@ pub enum ProjectError {
     Json(#[from] serde_json::Error),
 }
 
-/// A projector has not reached a position in time, or has stopped before it.
+/// A projector has not reached a position in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the projector {projector} is at {reached}, not yet at {wanted}")]
 pub struct Lagging {
@@ -123,6 +130,8 @@ struct Member {
 #[derive(Debug, Clone)]
 struct Progress {
     position: Position,
+    /// The furthest checkpoint that this process has committed; a crash of the database may take it back.
+    committed: Position,
     active: bool,
     stopped: Option<Arc<str>>,
 }
@@ -130,7 +139,8 @@ struct Progress {
 impl Projections {
     /// Starts the projectors. Each takes a connection of its own beside the pool.
     pub fn start(pool: &PgPool, log: Arc<dyn EventLog>, projectors: Vec<Arc<dyn Projector>>) -> Self {
-        let progress = Progress { position: Position::START, active: false, stopped: None };
+        let progress =
+            Progress { position: Position::START, committed: Position::START, active: false, stopped: None };
         let members = projectors
             .into_iter()
             .map(|projector| Member { projector, progress: watch::Sender::new(progress.clone()) })
@@ -155,7 +165,8 @@ impl Projections {
         for member in &self.shared.members {
             let at = member.reach(position, deadline).await;
             if at.position < position && at.stopped.is_none() {
-                return Err(member.lagging(at.position, position));
+                let projector = member.projector.name();
+                return Err(Lagging { projector, reached: at.position, wanted: position });
             }
         }
         // The last of them may not have told yet, and who has waited shall find it told.
@@ -163,30 +174,40 @@ impl Projections {
         Ok(())
     }
 
-    /// Returns when the named projectors have passed the position; one that has stopped never will.
-    pub async fn wait_for(
-        &self,
-        names: &[&'static str],
-        position: Position,
-        within: Duration,
-    ) -> Result<(), Lagging> {
-        let deadline = Instant::now() + within;
-        self.shared.tail.nudge(position);
-        for name in names {
-            let Some(member) = self.shared.members.iter().find(|m| m.projector.name() == *name) else {
-                return Err(Lagging { projector: name, reached: Position::START, wanted: position });
-            };
-            let at = member.reach(position, deadline).await;
-            if at.position < position {
-                return Err(member.lagging(at.position, position));
-            }
-        }
-        Ok(())
-    }
-
     /// The position that all projectors have passed that have not stopped.
     pub fn advanced(&self) -> watch::Receiver<Position> {
         self.shared.advanced.subscribe()
+    }
+
+    /// Returns when the database has, again, all that the projectors of this process have committed; at
+    /// once, unless it has crashed. To be asked on each new connection before it is read from: none is
+    /// older than the crash. Late, it gives up and says which projector is missing something.
+    pub async fn regained(
+        &self,
+        conn: &mut PgConnection,
+        within: Duration,
+    ) -> sqlx::Result<Result<(), Lagging>> {
+        let deadline = Instant::now() + within;
+        let committed: Vec<Position> =
+            self.shared.members.iter().map(|member| member.progress.borrow().committed).collect();
+        loop {
+            let stored: Vec<(String, i64)> =
+                sqlx::query_as("select projector, position from ops.checkpoints")
+                    .fetch_all(&mut *conn)
+                    .await?;
+            let stored: HashMap<String, i64> = stored.into_iter().collect();
+            let missing = self.shared.members.iter().zip(&committed).find_map(|(member, wanted)| {
+                let projector = member.projector.name();
+                let reached = stored.get(projector).map_or(Position::START, |at| to_position(*at));
+                let is_late = reached < *wanted && member.progress.borrow().stopped.is_none();
+                is_late.then_some(Lagging { projector, reached, wanted: *wanted })
+            });
+            match missing {
+                None => return Ok(Ok(())),
+                Some(lagging) if Instant::now() >= deadline => return Ok(Err(lagging)),
+                Some(_) => tokio::time::sleep(REGAINED_POLL).await,
+            }
+        }
     }
 
     /// Events after a position, about `limit` and always whole appends; from memory when they are
@@ -265,15 +286,15 @@ impl Member {
         self.progress.borrow().clone()
     }
 
-    fn lagging(&self, reached: Position, wanted: Position) -> Lagging {
-        Lagging { projector: self.projector.name(), reached, wanted }
-    }
-
     fn set(&self, position: Position, active: bool) {
         self.progress.send_modify(|progress| {
             progress.position = position;
             progress.active = active;
         });
+    }
+
+    fn committed(&self, position: Position) {
+        self.progress.send_modify(|progress| progress.committed = progress.committed.max(position));
     }
 }
 
@@ -439,7 +460,9 @@ async fn hold(
                 () = until(save_at) => {
                     save(&mut conn, projector, saved, position).await?;
                     (saved, save_at) = (position, None);
+                    member.committed(saved);
                 }
+                () = tokio::time::sleep(LOOK_EVERY) => conn.ping().await?,
             }
             continue;
         }
@@ -473,6 +496,7 @@ async fn hold(
         }
         careful = careful.saturating_sub(batch.len());
         position = reached;
+        member.committed(saved);
         member.set(position, true);
         shared.publish();
     }
@@ -648,6 +672,7 @@ mod tests {
     use super::*;
     use crate::testing::{MemoryLog, NOW, Story, a_life, at, user};
     use crate::{note, projectors, user as people};
+    use domain::log::{AppendError, By, StreamId, Version};
     use domain::user::Created;
     use proptest::strategy::{Strategy, ValueTree};
     use proptest::test_runner::TestRunner;
@@ -666,6 +691,50 @@ mod tests {
 
     async fn users(pool: &PgPool) -> i64 {
         people::stats(pool).await.unwrap().users
+    }
+
+    /// A log that wakes nobody, or whose events can't be read.
+    #[derive(Default)]
+    struct Faulty {
+        log: MemoryLog,
+        silent: bool,
+        broken: AtomicBool,
+    }
+
+    #[async_trait]
+    impl EventLog for Faulty {
+        async fn append(
+            &self,
+            stream: &StreamId,
+            expected: Version,
+            by: &By,
+            events: Vec<Event>,
+        ) -> Result<Position, AppendError> {
+            self.log.append(stream, expected, by, events).await
+        }
+
+        async fn stream(&self, stream: &StreamId) -> Result<(Vec<Recorded>, Version), LogError> {
+            self.log.stream(stream).await
+        }
+
+        async fn after(&self, position: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
+            if self.broken.load(Ordering::SeqCst) {
+                let kind = "future.kind".to_owned();
+                return Err(LogError::Unreadable { kind, schema: 9, reason: "unknown".to_owned() });
+            }
+            self.log.after(position, limit).await
+        }
+
+        async fn head(&self) -> Result<Position, LogError> {
+            self.log.head().await
+        }
+
+        async fn wait(&self, position: Position) {
+            if self.silent {
+                std::future::pending::<()>().await;
+            }
+            self.log.wait(position).await;
+        }
     }
 
     /// Waits until something is so.
@@ -698,9 +767,6 @@ mod tests {
         let never = Position(99);
         let late = running.wait(never, Duration::from_millis(1)).await.unwrap_err();
         assert_eq!((late.reached, late.wanted), (second, never));
-        let unknown = running.wait_for(&["nosuch"], second, SOON).await.unwrap_err();
-        assert_eq!(unknown.projector, "nosuch");
-        running.wait_for(&["notes", "users"], second, SOON).await.unwrap();
         for status in running.status() {
             assert_eq!((status.position, status.lag_events, status.active), (second, 0, true), "{status:?}");
         }
@@ -717,38 +783,10 @@ mod tests {
 
     #[sqlx::test(migrations = "../migrations")]
     async fn waiting_needs_no_wake_up_from_the_log(pool: PgPool) {
-        struct Silent(MemoryLog);
-        #[async_trait]
-        impl EventLog for Silent {
-            async fn append(
-                &self,
-                _: &domain::log::StreamId,
-                _: domain::log::Version,
-                _: &domain::log::By,
-                _: Vec<Event>,
-            ) -> Result<Position, domain::log::AppendError> {
-                Err(domain::log::AppendError::Empty)
-            }
-            async fn stream(
-                &self,
-                _: &domain::log::StreamId,
-            ) -> Result<(Vec<Recorded>, domain::log::Version), LogError> {
-                Err(LogError::Unavailable("not here".to_owned()))
-            }
-            async fn after(&self, position: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
-                self.0.after(position, limit).await
-            }
-            async fn head(&self) -> Result<Position, LogError> {
-                self.0.head().await
-            }
-            async fn wait(&self, _: Position) {
-                std::future::pending().await
-            }
-        }
-        let log = Arc::new(Silent(MemoryLog::default()));
+        let log = Arc::new(Faulty { silent: true, ..Faulty::default() });
         let running = Projections::start(&pool, log.clone(), projectors());
         running.settle().await.unwrap();
-        let position = append(&log.0, person(1));
+        let position = append(&log.log, person(1));
         let started = Instant::now();
         running.wait(position, SOON).await.unwrap();
         assert!(started.elapsed() < crate::tail::ASK_AGAIN, "it waited for the next asking");
@@ -795,6 +833,34 @@ mod tests {
         running.stop().await;
     }
 
+    /// As a crash leaves it: commits that didn't wait for the disk are undone, and connections are gone.
+    #[sqlx::test(migrations = "../migrations")]
+    async fn what_a_crash_takes_back_is_there_again_before_it_is_read(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        let running = Projections::start(&pool, log.clone(), projectors());
+        append(&log, person(1));
+        running.settle().await.unwrap();
+        let mut conn = pool.acquire().await.unwrap();
+        assert_eq!(running.regained(&mut conn, Duration::ZERO).await.unwrap(), Ok(()));
+        sqlx::raw_sql(
+            "begin;
+             truncate read.users, read.user_hosts;
+             update ops.checkpoints set position = 0 where projector = 'users';
+             commit;
+             select pg_terminate_backend(pid) from pg_locks
+              where locktype = 'advisory'
+                and database = (select oid from pg_database where datname = current_database())",
+        )
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+        let late = running.regained(&mut conn, Duration::ZERO).await.unwrap().unwrap_err();
+        assert_eq!((late.projector, late.reached), ("users", Position::START));
+        running.regained(&mut conn, SOON).await.unwrap().unwrap();
+        assert_eq!(users(&pool).await, 1, "without anything new in the log");
+        running.stop().await;
+    }
+
     #[sqlx::test(migrations = "../migrations")]
     async fn a_projector_stops_at_what_it_cannot_apply_and_others_go_on(pool: PgPool) {
         let log = Arc::new(MemoryLog::default());
@@ -820,8 +886,6 @@ mod tests {
         let (_, position, reason) = checkpoint(&pool, "users").await;
         assert_eq!(position, 2);
         assert!(reason.unwrap().contains("at position 3"));
-        let refused = running.wait_for(&["users"], last, SOON).await.unwrap_err();
-        assert_eq!(refused.projector, "users");
         assert!(matches!(running.settle().await, Err(Unsettled::Stopped { projector: "users", .. })));
         assert_eq!(*running.advanced().borrow(), last);
         running.stop().await;
@@ -857,44 +921,12 @@ mod tests {
 
     #[sqlx::test(migrations = "../migrations")]
     async fn an_event_that_cannot_be_read_stops_everybody(pool: PgPool) {
-        struct Broken(MemoryLog, AtomicBool);
-        #[async_trait]
-        impl EventLog for Broken {
-            async fn append(
-                &self,
-                _: &domain::log::StreamId,
-                _: domain::log::Version,
-                _: &domain::log::By,
-                _: Vec<Event>,
-            ) -> Result<Position, domain::log::AppendError> {
-                Err(domain::log::AppendError::Empty)
-            }
-            async fn stream(
-                &self,
-                _: &domain::log::StreamId,
-            ) -> Result<(Vec<Recorded>, domain::log::Version), LogError> {
-                Err(LogError::Unavailable("not here".to_owned()))
-            }
-            async fn after(&self, position: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
-                if self.1.load(Ordering::SeqCst) {
-                    let kind = "future.kind".to_owned();
-                    return Err(LogError::Unreadable { kind, schema: 9, reason: "unknown".to_owned() });
-                }
-                self.0.after(position, limit).await
-            }
-            async fn head(&self) -> Result<Position, LogError> {
-                self.0.head().await
-            }
-            async fn wait(&self, position: Position) {
-                self.0.wait(position).await;
-            }
-        }
-        let log = Arc::new(Broken(MemoryLog::default(), AtomicBool::new(false)));
+        let log = Arc::new(Faulty::default());
         let running = Projections::start(&pool, log.clone(), projectors());
-        append(&log.0, person(1));
+        append(&log.log, person(1));
         running.settle().await.unwrap();
-        log.1.store(true, Ordering::SeqCst);
-        append(&log.0, person(2));
+        log.broken.store(true, Ordering::SeqCst);
+        append(&log.log, person(2));
         eventually(async || {
             let status = running.status();
             status.iter().all(|s| s.stopped.as_ref().is_some_and(|reason| reason.contains("future.kind")))

@@ -10,8 +10,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::runtime::ProjectError;
-
 /// A stored word that names nothing known.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a known word")]
@@ -105,7 +103,7 @@ fn clean_fields(fields: impl IntoIterator<Item = (String, Value)>) -> Map<String
 }
 
 /// The fields of a value that is an object in JSON, as they can be stored.
-pub(crate) fn fields(value: &impl Serialize) -> Result<Map<String, Value>, ProjectError> {
+pub(crate) fn fields(value: &impl Serialize) -> serde_json::Result<Map<String, Value>> {
     match serde_json::to_value(value)? {
         Value::Object(fields) => Ok(clean_fields(fields)),
         _ => Ok(Map::new()),

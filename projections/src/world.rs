@@ -32,6 +32,8 @@ pub struct NoteRow {
     pub emojis: Vec<String>,
     pub poll: Option<Poll>,
     pub uri: Option<String>,
+    /// A renote that adds nothing of its own.
+    pub pure: bool,
     pub replies: i64,
     pub renotes: i64,
     /// Each reaction with its count, none at zero.
@@ -39,16 +41,6 @@ pub struct NoteRow {
     /// Votes per choice, as long as the choices of the poll.
     pub votes: Vec<i64>,
     pub rules: AuthorRules,
-}
-
-impl NoteRow {
-    pub fn is_pure_renote(&self) -> bool {
-        self.renote.is_some()
-            && self.text.is_none()
-            && self.cw.is_none()
-            && self.reply.is_none()
-            && self.poll.is_none()
-    }
 }
 
 impl Guarded for NoteRow {
@@ -140,19 +132,6 @@ pub struct World {
 }
 
 impl World {
-    /// A world with nothing in it.
-    pub fn empty(viewer: Viewer, now: DateTime<Utc>) -> Self {
-        Self {
-            viewer,
-            now,
-            notes: HashMap::new(),
-            users: HashMap::new(),
-            relations: HashMap::new(),
-            my_reactions: HashMap::new(),
-            my_votes: HashMap::new(),
-        }
-    }
-
     /// A world of these rows, to whose viewer nobody is anything.
     pub fn of(
         viewer: Viewer,
@@ -161,9 +140,13 @@ impl World {
         users: impl IntoIterator<Item = UserRow>,
     ) -> Self {
         Self {
+            viewer,
+            now,
             notes: notes.into_iter().map(|note| (note.id, note)).collect(),
             users: users.into_iter().map(|user| (user.id, user)).collect(),
-            ..Self::empty(viewer, now)
+            relations: HashMap::new(),
+            my_reactions: HashMap::new(),
+            my_votes: HashMap::new(),
         }
     }
 

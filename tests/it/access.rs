@@ -139,6 +139,42 @@ async fn a_regenerated_token_ends_the_old_one_and_signs_browsers_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_costs_a_hash_or_tells_of_a_password_is_limited() {
+    let app = TestApp::start().await;
+    let root = app.sign_up("root").await;
+    app.ok(&root, "admin/update-meta", json!({ "disableRegistration": false })).await;
+    let statuses = async |path: &str, params: Value, by: Option<&User>, calls: u32| {
+        let mut statuses = Vec::new();
+        for _ in 0..calls {
+            statuses.push(app.call(by, path, params.clone()).await.status);
+        }
+        statuses
+    };
+    // Refused before anything is hashed, but counted all the same.
+    let nobody = json!({ "username": "no name", "password": "x" });
+    let signups = statuses("signup", nobody, None, 101).await;
+    assert_eq!(signups.iter().filter(|status| **status == 400).count(), 100, "{signups:?}");
+    assert_eq!(signups.last(), Some(&429));
+    let guesses = statuses("i/regenerate-token", json!({ "password": "" }), Some(&root), 11).await;
+    assert_eq!(guesses.iter().filter(|status| **status == 400).count(), 10, "{guesses:?}");
+    assert_eq!(guesses.last(), Some(&429));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_only_noted_of_a_person_is_not_read_by_every_command_about_them() {
+    let (app, root) = TestApp::opened().await;
+    let stream = domain::user::stream(root.id.parse().unwrap());
+    let before = app.app.log.stream(&stream).await.unwrap().1;
+    let asked = json!({ "session": null, "permission": ["read:account"] });
+    for _ in 0..3 {
+        app.ok(&root, "miauth/gen-token", asked.clone()).await;
+        app.ok(&root, "notifications/mark-all-as-read", json!({})).await;
+    }
+    app.ok(&root, "i/regenerate-token", json!({ "password": PASSWORD })).await;
+    assert_eq!(app.app.log.stream(&stream).await.unwrap().1, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_stored_as_it_is() {
     let (app, root) = TestApp::opened().await;
     let visitor = Visitor::signed_in(&app, "root").await;

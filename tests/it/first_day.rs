@@ -95,8 +95,13 @@ async fn renotes_quotes_and_what_is_taken_back() {
     assert_eq!(app.refused(Some(&bob), "notes/delete", json!({ "noteId": note })).await, "ACCESS_DENIED");
     app.ok(&alice, "notes/delete", json!({ "noteId": note })).await;
     assert_eq!(app.refused(Some(&bob), "notes/show", json!({ "noteId": note })).await, "NO_SUCH_NOTE");
-    // A quote goes with what it quotes.
-    assert_eq!(app.refused(Some(&bob), "notes/show", json!({ "noteId": quote })).await, "NO_SUCH_NOTE");
+    // A quote goes with what it quotes, and nothing can be done with it any more.
+    let on_quote = json!({ "noteId": quote, "reaction": "🎉" });
+    for path in ["notes/show", "notes/delete", "notes/reactions/create"] {
+        assert_eq!(app.refused(Some(&bob), path, on_quote.clone()).await, "NO_SUCH_NOTE", "{path}");
+    }
+    let reply = json!({ "text": "too late", "replyId": quote });
+    assert_eq!(app.refused(Some(&bob), "notes/create", reply).await, "NO_SUCH_REPLY_TARGET");
 }
 
 /// What somebody has been told succeeded is in their next read, however many do it at once.
@@ -113,9 +118,10 @@ async fn what_was_written_is_read_at_once() {
     let each = people.iter().map(|me| async move {
         for round in 0..ROUNDS {
             let note = app.note(me, json!({ "text": format!("round {round}") })).await;
-            assert_eq!(ids(&app.ok(me, "notes/timeline", json!({ "limit": 1 })).await), [note.clone()]);
+            let home = app.ok(me, "notes/timeline", json!({ "limit": 1 })).await;
+            assert_eq!(home[0]["id"], json!(note));
             let mine = json!({ "userId": me.id, "limit": 1 });
-            assert_eq!(ids(&app.ok(me, "users/notes", mine).await), [note.clone()]);
+            assert_eq!(app.ok(me, "users/notes", mine).await[0]["id"], json!(note));
 
             app.ok(me, "notes/reactions/create", json!({ "noteId": note, "reaction": "👍" })).await;
             let seen = app.ok(me, "notes/show", json!({ "noteId": note })).await;
@@ -137,6 +143,29 @@ async fn what_was_written_is_read_at_once() {
     });
     join_all(each).await;
     app.settle().await;
+}
+
+/// A client that gets an empty page believes that there is no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_not_empty_while_there_is_more_to_see() {
+    let (app, root) = TestApp::opened().await;
+    let shy = app.sign_up("shy").await;
+    app.ok(&shy, "i/update", json!({ "requireSigninToViewContents": true })).await;
+    let oldest = app.note(&root, json!({ "text": "for all" })).await;
+    for n in 0..5 {
+        app.note(&shy, json!({ "text": format!("not for strangers {n}") })).await;
+    }
+    let page = app.call(None, "notes/local-timeline", json!({ "limit": 1 })).await;
+    assert_eq!(ids(&page.body), [oldest]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_in_is_told_at_once() {
+    let (app, root) = TestApp::opened().await;
+    let params = json!({ "username": root.name, "password": crate::harness::PASSWORD });
+    let signed_in = app.call(None, "signin-flow", params).await;
+    assert_eq!(signed_in.body["finished"], true, "{signed_in:?}");
+    assert_eq!(app.ok(&root, "i/notifications", json!({})).await[0]["type"], "login");
 }
 
 fn ids(page: &Value) -> Vec<String> {

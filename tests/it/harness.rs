@@ -57,23 +57,24 @@ pub struct Answer {
 impl TestApp {
     /// An empty server whose clock stands still.
     pub async fn start() -> Self {
-        Self::with_clock(TestClock::standing()).await
+        Self::with(TestClock::standing(), &[]).await
     }
 
-    /// An empty server in the time of the machine.
-    pub async fn in_real_time() -> Self {
-        Self::with_clock(TestClock::real()).await
+    /// An empty server in the time of the machine, with these flags.
+    pub async fn in_real_time(flags: &[(&str, &str)]) -> Self {
+        Self::with(TestClock::real(), flags).await
     }
 
-    async fn with_clock(clock: TestClock) -> Self {
+    async fn with(clock: TestClock, flags: &[(&str, &str)]) -> Self {
         let database = Database::create().await;
         let pool = database.pool().await;
         MIGRATIONS.run(&pool).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
 
-        let flags = [("listen", address.to_string())];
-        let flags = flags.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let mut flags: BTreeMap<String, String> =
+            flags.iter().map(|(name, value)| (String::from(*name), String::from(*value))).collect();
+        flags.insert("listen".to_owned(), address.to_string());
         let given = Given { flags, environment: BTreeMap::new(), file: None };
         let config = Arc::new(config::load(&given).unwrap().config);
         let master = MasterKey::given(MASTER_KEY);

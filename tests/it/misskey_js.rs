@@ -10,7 +10,7 @@ use crate::harness::TestApp;
 async fn misskey_js_has_a_first_day() {
     let script = crate::root().join("tests/misskey-js/first-day.mjs");
     assert!(script.with_file_name("node_modules").is_dir(), "npm ci has not run: use scripts/test");
-    let app = TestApp::in_real_time().await;
+    let app = TestApp::in_real_time(&[]).await;
     let run = Command::new("node").arg(script).arg(&app.url).stdin(Stdio::null()).output().await.unwrap();
     println!("{}", String::from_utf8_lossy(&run.stdout));
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));

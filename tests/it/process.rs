@@ -40,6 +40,7 @@ fn it_restarts_after_kill_9_of_itself() {
     let data = tempfile::tempdir().unwrap();
     let mut killed = Kiroku::start(&data);
     killed.until_ready();
+    assert_eq!(killed.call("admin/accounts/create", r#"{"username":"alice","password":"x"}"#), Some(200));
     let orphan = killed.postgres().expect("a running PostgreSQL");
     killed.signal(Signal::SIGKILL);
     killed.child.wait().unwrap();
@@ -47,6 +48,7 @@ fn it_restarts_after_kill_9_of_itself() {
 
     let mut kiroku = Kiroku::start(&data);
     kiroku.until_ready();
+    assert_eq!(kiroku.call("users/show", r#"{"username":"alice"}"#), Some(200));
     assert!(!runs(orphan), "two PostgreSQL run on one data directory");
 }
 
@@ -55,11 +57,28 @@ fn it_restarts_after_kill_9_of_itself_and_postgres() {
     let data = tempfile::tempdir().unwrap();
     let mut killed = Kiroku::start(&data);
     killed.until_ready();
+    assert_eq!(killed.call("admin/accounts/create", r#"{"username":"alice","password":"x"}"#), Some(200));
     kill(killed.postgres().expect("a running PostgreSQL"), Signal::SIGKILL).unwrap();
     killed.signal(Signal::SIGKILL);
     killed.child.wait().unwrap();
 
-    Kiroku::start(&data).until_ready();
+    let mut kiroku = Kiroku::start(&data);
+    kiroku.until_ready();
+    assert_eq!(kiroku.call("users/show", r#"{"username":"alice"}"#), Some(200));
+}
+
+#[test]
+fn another_address_on_the_same_data_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let mut first = Kiroku::start(&data);
+    first.until_ready();
+    first.signal(Signal::SIGTERM);
+    first.child.wait().unwrap();
+    let mut moved = Kiroku::start_as(&data, "http://elsewhere.example");
+    let status = moved.child.wait().unwrap();
+    let told = moved.log();
+    assert_eq!(status.code(), Some(4), "{told}");
+    assert!(told.contains(URL) && told.contains("http://elsewhere.example"), "{told}");
 }
 
 #[test]
@@ -110,6 +129,8 @@ fn a_mistaken_setting_is_refused_with_a_suggestion() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("did you mean `KIROKU_LISTEN`?"));
 }
 
+/// The address of the server, wherever it listens: it stays when the server moves to another port.
+const URL: &str = "http://kiroku.example";
 /// Longer than any step takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_millis(50);
@@ -123,12 +144,16 @@ struct Kiroku {
 
 impl Kiroku {
     fn start(data: &TempDir) -> Self {
+        Self::start_as(data, URL)
+    }
+
+    fn start_as(data: &TempDir, url: &str) -> Self {
         let address = free_address();
         let log = tempfile::tempdir().unwrap();
         let lines = File::create(log.path().join("log")).unwrap();
         let data = data.path().canonicalize().unwrap();
         let child = Command::new(binary())
-            .args(["serve", "--listen", &address.to_string(), "--data-dir"])
+            .args(["serve", "--url", url, "--listen", &address.to_string(), "--data-dir"])
             .arg(&data)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
@@ -157,9 +182,22 @@ impl Kiroku {
 
     /// The status of the answer, if there is one.
     fn ask(&self, path: &str) -> Option<u16> {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+    }
+
+    /// The status of a call of the API.
+    fn call(&self, endpoint: &str, body: &str) -> Option<u16> {
+        let length = body.len();
+        self.send(&format!(
+            "POST /api/{endpoint} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+    }
+
+    fn send(&self, request: &str) -> Option<u16> {
         let mut stream = TcpStream::connect(self.address).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        stream.write_all(request.as_bytes()).ok()?;
         let mut reply = String::new();
         stream.read_to_string(&mut reply).ok()?;
         reply.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::harness::{TestApp, User};
+use crate::harness::{PASSWORD, TestApp, User};
 
 const HEARD_WITHIN: Duration = Duration::from_secs(20);
 
@@ -138,6 +138,19 @@ async fn only_those_with_a_good_token_or_none_are_let_in() {
     assert_eq!(stream.next().await["type"], "connected");
 
     assert_eq!(app.get("/streaming").await.status().as_u16(), 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_token_listens_no_longer() {
+    let (app, alice) = TestApp::opened().await;
+    let mut stream = Stream::open(&app, Some(&alice), &["main"]).await;
+    app.ok(&alice, "i/regenerate-token", json!({ "password": PASSWORD })).await;
+    assert_eq!(stream.event().await.1, "myTokenRegenerated");
+    match stream.message().await {
+        Message::Close(Some(frame)) => assert_eq!(frame.code, CloseCode::Policy),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(refused(&app, &format!("?i={}", alice.token), None).await.0, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use gateway::misskey::registry;
-
 use crate::root;
 
 /// Each crate, and the others it may know, in tests as well.
@@ -92,11 +90,6 @@ fn migrations_say_when_where_and_what() {
         assert!(moments.insert(moment.to_owned()), "{name}: the moment is taken");
     }
     assert!(!moments.is_empty());
-}
-
-#[test]
-fn endpoints_are_sorted_and_without_defects() {
-    assert_eq!(registry().defects, Vec::<String>::new());
 }
 
 #[test]

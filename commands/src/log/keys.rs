@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aes_gcm::aead::{Aead, Nonce, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit};
-use base64::prelude::{BASE64_STANDARD, Engine};
+use base64::prelude::{BASE64_STANDARD_NO_PAD, Engine};
 use domain::UserId;
 use domain::log::LogError;
 use hmac::{Hmac, Mac};
@@ -106,7 +106,8 @@ impl MasterKey {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads 64 hexadecimal digits, or 32 bytes in base64 with or without its padding.
+    pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let bytes = if text.len() == 2 * KEY_BYTES && text.bytes().all(|b| b.is_ascii_hexdigit()) {
             let pairs = text.as_bytes().chunks(2);
@@ -114,7 +115,7 @@ impl MasterKey {
                 .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok())
                 .collect::<Option<_>>()?
         } else {
-            BASE64_STANDARD.decode(text).ok()?
+            BASE64_STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok()?
         };
         bytes.try_into().ok().map(Self)
     }
@@ -430,6 +431,7 @@ mod tests {
         let read = |text: &str| MasterKey::parse(text).map(|key| key.0);
         assert_eq!(read(&"0A".repeat(32)), Some([10; 32]));
         assert_eq!(read("CgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgo=\n"), Some([10; 32]));
+        assert_eq!(read("CgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgo"), Some([10; 32]));
         for text in ["", "0a", &"0g".repeat(32), &"+a".repeat(32), &"0a".repeat(31), "CgoK", &"é".repeat(32)]
         {
             assert_eq!(read(text), None, "{text:?}");

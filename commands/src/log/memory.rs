@@ -1,4 +1,4 @@
-//! A log in memory, for tests: the same rows, sealed the same way, gone with the process.
+//! A log in memory, for tests and trials: the same rows, sealed the same way, gone with the process.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -116,16 +116,19 @@ impl Core {
             Some(_) => Ok(()),
             None => self.count_address(limit, path, client),
         };
-        outcome.map_err(|early| {
-            let seconds = early.retry_after(now);
-            let info = serde_json::json!({
-                "remaining": 0,
-                "reset": early.reset_ms.div_euclid(1_000),
-                "resetMs": early.reset_ms,
-                "total": whole_if_it_is(early.total),
-            });
-            ApiError::from(RATE_LIMIT_EXCEEDED).info(info).retry_after(seconds)
-        })
+        outcome.map_err(|early| self.too_often(early))
+    }
+
+    /// How a call is refused that came too early.
+    pub fn too_often(&self, early: TooOften) -> ApiError {
+        let seconds = early.retry_after(self.clock.now());
+        let info = serde_json::json!({
+            "remaining": 0,
+            "reset": early.reset_ms.div_euclid(1_000),
+            "resetMs": early.reset_ms,
+            "total": whole_if_it_is(early.total),
+        });
+        ApiError::from(RATE_LIMIT_EXCEEDED).info(info).retry_after(seconds)
     }
 }
 

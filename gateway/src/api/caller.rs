@@ -33,6 +33,14 @@ impl Account {
     pub fn may(&self, policy: &str) -> bool {
         self.is_root || self.policies.get(policy) == Some(&Value::Bool(true))
     }
+
+    pub fn administers(&self) -> bool {
+        self.is_root || self.is_administrator
+    }
+
+    pub fn moderates(&self) -> bool {
+        self.administers() || self.is_moderator
+    }
 }
 
 /// Where accounts come from. Answers from memory where it can: it is asked at every call.
@@ -78,18 +86,6 @@ impl Anyone {
     }
 }
 
-impl Moderator {
-    pub fn id(&self) -> UserId {
-        self.0.id()
-    }
-}
-
-impl Administrator {
-    pub fn id(&self) -> UserId {
-        self.0.id()
-    }
-}
-
 /// What an endpoint asks of its caller; ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Credential {
@@ -118,11 +114,9 @@ impl Credential {
     /// The second half: do they have the role?
     pub(super) fn check_role(self, caller: Option<&SignedIn>) -> Result<(), ErrorDef> {
         let account = caller.map(|caller| &caller.account);
-        let administrator = account.is_some_and(|a| a.is_root || a.is_administrator);
-        let moderator = administrator || account.is_some_and(|a| a.is_moderator);
         match self {
-            Credential::Administrator if !administrator => Err(NOT_ADMINISTRATOR),
-            Credential::Moderator if !moderator => Err(NOT_MODERATOR),
+            Credential::Administrator if !account.is_some_and(|a| a.administers()) => Err(NOT_ADMINISTRATOR),
+            Credential::Moderator if !account.is_some_and(|a| a.moderates()) => Err(NOT_MODERATOR),
             _ => Ok(()),
         }
     }

@@ -76,12 +76,6 @@ impl Meta {
         Self { limit: Some(Limit { interval: Some(duration_ms), ..before }), ..self }
     }
 
-    /// Shares its limit with the other endpoints that give this key.
-    pub const fn limit_key(self, key: &'static str) -> Self {
-        let before = self.limit_or_none();
-        Self { limit: Some(Limit { key: Some(key), ..before }), ..self }
-    }
-
     /// The errors it gives.
     pub const fn errors(self, errors: &'static [ErrorDef]) -> Self {
         Self { errors, ..self }

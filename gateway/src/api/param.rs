@@ -221,6 +221,11 @@ impl<T: JsonSchema> JsonSchema for Given<T> {
     }
 }
 
+/// What a flag is that isn't given, where that is not false: for `#[serde(default = "yes")]`.
+pub fn yes() -> bool {
+    true
+}
+
 /// Which part of a list in the order of time: `sinceId`, `untilId`, `sinceDate`, `untilDate`. Put it into the
 /// parameters with `#[serde(flatten)]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

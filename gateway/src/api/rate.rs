@@ -19,7 +19,6 @@ pub mod per {
     pub const SECOND: u64 = 1_000;
     pub const MINUTE: u64 = 60 * SECOND;
     pub const HOUR: u64 = 60 * MINUTE;
-    pub const DAY: u64 = 24 * HOUR;
 }
 
 /// The limit of an endpoint.
@@ -105,19 +104,23 @@ impl RateLimiter {
         }
         let (after, oldest) = (window.calls.len(), window.calls.front().copied().unwrap_or(now));
         windows.calls = (windows.calls + after).saturating_sub(before);
-        if allowed { Ok(()) } else { Err(TooOften { reset_ms: oldest + duration_ms, total: max }) }
+        if allowed {
+            Ok(())
+        } else {
+            Err(TooOften { reset_ms: oldest.saturating_add(duration_ms), total: max })
+        }
     }
 }
 
 impl Window {
     fn expire(&mut self, now: i64) {
-        while self.calls.front().is_some_and(|call| call + self.duration_ms <= now) {
+        while self.calls.front().is_some_and(|call| call.saturating_add(self.duration_ms) <= now) {
             self.calls.pop_front();
         }
     }
 
     fn has_ended(&self, now: i64) -> bool {
-        self.calls.back().is_none_or(|call| call + self.duration_ms <= now)
+        self.calls.back().is_none_or(|call| call.saturating_add(self.duration_ms) <= now)
     }
 }
 
@@ -190,6 +193,7 @@ mod tests {
         assert_eq!((refused.total, refused.retry_after(at(900))), (1.0, 1));
         assert!(limiter.admit(&limit, "x", "a", 1.0, at(1_900)).is_ok());
         assert!(limiter.admit(&limit, "x", "a", 2.0, at(3_000)).is_err(), "twice the interval");
+        assert!(limiter.admit(&limit, "x", "a", f64::MAX, at(9_000)).is_err(), "longer than there is time");
     }
 
     #[test]

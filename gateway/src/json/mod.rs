@@ -15,6 +15,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 use crate::app::App;
+use crate::config::host_of;
 use crate::presence::Presence;
 
 /// What presenters need besides the world.
@@ -35,7 +36,7 @@ impl<'a> Look<'a> {
 
     /// Host and port of this server, as in `@name@host`.
     pub fn host(&self) -> &'a str {
-        self.origin.split_once("://").map_or(self.origin, |(_, host)| host)
+        host_of(self.origin)
     }
 }
 
@@ -61,4 +62,9 @@ impl JsonSchema for Time {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "format": "date-time" })
     }
+}
+
+/// For flags that are left out when they are false.
+fn is_false(value: &bool) -> bool {
+    !value
 }

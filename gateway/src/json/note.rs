@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::user::{UserLite, user_lite};
-use super::{Look, Time};
+use super::{Look, Time, is_false};
 use crate::api::param::{Id, NoteId, UserId};
 
 /// How deep a quote of a quote of a quote is shown, in notes below the first.
@@ -197,10 +197,6 @@ fn poll(world: &World, visible: Visible<'_, NoteRow>) -> Option<Poll> {
     })
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -264,6 +260,7 @@ pub(crate) mod tests {
             emojis: Vec::new(),
             poll: None,
             uri: None,
+            pure: false,
             replies: 0,
             renotes: 0,
             reactions: Vec::new(),
@@ -271,6 +268,7 @@ pub(crate) mod tests {
             rules: AuthorRules::default(),
         };
         change(&mut row);
+        row.pure = row.renote.is_some() && row.text.is_none();
         row
     }
 

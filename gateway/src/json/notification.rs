@@ -37,7 +37,6 @@ pub fn wanted(rows: &[NotificationRow]) -> Wanted {
     Wanted {
         notes: rows.iter().filter_map(|row| row.note).collect(),
         users: rows.iter().filter_map(|row| row.notifier).collect(),
-        ..Wanted::default()
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use domain::ids;
+use domain::policy::may_see_list;
 use domain::user::FfVisibility;
 use domain::{follow::Notify, user::Field};
 use projections::world::{RelationRow, UserRow, World};
@@ -15,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Look, Time};
+use super::{Look, Time, is_false};
 use crate::api::param::{Id, UserId};
 use crate::presence::OnlineStatus;
 
@@ -299,17 +300,6 @@ pub fn me_detailed(look: &Look<'_>, world: &World, id: ids::UserId, eyes: &Eyes)
     })
 }
 
-/// Whether somebody may see a list of followers or followed of this kind.
-pub fn may_see_list(visibility: FfVisibility, is_me: bool, moderates: bool, follows: bool) -> bool {
-    is_me
-        || moderates
-        || match visibility {
-            FfVisibility::Public => true,
-            FfVisibility::Followers => follows,
-            FfVisibility::Private => false,
-        }
-}
-
 /// What the viewer is to the person shown.
 #[derive(Clone, Copy)]
 struct Standing {
@@ -431,10 +421,6 @@ fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Empty>) -> 
 fn avatar_url(look: &Look<'_>, user: &UserRow) -> String {
     let host = user.host.as_deref().unwrap_or(look.host());
     format!("{}/identicon/{}@{host}", look.origin, user.username)
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 #[cfg(test)]

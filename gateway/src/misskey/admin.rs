@@ -72,7 +72,8 @@ impl Endpoint for CreateAccount {
         if self.setup_password.is_some_and(|given| !given.trim().is_empty()) {
             return Err(INCORRECT_INITIAL_PASSWORD.into());
         }
-        let made = create_account(app, AskedBy::Administrator, &self.username.0, &self.password.0).await;
+        let asked_by = if is_root { AskedBy::Administrator } else { AskedBy::Founder };
+        let made = create_account(app, asked_by, &self.username.0, &self.password.0).await;
         new_account(app, made.map_err(told)?).await
     }
 }

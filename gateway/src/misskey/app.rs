@@ -12,7 +12,7 @@ use crate::json::user::UserDetailed;
 use crate::ops::apps::{CannotFetch, ClientApp};
 
 /// The longest name, description or address of an app, in characters.
-const MAX_TEXT_CHARS: usize = 512;
+pub const MAX_TEXT_CHARS: usize = 512;
 /// The most kinds of permission an app may ask for; there are fewer.
 pub const MAX_PERMISSIONS: usize = 200;
 /// The longest name of a permission, in characters.
@@ -59,7 +59,7 @@ impl Endpoint for Create {
     type Reply = AppJson;
 
     async fn handle(self, app: &App, me: Anyone) -> Result<AppJson, ApiError> {
-        let now = app.clock.now();
+        let now = app.now();
         let client = ClientApp {
             id: app.ids.at(now),
             name: self.name.0,
@@ -94,7 +94,7 @@ impl Endpoint for Generate {
 
     async fn handle(self, app: &App, _: Anyone) -> Result<Generated, ApiError> {
         let client = app.core.apps.by_secret(&self.app_secret).await?.ok_or(GENERATE_NO_SUCH_APP)?;
-        let now = app.clock.now();
+        let now = app.now();
         let token = app.core.apps.open_session(client.id, app.ids.at(now), now).await?;
         let url = format!("{}/auth/{token}", app.core.origin);
         Ok(Generated { token, url })
@@ -122,7 +122,7 @@ impl Endpoint for Show {
     type Reply = Session;
 
     async fn handle(self, app: &App, me: Anyone) -> Result<Session, ApiError> {
-        let session = app.core.apps.session(&self.token, app.clock.now()).await?;
+        let session = app.core.apps.session(&self.token, app.now()).await?;
         let session = session.ok_or(SHOW_NO_SUCH_SESSION)?;
         let client = describe(app, session.app, &me).await?;
         Ok(Session { id: Id(AnyId(session.id)), app: client, token: self.token })
@@ -141,7 +141,7 @@ impl Endpoint for Accept {
     type Reply = ();
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
-        let session = app.core.apps.session(&self.token, app.clock.now()).await?;
+        let session = app.core.apps.session(&self.token, app.now()).await?;
         let session = session.filter(|session| session.user.is_none()).ok_or(ACCEPT_NO_SUCH_SESSION)?;
         access::accept(app, me.id(), &session).await
     }
@@ -175,7 +175,7 @@ impl Endpoint for Userkey {
 
     async fn handle(self, app: &App, _: Anyone) -> Result<Granted, ApiError> {
         let apps = &app.core.apps;
-        let fetched = apps.fetch(&app.core.tokens, &self.app_secret, &self.token, app.clock.now()).await;
+        let fetched = apps.fetch(&app.core.tokens, &self.app_secret, &self.token, app.now()).await;
         let (user, access_token) = fetched.map_err(|cannot| match cannot {
             CannotFetch::NoSuchApp => USERKEY_NO_SUCH_APP.into(),
             CannotFetch::NoSuchSession => USERKEY_NO_SUCH_SESSION.into(),

@@ -430,7 +430,7 @@ impl Endpoint for SentRequests {
 
 async fn show(app: &App, me: &SignedIn, rows: Vec<RequestRow>) -> Result<Vec<Request>, ApiError> {
     let users: Vec<ids::UserId> = rows.iter().flat_map(|row| [row.follower, row.followee]).collect();
-    let world = app.hydrate(Wanted { users, ..Wanted::default() }, Some(me.id())).await?;
+    let world = app.hydrate(Wanted::users(users), Some(me.id())).await?;
     let look = Look::of(app);
     let show = |row: RequestRow| {
         let follower = user_lite(&look, world.user(row.follower)?);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::user::{FfVisibility, Field, ProfileChanges};
-use regex_syntax::Parser;
+use regex_syntax::ast::parse::Parser;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -316,22 +316,24 @@ fn lines(lines: Vec<Line>) -> Vec<Field> {
     lines.into_iter().filter_map(line).collect()
 }
 
-/// Muted words as they are kept. Their limit counts the characters of their JSON, as on Misskey.
+/// Muted words as they are kept. Their limit counts the characters of their JSON, as on Misskey; what is
+/// beyond it is not read as a pattern.
 fn muted(words: Vec<Muted>, limit: u64) -> Result<Vec<Value>, ApiError> {
-    let patterns = words.iter().filter_map(|muted| match muted {
-        Muted::Pattern(pattern) => Some(pattern),
-        Muted::Words(_) => None,
-    });
-    if !patterns.into_iter().all(|pattern| is_pattern(pattern)) {
-        return Err(INVALID_REGEXP.into());
+    let kept = words.iter().map(serde_json::to_value).collect::<Result<Vec<Value>, _>>();
+    let kept = kept.map_err(ApiError::internal)?;
+    let chars = serde_json::to_string(&kept).map_err(ApiError::internal)?.chars().count();
+    if chars as u64 > limit {
+        return Err(TOO_MANY_MUTED_WORDS.into());
     }
-    let words = words.iter().map(serde_json::to_value).collect::<Result<Vec<Value>, _>>();
-    let words = words.map_err(ApiError::internal)?;
-    let chars = serde_json::to_string(&words).map_err(ApiError::internal)?.chars().count();
-    if chars as u64 > limit { Err(TOO_MANY_MUTED_WORDS.into()) } else { Ok(words) }
+    let is_right = |muted: &Muted| match muted {
+        Muted::Pattern(pattern) => is_pattern(pattern),
+        Muted::Words(_) => true,
+    };
+    if words.iter().all(is_right) { Ok(kept) } else { Err(INVALID_REGEXP.into()) }
 }
 
-/// Whether this is a regular expression between slashes, with letters for its options behind them.
+/// Whether this is a regular expression between slashes, with letters for its options behind them. Only its
+/// form is looked at: made ready for use, a short one can take much memory.
 fn is_pattern(text: &str) -> bool {
     let inside = text.strip_prefix('/').and_then(|rest| rest.rsplit_once('/'));
     inside.is_some_and(|(pattern, options)| {
@@ -345,6 +347,10 @@ fn receive(wanted: BTreeMap<String, Receive>) -> Result<BTreeMap<String, Value>,
     const PARAM: &str = "#/properties/notificationRecieveConfig";
     if wanted.len() > MAX_NOTIFICATION_KINDS {
         return Err(ApiError::invalid_param(format!("{PARAM}/maxProperties"), "too many kinds"));
+    }
+    let texts = wanted.iter().flat_map(|(kind, receive)| [Some(kind), receive.user_list_id.as_ref()]);
+    if texts.flatten().any(|text| text.chars().count() > MAX_HOST_CHARS) {
+        return Err(ApiError::invalid_param(PARAM, "is too long"));
     }
     let kept = wanted.into_iter().map(|(kind, receive)| {
         if matches!(receive.from, Circle::List) && receive.user_list_id.is_none() {
@@ -375,7 +381,9 @@ const INCORRECT_PASSWORD: ErrorDef =
     ErrorDef::new("INCORRECT_PASSWORD", "Incorrect password.", "c1f0b6b5-36a4-4a5f-9f0c-6e0d3d7c0b52");
 
 impl Endpoint for RegenerateToken {
-    const META: Meta = Meta::new("i/regenerate-token").secure().errors(&[INCORRECT_PASSWORD]);
+    // Misskey has no limit here; what tells whether a password is right needs one.
+    const META: Meta =
+        Meta::new("i/regenerate-token").secure().limit(10, per::HOUR).errors(&[INCORRECT_PASSWORD]);
     type Caller = SignedIn;
     type Reply = ();
 
@@ -417,6 +425,23 @@ mod tests {
         let words = || vec![Muted::Words(vec!["a".to_owned()]), Muted::Pattern("/b/".to_owned())];
         assert_eq!(muted(words(), 100).unwrap(), [json!(["a"]), json!("/b/")]);
         assert_eq!(muted(words(), 12).unwrap_err().def(), TOO_MANY_MUTED_WORDS);
+        let wrong = || vec![Muted::Pattern(format!("/{}/", "(".repeat(100)))];
+        assert_eq!(muted(wrong(), 1_000).unwrap_err().def(), INVALID_REGEXP);
+        assert_eq!(
+            muted(wrong(), 50).unwrap_err().def(),
+            TOO_MANY_MUTED_WORDS,
+            "its length is looked at first"
+        );
+    }
+
+    #[test]
+    fn what_is_kept_of_notifications_is_bounded() {
+        let kept = |kind: &str, list: &str| {
+            let wanted = json!({ kind: { "type": "list", "userListId": list } });
+            receive(serde_json::from_value(wanted).unwrap()).is_ok()
+        };
+        let long = "x".repeat(MAX_HOST_CHARS + 1);
+        assert!(kept("note", "1") && !kept(&long, "1") && !kept("note", &long));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{VERSION, registry};
+use crate::api::param::yes;
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta};
 use crate::app::App;
 
@@ -15,7 +16,7 @@ use crate::app::App;
 const META_SECONDS: u32 = 60;
 const EMOJIS_SECONDS: u32 = 3_600;
 /// The name of the account by which the server itself acts; no person can have it.
-const OWN_ACCOUNT: &str = "system.proxy";
+pub const OWN_ACCOUNT: &str = "system.proxy";
 /// What Misskey tells clients of the largest file, in bytes; there are no files yet.
 const MAX_FILE_BYTES: u64 = 262_144_000;
 
@@ -64,10 +65,6 @@ const TOLD: &[&str] = &[
 pub struct Show {
     #[serde(default = "yes")]
     detail: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl Endpoint for Show {

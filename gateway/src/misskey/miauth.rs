@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::app::{Permissions, known};
+use super::app::{MAX_TEXT_CHARS, Permissions, known};
 use crate::access;
 use crate::api::http::{Cors, json_response, post_only, refusal};
 use crate::api::param::{Nullable, Text};
@@ -18,8 +18,6 @@ use crate::api::{ApiError, Endpoint, Meta, SignedIn};
 use crate::app::App;
 use crate::ops::tokens::{MAX_SESSION_BYTES, NewGrant};
 
-/// The longest name, description or address of an app, in characters.
-const MAX_TEXT_CHARS: usize = 512;
 /// As many characters of a session as surely fit.
 const MAX_SESSION_CHARS: usize = MAX_SESSION_BYTES / 4;
 
@@ -72,7 +70,7 @@ async fn check(State(app): State<App>, Path(session): Path<String>, request: Req
 }
 
 async fn fetch(app: &App, session: &str) -> Result<Response, ApiError> {
-    let Some((user, token)) = app.core.tokens.fetch_session(session, app.clock.now()).await? else {
+    let Some((user, token)) = app.core.tokens.fetch_session(session, app.now()).await? else {
         return Ok(json_response(StatusCode::OK, &json!({ "ok": false })));
     };
     let user = super::user::packed(app, user, Some(user)).await?;

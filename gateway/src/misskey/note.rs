@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::timeline::seen_page;
 use crate::api::param::{AnyId, Id, Limit, NoteId, Page, Text, Unique, UserId};
-use crate::api::{Account, Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
+use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
 use crate::json::{self, Look};
 
@@ -303,9 +303,8 @@ impl Endpoint for Delete {
     type Reply = ();
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
-        let Account { is_root, is_administrator, is_moderator, .. } = *me.account;
-        let moderates = is_root || is_administrator || is_moderator;
-        let receipt = app.commands.delete_note(app.by(&me), self.note_id.0, me.id(), moderates).await?;
+        let (by, moderates) = (app.by(&me), me.account.moderates());
+        let receipt = app.commands.delete_note(by, self.note_id.0, me.id(), moderates).await?;
         app.shown(receipt).await;
         Ok(())
     }
@@ -435,7 +434,7 @@ impl Endpoint for Renotes {
             return Err(NO_SUCH_NOTE_WITH_RENOTES.into());
         }
         seen_page(app, viewer, self.page, self.limit, |page| async move {
-            projections::note::renotes(&app.pool, note, viewer, None, None, &page).await
+            projections::note::renotes(&app.pool, note, viewer, &page).await
         })
         .await
     }

@@ -5,7 +5,7 @@ use projections::page::MAX_ITEMS;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::param::{Limit, Page};
+use crate::api::param::{Limit, Page, yes};
 use crate::api::{ApiError, Endpoint, Meta, SignedIn, per};
 use crate::app::App;
 use crate::json::Look;
@@ -114,10 +114,6 @@ impl Endpoint for MarkAllAsRead {
         app.shown(receipt).await;
         Ok(())
     }
-}
-
-fn yes() -> bool {
-    true
 }
 
 #[cfg(test)]

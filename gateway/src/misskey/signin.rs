@@ -51,7 +51,7 @@ async fn answer(app: &App, call: &Call) -> Result<Response, CannotSignIn> {
         return Ok(json_response(StatusCode::OK, &json!({ "finished": false, "next": "captcha" })));
     };
     access::sign_in(app, &account, password).await?;
-    let token = app.core.tokens.native(account.id, app.clock.now()).await.map_err(ApiError::from)?;
+    let token = app.core.tokens.native(account.id, app.now()).await.map_err(ApiError::from)?;
     let body = json!({ "finished": true, "id": account.id.to_string(), "i": token });
     Ok(json_response(StatusCode::OK, &body))
 }
@@ -62,7 +62,7 @@ fn refuse(app: &App, cannot: CannotSignIn) -> Response {
         CannotSignIn::Suspended => SUSPENDED,
         CannotSignIn::WrongPassword => WRONG_PASSWORD,
         CannotSignIn::TooOften(early) => {
-            let seconds = early.retry_after(app.clock.now());
+            let seconds = early.retry_after(app.now());
             let body = json!({ "error": {
                 "message": RATE_LIMIT_EXCEEDED.message,
                 "code": RATE_LIMIT_EXCEEDED.code,

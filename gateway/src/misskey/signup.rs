@@ -11,7 +11,7 @@ use domain::user::CannotSignUp;
 use serde_json::json;
 
 use super::user::new_account;
-use crate::access::{CannotCreate, create_account};
+use crate::access::{CannotCreate, SIGN_UP_LIMIT, create_account};
 use crate::api::ApiError;
 use crate::api::http::{Call, Cors, json_response, post_only, refusal, reply};
 use crate::app::App;
@@ -27,10 +27,11 @@ async fn signup(State(app): State<App>, request: Request) -> Response {
 
 async fn answer(app: &App, call: &Call) -> Result<Response, CannotCreate> {
     let settings = projections::instance::load(&app.pool).await.map_err(ApiError::from)?.settings;
-    // There are no invitations, and no mail to confirm an address with.
-    if settings.registration_is_closed() || settings.flag("emailRequiredForSignup") {
+    if !settings.takes_visitors() {
         return Err(CannotCreate::Refused(CannotSignUp::Closed));
     }
+    let counted = app.core.count_address(&SIGN_UP_LIMIT, "signup", call.client);
+    counted.map_err(|early| app.core.too_often(early))?;
     let username = call.params["username"].as_str().unwrap_or_default();
     let password = call.params["password"].as_str().unwrap_or_default();
     let user = create_account(app, AskedBy::Visitor, username, password).await?;

@@ -8,11 +8,12 @@ use domain::note::Visibility;
 use domain::policy::{Sight, Viewer};
 use projections::Wanted;
 use projections::note::{self, GlobalFilter, HomeFilter, LocalFilter, UserNotesFilter};
+use projections::page::MAX_ITEMS;
 use projections::world::{NoteRow, World};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::param::{Limit, Page, UserId};
+use crate::api::param::{Limit, Page, UserId, yes};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn};
 use crate::app::App;
 use crate::json::Look;
@@ -265,7 +266,7 @@ struct Renotes {
 
 impl Renotes {
     fn want(self, world: &World, note: &NoteRow) -> bool {
-        let Some(renoted) = note.renote.filter(|_| note.is_pure_renote()) else { return true };
+        let Some(renoted) = note.renote.filter(|_| note.pure) else { return true };
         let is_mine = |author| world.viewer == Some(author);
         let is_local = world.user(renoted.author).is_some_and(|author| author.host.is_none());
         (self.include_my_renotes || !is_mine(note.author))
@@ -315,7 +316,10 @@ where
         });
         let missing = limit - notes.len();
         notes.extend(shown.filter_map(|id| present(&Look::of(app), &world, *id)).take(missing));
-        let Some(last) = ids.last().filter(|_| ids.len() >= limit && notes.len() < limit) else { break };
+        let is_full = ids.len() >= usize::from(page.limit);
+        let Some(last) = ids.last().filter(|_| is_full && notes.len() < limit) else { break };
+        // An empty page tells a client that there is no more, so few are asked for only once.
+        page.limit = MAX_ITEMS;
         if page.oldest_first {
             page.since = Some(last.0);
         } else {
@@ -331,10 +335,6 @@ async fn has(app: &App, me: &Anyone, policy: &str) -> Result<bool, ApiError> {
         Some(me) => Ok(me.account.may(policy)),
         None => Ok(projections::instance::load(&app.pool).await?.policies.allows(policy)),
     }
-}
-
-fn yes() -> bool {
-    true
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use domain::policy::may_see_list;
 use domain::user::FfVisibility;
 use domain::{FollowId, follow::Notify, ids};
 use projections::user::{Origin, SortKey, UserListFilter};
@@ -12,18 +13,16 @@ use projections::{Wanted, follow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::param::{Given, Id, Limit, Page, UserId};
+use crate::api::param::{Given, Id, Limit, Page, UserId, yes};
 use crate::api::{Account, Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn};
 use crate::app::App;
-use crate::json::user::{
-    Eyes, MeDetailed, UserDetailed, UserLite, may_see_list, me_detailed, user_detailed, user_lite,
-};
+use crate::json::user::{Eyes, MeDetailed, UserDetailed, UserLite, me_detailed, user_detailed, user_lite};
 use crate::json::{Look, Time};
 
 /// The most people asked for by their ids at once.
 const MAX_ASKED: usize = 1_000;
-/// The longest name or host that is looked up, in characters.
-const MAX_NAME_CHARS: usize = 256;
+/// The longest name or host that is looked up, in bytes.
+const MAX_NAME_BYTES: usize = 256;
 
 /// The name of a local account.
 #[derive(Deserialize, JsonSchema)]
@@ -66,10 +65,6 @@ pub struct Show {
     host: Option<String>,
     #[serde(default = "yes")]
     detailed: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// The person asked for, or the people.
@@ -162,7 +157,7 @@ async fn people(
     detailed: bool,
 ) -> Result<Vec<Person>, ApiError> {
     if !detailed {
-        let world = app.hydrate(Wanted { users: ids.to_vec(), ..Wanted::default() }, me.id()).await?;
+        let world = app.hydrate(Wanted::users(ids.to_vec()), me.id()).await?;
         let look = Look::of(app);
         let lite = |id: &ids::UserId| Some(Person::Lite(user_lite(&look, world.user(*id)?)));
         return Ok(ids.iter().filter_map(lite).collect());
@@ -175,8 +170,7 @@ async fn people(
 
 /// Loads people to be shown in detail.
 async fn load(app: &App, me: &Anyone, ids: &[ids::UserId]) -> Result<(World, Eyes), ApiError> {
-    let wanted = Wanted { users: ids.to_vec(), relations_with: ids.to_vec(), ..Wanted::default() };
-    let world = app.hydrate(wanted, me.id()).await?;
+    let world = app.hydrate(Wanted::users(ids.to_vec()), me.id()).await?;
     let eyes = match &me.0 {
         Some(me) => eyes(app, &me.account, me.app.is_none(), ids).await?,
         None => Eyes::default(),
@@ -191,7 +185,7 @@ pub async fn eyes(
     own_token: bool,
     shown: &[ids::UserId],
 ) -> Result<Eyes, ApiError> {
-    let moderates = account.is_root || account.is_administrator || account.is_moderator;
+    let moderates = account.moderates();
     let mut eyes = Eyes { moderates, own_token, policies: Arc::clone(&account.policies), ..Eyes::default() };
     let includes_me = shown.contains(&account.id);
     if includes_me {
@@ -211,8 +205,7 @@ pub async fn packed(
     id: ids::UserId,
     viewer: Option<ids::UserId>,
 ) -> Result<UserDetailed, ApiError> {
-    let wanted = Wanted { users: vec![id], relations_with: vec![id], ..Wanted::default() };
-    let world = app.hydrate(wanted, viewer).await?;
+    let world = app.hydrate(Wanted::users([id]), viewer).await?;
     let account = match viewer {
         Some(viewer) => app.core.accounts.account(viewer).await?,
         None => None,
@@ -227,14 +220,14 @@ pub async fn packed(
 /// The caller as they see themselves.
 pub async fn myself(app: &App, account: &Account, own_token: bool) -> Result<MeDetailed, ApiError> {
     let id = account.id;
-    let world = app.hydrate(Wanted { users: vec![id], ..Wanted::default() }, Some(id)).await?;
+    let world = app.hydrate(Wanted::users([id]), Some(id)).await?;
     let eyes = eyes(app, account, own_token, &[id]).await?;
     me_detailed(&Look::of(app), &world, id, &eyes).ok_or_else(|| missing(id))
 }
 
 /// A person in few words.
 pub async fn in_few_words(app: &App, id: ids::UserId) -> Result<UserLite, ApiError> {
-    let world = app.hydrate(Wanted { users: vec![id], ..Wanted::default() }, None).await?;
+    let world = app.hydrate(Wanted::users([id]), None).await?;
     world.user(id).map(|user| user_lite(&Look::of(app), user)).ok_or_else(|| missing(id))
 }
 
@@ -266,7 +259,7 @@ fn is_own(app: &App, host: &str) -> bool {
 
 async fn by_name(app: &App, username: &str, host: Option<&str>) -> Result<Option<ids::UserId>, ApiError> {
     let longest = username.len().max(host.map_or(0, str::len));
-    if longest > MAX_NAME_CHARS {
+    if longest > MAX_NAME_BYTES {
         return Ok(None);
     }
     Ok(projections::user::by_username(&app.pool, username, host).await?)
@@ -425,8 +418,7 @@ impl Endpoint for Relation {
             OneOrMany::One(id) => vec![id.0],
             OneOrMany::Many(ids) => bounded(ids.into_iter().map(|id| id.0).collect())?,
         };
-        let wanted = Wanted { users: ids.clone(), relations_with: ids.clone(), ..Wanted::default() };
-        let world = app.hydrate(wanted, Some(me.id())).await?;
+        let world = app.hydrate(Wanted::users(ids.clone()), Some(me.id())).await?;
         let show = |id: ids::UserId| between(me.id(), id, world.relation(id), world.user(id));
         Ok(ids.into_iter().map(show).collect())
     }
@@ -579,7 +571,6 @@ impl Whose {
 
 async fn may_see(app: &App, me: &Anyone, user: &UserRow, visibility: FfVisibility) -> Result<bool, ApiError> {
     let Some(me) = &me.0 else { return Ok(may_see_list(visibility, false, false, false)) };
-    let moderates = me.account.is_root || me.account.is_administrator || me.account.is_moderator;
     let follows = match visibility {
         FfVisibility::Followers => {
             let relations = follow::relations(&app.pool, me.id(), &[user.id]).await?;
@@ -587,7 +578,7 @@ async fn may_see(app: &App, me: &Anyone, user: &UserRow, visibility: FfVisibilit
         }
         FfVisibility::Public | FfVisibility::Private => false,
     };
-    Ok(may_see_list(visibility, me.id() == user.id, moderates, follows))
+    Ok(may_see_list(visibility, me.id() == user.id, me.account.moderates(), follows))
 }
 
 impl Follow {

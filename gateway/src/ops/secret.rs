@@ -6,7 +6,6 @@ use hmac::{Hmac, Mac};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
 /// Length of a hash, in bytes.
 pub const HASH_BYTES: usize = 32;
@@ -80,11 +79,6 @@ pub fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
 /// A random UUID as text: the form of session tokens.
 pub fn random_uuid() -> Result<String, NoRandomness> {
     Ok(uuid::Builder::from_random_bytes(random()?).into_uuid().to_string())
-}
-
-/// An id as the seed of a derived secret.
-pub fn seed(id: &Uuid) -> &[u8] {
-    id.as_bytes()
 }
 
 #[cfg(test)]

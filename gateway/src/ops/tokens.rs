@@ -63,7 +63,7 @@ pub struct NewGrant {
     pub permission: Vec<String>,
 }
 
-/// Issues, finds and revokes tokens. Clones share what they remember.
+/// Issues and finds tokens. Clones share what they remember.
 #[derive(Clone)]
 pub struct Tokens {
     pool: PgPool,
@@ -211,20 +211,8 @@ impl Tokens {
         Ok(fetched.into_iter().max().map(|(id, user)| (UserId(user), self.derive_app(&id))))
     }
 
-    /// Revokes one grant of this person; nothing happens when there is none.
-    pub async fn revoke(&self, user: UserId, grant: Uuid) -> Result<(), sqlx::Error> {
-        sqlx::query("delete from ops.app_tokens where id = $1 and user_id = $2")
-            .bind(grant)
-            .bind(user.0)
-            .execute(&self.pool)
-            .await?;
-        self.forget(user);
-        Ok(())
-    }
-
-    /// Drops what is remembered of a person's tokens: after a change in this process, and when another
-    /// process says that it has made one.
-    pub fn forget(&self, user: UserId) {
+    /// Drops what is remembered of a person's tokens, after one has ended.
+    fn forget(&self, user: UserId) {
         let mut cache = self.cache();
         cache.epoch += 1;
         cache.young.retain(|_, grant| grant.user != user);
@@ -233,7 +221,7 @@ impl Tokens {
 
     /// The token of a grant, by its id.
     pub(super) fn derive_app(&self, id: &Uuid) -> String {
-        self.key.token("app token", secret::seed(id), APP_CHARS)
+        self.key.token("app token", id.as_bytes(), APP_CHARS)
     }
 
     fn derive_native(&self, seed: &[u8]) -> String {
@@ -249,7 +237,7 @@ impl Tokens {
 /// time has moved to the young one before the old one is dropped.
 #[derive(Default)]
 struct Cache {
-    /// Raised by every revocation, so that a row read before it isn't remembered after it.
+    /// Raised when tokens end, so that a row read before it isn't remembered after it.
     epoch: u64,
     young: HashMap<[u8; HASH_BYTES], Grant>,
     old: HashMap<[u8; HASH_BYTES], Grant>,
@@ -343,20 +331,8 @@ mod tests {
         assert_eq!(tokens.fetch_session("late", late).await.unwrap(), None);
     }
 
-    #[sqlx::test(migrations = "../migrations")]
-    async fn a_revoked_grant_is_gone_at_once(pool: PgPool) {
-        let tokens = tokens(pool);
-        let id = Uuid::from_u128(9);
-        let token = tokens.grant(user(1), id, &NewGrant::default(), at(0)).await.unwrap();
-        assert!(tokens.find(&token).await.unwrap().is_some_and(|g| g.app.is_some()));
-        tokens.revoke(user(2), id).await.unwrap();
-        assert!(tokens.find(&token).await.unwrap().is_some(), "somebody else's grant stays");
-        tokens.revoke(user(1), id).await.unwrap();
-        assert_eq!(tokens.find(&token).await.unwrap(), None);
-    }
-
     #[test]
-    fn the_cache_is_bounded_and_never_keeps_what_was_read_before_a_revocation() {
+    fn the_cache_is_bounded_and_never_keeps_what_was_read_before_a_token_ended() {
         let mut cache = Cache::default();
         let grant = Grant { user: user(1), app: None };
         for n in 0..MAX_CACHED_GRANTS * 2 {

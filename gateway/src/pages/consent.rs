@@ -187,7 +187,7 @@ fn miauth_grant(session: String, asked: Asked) -> NewGrant {
 }
 
 async fn open_session(app: &App, token: &str) -> Result<AuthSession, NoPage> {
-    let session = app.core.apps.session(token, app.clock.now()).await?;
+    let session = app.core.apps.session(token, app.now()).await?;
     session.filter(|session| session.user.is_none()).ok_or(NoPage::Gone(NO_SESSION))
 }
 

@@ -27,7 +27,6 @@ pub async fn show(State(app): State<App>, browser: Browser) -> Result<Page, NoPa
     if is_new(&app).await? {
         return Ok(first_account("", None));
     }
-    let host = host(&app);
     let content = html! {
         p { "This is a server for short notes. Use any app for Misskey, and enter this address there:" }
         p { code { (app.core.origin) } }
@@ -40,7 +39,7 @@ pub async fn show(State(app): State<App>, browser: Browser) -> Result<Page, NoPa
         }
         (footer())
     };
-    Ok(Page::new(host, content))
+    Ok(Page::new(app.config.host(), content))
 }
 
 /// Makes the first account, and signs this browser in with it.
@@ -51,10 +50,10 @@ pub async fn create(
 ) -> Result<Response, NoPage> {
     browser.check_origin()?;
     if !is_new(&app).await? {
-        return Err(NoPage::Gone("This server has its first account already. Sign in instead."));
+        return Err(has_one());
     }
     let username = form.username.trim();
-    let made = access::create_account(&app, AskedBy::Administrator, username, &form.password).await;
+    let made = access::create_account(&app, AskedBy::Founder, username, &form.password).await;
     let told = match made {
         Ok(user) => {
             let account = app.core.accounts.account(user).await?;
@@ -62,6 +61,8 @@ pub async fn create(
             return signin::enter(&app, &browser, &account, "/").await;
         }
         Err(CannotCreate::Failed(failed)) => return Err(failed.into()),
+        // Somebody was faster.
+        Err(CannotCreate::Refused(CannotSignUp::Closed)) => return Err(has_one()),
         Err(CannotCreate::Password) => "Please choose another password.",
         Err(CannotCreate::Refused(CannotSignUp::InvalidUsername)) => {
             "A user name has 1 to 20 letters, digits or underscores."
@@ -69,6 +70,10 @@ pub async fn create(
         Err(CannotCreate::Refused(_)) => "This name can't be used. Please choose another.",
     };
     Ok(first_account(username, Some(told)).status(StatusCode::BAD_REQUEST).into_response())
+}
+
+fn has_one() -> NoPage {
+    NoPage::Gone("This server has its first account already. Sign in instead.")
 }
 
 /// What a person finds who opens the address of the API.
@@ -113,9 +118,4 @@ fn footer() -> Markup {
 /// Whether nobody has an account yet that could administer the server.
 async fn is_new(app: &App) -> Result<bool, ApiError> {
     Ok(!app.commands.has_root().await.map_err(ApiError::internal)?)
-}
-
-fn host(app: &App) -> String {
-    let host = app.core.origin.split_once("://").map_or(app.core.origin.as_str(), |(_, host)| host);
-    host.to_owned()
 }

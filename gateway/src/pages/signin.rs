@@ -51,7 +51,7 @@ pub async fn sign_in(
         Ok(account) => return enter(&app, &browser, &account, &next).await,
         Err(CannotSignIn::Failed(failed)) => return Err(failed.into()),
         Err(CannotSignIn::TooOften(early)) => {
-            let wait = early.retry_after(app.clock.now());
+            let wait = early.retry_after(app.now());
             (StatusCode::TOO_MANY_REQUESTS, format!("Too many attempts. Please wait {wait} s and try again."))
         }
         Err(CannotSignIn::Suspended) => {
@@ -88,7 +88,7 @@ pub async fn enter(app: &App, browser: &Browser, account: &Account, next: &str) 
     if let Some(before) = browser.cookie() {
         app.core.browsers.close(before).await?;
     }
-    let cookie = app.core.browsers.open(account.id, app.clock.now()).await?;
+    let cookie = app.core.browsers.open(account.id, app.now()).await?;
     let mut response = see_other(next);
     response.headers_mut().extend(set_cookie(&app.core, &cookie));
     Ok(response)

@@ -8,12 +8,11 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use futures_util::future::BoxFuture;
 use sqlx::PgPool;
 
 /// Events between the head of the log and the slowest projector. `None`: a projector has stopped, or
 /// nobody can tell.
-pub type Lag = Box<dyn Fn() -> BoxFuture<'static, Option<u64>> + Send + Sync>;
+pub type Lag = Box<dyn Fn() -> Option<u64> + Send + Sync>;
 
 pub struct Health {
     pub pool: PgPool,
@@ -56,7 +55,7 @@ impl Health {
 
     async fn ready(&self) -> Result<(), Unwell> {
         self.database().await?;
-        match (self.lag)().await {
+        match (self.lag)() {
             Some(lag) if lag <= self.max_lag_events => Ok(()),
             Some(lag) => Err(Unwell::Behind(lag)),
             None => Err(Unwell::Stopped),
@@ -82,7 +81,7 @@ mod tests {
     use super::*;
 
     fn health(pool: PgPool, lag: Option<u64>) -> Health {
-        Health { pool, lag: Box::new(move || Box::pin(async move { lag })), max_lag_events: 10 }
+        Health { pool, lag: Box::new(move || lag), max_lag_events: 10 }
     }
 
     fn nowhere() -> PgPool {

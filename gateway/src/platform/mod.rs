@@ -3,6 +3,7 @@
 
 pub mod data_dir;
 pub mod health;
+pub mod http;
 pub mod metrics;
 pub mod postgres;
 pub mod shutdown;
@@ -11,19 +12,21 @@ pub mod telemetry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::{Router, middleware};
 use futures_util::future::BoxFuture;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 use tokio::net::TcpListener;
 
 use crate::config::Config;
 use data_dir::{DataDir, DataDirError};
 use health::{Health, Lag};
+use http::Patience;
 use metrics::MetricsError;
 use postgres::{Embedded, PostgresError};
 use shutdown::{Shutdown, Stop};
@@ -35,9 +38,16 @@ pub struct Ground {
     pub data_dir: PathBuf,
     /// Migrated. `pool.connect_options()` is for connections that must not come from the pool.
     pub pool: PgPool,
+    /// Set once; from then on each new connection of the pool waits for it.
+    pub gate: Gate,
     /// Long-lived sockets and loops end when this begins. `begin(Stop::Failed)` takes the server down.
     pub shutdown: Shutdown,
 }
+
+/// Lets a new connection be used. A database that has crashed comes back with new connections only, and may
+/// have lost what didn't wait for the disk.
+pub type LetIn = Box<dyn Fn(&mut PgConnection) -> BoxFuture<'_, sqlx::Result<()>> + Send + Sync>;
+pub type Gate = Arc<OnceLock<LetIn>>;
 
 /// What the application hands back to be served.
 pub struct Service {
@@ -82,6 +92,7 @@ where
     B: AsyncFnOnce(Ground) -> Result<Service, ServeError>,
 {
     telemetry::init(&config);
+    allow_open_files();
     let shutdown = Shutdown::default();
     shutdown.on_signals().map_err(ServeError::Signals)?;
     let data_dir = DataDir::open(&config.data_dir)?;
@@ -110,10 +121,19 @@ where
     outcome(&shutdown)
 }
 
+/// A socket is an open file, and the usual limit is far below what a server may hold: takes what the
+/// system gives without asking.
+fn allow_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// From the signal to the end of the process, PostgreSQL included.
 pub const STOP_WITHIN: Duration = Duration::from_millis(9_500);
-/// For requests under way; sockets are told by [`Shutdown`] and have as long.
-pub const DRAIN_WITHIN: Duration = Duration::from_secs(4);
 /// For [`Service::finish`].
 pub const FINISH_WITHIN: Duration = Duration::from_secs(2);
 /// For connections to be given back to the pool.
@@ -143,11 +163,12 @@ where
     let max_lag_events = config.ready_max_lag_events;
     let address = config.listen;
     let starting = async {
-        let pool = connect(options, config.database_connections).await?;
+        let gate = Gate::default();
+        let pool = connect(options, config.database_connections, gate.clone()).await?;
         MIGRATIONS.run(&pool).await?;
         let config = Arc::new(config);
         let data_dir = data_dir.path().to_owned();
-        let ground = Ground { config, data_dir, pool: pool.clone(), shutdown: shutdown.clone() };
+        let ground = Ground { config, data_dir, pool: pool.clone(), gate, shutdown: shutdown.clone() };
         Ok::<_, ServeError>((build(ground).await?, pool))
     };
     let (Service { router, lag, finish }, pool) = tokio::select! {
@@ -162,7 +183,7 @@ where
     let address = listener.local_addr().map_err(refused)?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
 
-    let began = serve_http(listener, router, shutdown).await;
+    let began = http::serve(listener, router, Patience::default(), shutdown).await;
     if tokio::time::timeout(FINISH_WITHIN, finish).await.is_err() {
         tracing::warn!("some work was cut off; it is taken up at the next start");
     }
@@ -171,27 +192,19 @@ where
     Ok(began + STOP_WITHIN)
 }
 
-/// Serves until the shutdown, then drains. Says when the shutdown began.
-async fn serve_http(listener: TcpListener, router: Router, shutdown: &Shutdown) -> Instant {
-    let app = router.into_make_service_with_connect_info::<SocketAddr>();
-    let stop = shutdown.clone();
-    let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
-        stop.wait().await;
-    });
-    let mut serving = tokio::spawn(serving.into_future());
-    shutdown.wait().await;
-    let began = Instant::now();
-    if tokio::time::timeout(DRAIN_WITHIN, &mut serving).await.is_err() {
-        tracing::warn!("some requests were cut off");
-        serving.abort();
-    }
-    began
-}
-
-async fn connect(options: PgConnectOptions, connections: u32) -> Result<PgPool, ServeError> {
+async fn connect(options: PgConnectOptions, connections: u32, gate: Gate) -> Result<PgPool, ServeError> {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_WITHIN)
+        .after_connect(move |connection, _| {
+            let gate = gate.clone();
+            Box::pin(async move {
+                match gate.get() {
+                    Some(let_in) => let_in(connection).await,
+                    None => Ok(()),
+                }
+            })
+        })
         .test_before_acquire(false)
         .before_acquire(|connection, rested| {
             Box::pin(async move { Ok(rested.idle_for < FRESH_FOR || connection.ping().await.is_ok()) })

@@ -119,7 +119,7 @@ const MAX_FAILED_STARTS: u32 = 10;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// A server that has run this long has started well.
-const STABLE_AFTER: Duration = Duration::from_secs(60);
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// How long a polite stop may take when nobody says otherwise.
 const FAST_STOP: Duration = Duration::from_secs(8);
 /// Kept back from a polite stop for the stop at once, which is crash-safe too.

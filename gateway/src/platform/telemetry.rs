@@ -13,11 +13,6 @@ use tracing_subscriber::EnvFilter;
 use super::metrics::HTTP_REQUEST_DURATION_SECONDS;
 use crate::config::{Config, LogFormat};
 
-/// The id of one request: the client's `X-Request-Id` or `X-Client-Transaction-Id` when it is fit to be
-/// logged, else made here. In the request's extensions, its log lines and the reply's `X-Request-Id`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(pub String);
-
 /// Log lines go to standard error. Does nothing when logging is set up already.
 pub fn init(config: &Config) {
     let filter = EnvFilter::new(&config.log_filter);
@@ -31,14 +26,13 @@ pub fn init(config: &Config) {
     }
 }
 
-/// Middleware: puts the request id where [`RequestId`] says and measures the request. Paths are logged as
-/// their route, since some carry a session's secret.
-pub async fn observe(mut request: Request, next: Next) -> Response {
+/// Middleware: puts the id of a request into its log lines and the reply's `X-Request-Id`, and measures the
+/// request. Paths are logged as their route, since some carry a session's secret.
+pub async fn observe(request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let RequestId(id) = RequestId::of(request.headers());
+    let id = request_id(request.headers());
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let method = method_label(&request);
-    request.extensions_mut().insert(RequestId(id.clone()));
 
     let span = tracing::info_span!("request", request_id = %id, method, route);
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -59,13 +53,12 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
     response
 }
 
-impl RequestId {
-    fn of(headers: &HeaderMap) -> Self {
-        let given = |name| headers.get(name).and_then(|value| value.to_str().ok()).filter(|id| is_fit(id));
-        match given(&REQUEST_ID).or_else(|| given(&CLIENT_TRANSACTION_ID)) {
-            Some(id) => Self(id.to_owned()),
-            None => Self(format!("{:032x}", rand::random::<u128>())),
-        }
+/// The client's `X-Request-Id` or `X-Client-Transaction-Id` when it is fit to be logged, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = |name| headers.get(name).and_then(|value| value.to_str().ok()).filter(|id| is_fit(id));
+    match given(&REQUEST_ID).or_else(|| given(&CLIENT_TRANSACTION_ID)) {
+        Some(id) => id.to_owned(),
+        None => format!("{:032x}", rand::random::<u128>()),
     }
 }
 
@@ -100,7 +93,7 @@ mod tests {
     fn id_of(given: &[(&HeaderName, &str)]) -> String {
         let headers =
             given.iter().map(|(name, value)| ((*name).clone(), HeaderValue::from_str(value).unwrap()));
-        RequestId::of(&headers.collect()).0
+        request_id(&headers.collect())
     }
 
     #[test]

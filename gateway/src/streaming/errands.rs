@@ -104,11 +104,9 @@ fn wanted(user: UserId, errands: &[Errand]) -> Wanted {
     let mut wanted = Wanted::default();
     for errand in errands {
         match &errand.what {
-            What::Follow(other) | What::Unfollow(other) => {
+            What::Follow(other) | What::Unfollow(other) | What::Followed(other) | What::Asked(other) => {
                 wanted.users.push(*other);
-                wanted.relations_with.push(*other);
             }
-            What::Followed(other) | What::Asked(other) => wanted.users.push(*other),
             What::Me => wanted.users.push(user),
             What::Notified(row) => {
                 wanted.notes.extend(row.note);
@@ -125,7 +123,7 @@ fn wanted(user: UserId, errands: &[Errand]) -> Wanted {
 async fn eyes(sources: &Sources, user: UserId) -> Result<Eyes, ApiError> {
     let account = sources.core.accounts.account(user).await?;
     Ok(Eyes {
-        moderates: account.as_ref().is_some_and(|account| account.is_moderator || account.is_administrator),
+        moderates: account.as_ref().is_some_and(|account| account.moderates()),
         own_token: false,
         policies: account.map(|account| account.policies.clone()).unwrap_or_default(),
         unread: notification::unread_count(&sources.pool, user).await?,

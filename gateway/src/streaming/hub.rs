@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use domain::log::{Clock, EventLog, LogError, Position, Recorded};
 use domain::note::{self, Created};
-use domain::policy::{AuthorRules, Between, Facts, Viewer, may_see};
+use domain::policy::{Between, Facts, Viewer, may_see};
 use domain::{Event, NoteId, UserId, notification::told_by};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use projections::world::FollowingRow;
@@ -166,14 +166,8 @@ struct Loaded {
     /// The notes, as loaded for nobody in particular.
     world: World,
     own: Own,
-    gone: HashMap<NoteId, Gone>,
+    gone: HashMap<NoteId, Created>,
     messages: HashMap<Position, Vec<(UserId, Message)>>,
-}
-
-/// A note that was there.
-struct Gone {
-    created: Created,
-    rules: AuthorRules,
 }
 
 impl Teller {
@@ -258,14 +252,8 @@ impl Teller {
         let gone = self.gone(&needs.gone).await?;
         let notes: Vec<NoteId> = needs.told.keys().chain(&needs.changed).copied().collect();
         let authors = gone.values().map(|created| created.author).collect();
-        let wanted = Wanted { notes, users: authors, ..Wanted::default() };
+        let wanted = Wanted { notes, users: authors };
         let world = hydrate(pool, wanted, None, clock.now()).await?;
-        let rules =
-            |author| world.user(author).map(|row| AuthorRules::from(&row.profile)).unwrap_or_default();
-        let gone = gone
-            .into_iter()
-            .map(|(id, created)| (id, Gone { rules: rules(created.author), created }))
-            .collect();
         let own = self.own(&world, &needs.told).await?;
 
         let notified: Vec<UserId> = std::mem::take(&mut needs.notified).into_iter().collect();
@@ -395,7 +383,7 @@ impl Teller {
                         if let Some(gone) = loaded.gone.get(&e.id) {
                             let frame =
                                 note_updated(e.id, "deleted", &json!({ "deletedAt": Time(recorded.at) }));
-                            listeners.send_captured(e.id, &frame, |eyes| gone.was_seen(eyes, &loaded.world));
+                            listeners.send_captured(e.id, &frame, |eyes| was_seen(&loaded.world, eyes, gone));
                         }
                     }
                     Event::NotificationsRead(e) => self.unread.retain(|unread| unread.user != e.user),
@@ -408,6 +396,12 @@ impl Teller {
                 if message.event == errands::NOTIFICATION {
                     let due = Instant::now() + UNREAD_AFTER;
                     self.unread.push_back(Unread { due, user: *user, body: message.body.clone() });
+                }
+            }
+            for event in append.iter().filter_map(|recorded| recorded.event.as_ref()) {
+                // Whoever had the token listens no longer; whoever has a good one comes back.
+                if let Event::UserTokenRegenerated(e) = event {
+                    listeners.end_of(e.user, Ending::SignedOut);
                 }
             }
         }
@@ -495,21 +489,10 @@ fn tell_change(listeners: &Listeners, world: &World, event: &Event) {
     }
 }
 
-impl Gone {
-    /// Whether somebody may know that the note was there.
-    fn was_seen(&self, eyes: &Eyes<'_>, world: &World) -> bool {
-        let note = &self.created;
-        let facts = Facts {
-            id: note.id,
-            author: note.author,
-            visibility: note.visibility,
-            visible_to: &note.visible_to,
-            mentions: &note.mentions,
-            reply_author: note.reply.map(|reply| reply.author),
-            local_only: note.local_only,
-            rules: self.rules,
-        };
+/// Whether somebody may know that a note was there that is gone.
+fn was_seen(world: &World, eyes: &Eyes<'_>, note: &Created) -> bool {
+    world.user(note.author).is_some_and(|author| {
         let between = Between { viewer_follows_author: eyes.follows(note.author) };
-        may_see(eyes.viewer, &facts, between, world.now)
-    }
+        may_see(eyes.viewer, &Facts::of(note, &author.profile), between, world.now)
+    })
 }

@@ -31,6 +31,8 @@ pub enum Ending {
     TooSlow,
     /// Something could not be delivered, so that the client must look for itself.
     Gap,
+    /// The person's tokens have ended.
+    SignedOut,
     Shutdown,
 }
 
@@ -336,6 +338,11 @@ impl Listeners {
     pub fn eyes(&self, viewer: Viewer) -> Eyes<'_> {
         let person = viewer.and_then(|user| self.people.get(&user));
         Eyes { viewer, follows: person.map(|person| &person.follows) }
+    }
+
+    /// Ends the sockets of one person.
+    pub fn end_of(&self, user: UserId, why: Ending) {
+        self.sockets_of(user).for_each(|socket| socket.outbox.end(why));
     }
 
     pub fn end_all(&self, why: Ending) {

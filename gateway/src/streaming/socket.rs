@@ -52,6 +52,11 @@ pub async fn serve(app: App, caller: Option<SignedIn>, socket: WebSocket) {
         }
     };
     if let Left::Ended(why) = left {
+        if why == Ending::SignedOut {
+            // Their client is still to hear of it.
+            let told = std::iter::from_fn(|| inbox.queue.try_recv().ok()).map(message).collect();
+            timeout(CLOSE_WITHIN, write(&mut out, told)).await.ok();
+        }
         close(out, incoming, why).await;
     }
 }
@@ -227,6 +232,7 @@ async fn close(mut out: Out, mut incoming: Incoming, why: Ending) {
     let (code, reason) = match why {
         Ending::TooSlow => (close_code::AGAIN, "too slow"),
         Ending::Gap => (close_code::RESTART, "something was missed"),
+        Ending::SignedOut => (close_code::POLICY, "the token has ended"),
         Ending::Shutdown => (close_code::AWAY, "the server stops"),
     };
     let parting = async {

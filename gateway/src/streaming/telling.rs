@@ -124,71 +124,20 @@ pub fn to_text(entity: &impl serde::Serialize) -> Option<Arc<str>> {
 mod tests {
     use super::super::listeners::{Listeners, mailbox};
     use super::*;
+    use crate::json::note::tests::{note_id as note, note_of, now, person, to_parent, user_id as user};
     use crate::presence::Presence;
-    use chrono::{DateTime, Utc};
     use domain::FollowId;
     use domain::follow::Notify;
-    use domain::note::{Parent, Visibility};
-    use domain::policy::AuthorRules;
-    use domain::user::Profile;
-    use projections::world::{FollowingRow, NoteRow, UserRow};
+    use domain::note::Visibility;
+    use projections::world::{FollowingRow, NoteRow};
     use serde_json::Value;
     use uuid::Uuid;
 
-    const AUTHOR: u128 = 1;
-    const ANSWERED: u128 = 2;
+    const AUTHOR: u8 = 1;
+    const ANSWERED: u8 = 2;
 
-    fn user(n: u128) -> UserId {
-        UserId(Uuid::from_u128(n))
-    }
-
-    fn note(n: u128) -> NoteId {
-        NoteId(Uuid::from_u128(n))
-    }
-
-    fn now() -> DateTime<Utc> {
-        DateTime::UNIX_EPOCH
-    }
-
-    fn person(n: u128) -> UserRow {
-        UserRow {
-            id: user(n),
-            username: format!("user{n}"),
-            host: None,
-            uri: None,
-            profile: Profile::default(),
-            is_root: false,
-            followers: 0,
-            following: 0,
-            notes: 0,
-            updated_at: None,
-            active_days: 0,
-        }
-    }
-
-    fn written(id: u128, author: u128, visibility: Visibility) -> NoteRow {
-        NoteRow {
-            id: note(id),
-            author: user(author),
-            text: Some(format!("note {id}")),
-            cw: None,
-            visibility,
-            local_only: false,
-            reaction_acceptance: None,
-            reply: None,
-            renote: None,
-            mentions: Vec::new(),
-            visible_to: Vec::new(),
-            tags: Vec::new(),
-            emojis: Vec::new(),
-            poll: None,
-            uri: None,
-            replies: 0,
-            renotes: 0,
-            reactions: Vec::new(),
-            votes: Vec::new(),
-            rules: AuthorRules::default(),
-        }
+    fn written(id: u8, author: u8, visibility: Visibility) -> NoteRow {
+        note_of(id, author, |note| note.visibility = visibility)
     }
 
     fn world(notes: [NoteRow; 2]) -> World {
@@ -206,7 +155,7 @@ mod tests {
         listeners
     }
 
-    fn told(telling: &mut Telling<'_>, listeners: &Listeners, n: u128) -> Option<Value> {
+    fn told(telling: &mut Telling<'_>, listeners: &Listeners, n: u8) -> Option<Value> {
         let text = telling.text(&listeners.eyes(Some(user(n))))?;
         Some(serde_json::from_str(&text).unwrap())
     }
@@ -215,15 +164,15 @@ mod tests {
     fn a_note_is_made_once_for_all_who_see_the_same() {
         let answered = written(100, ANSWERED, Visibility::Followers);
         let mut reply = written(101, AUTHOR, Visibility::Home);
-        reply.reply = Some(Parent { id: answered.id, author: answered.author });
+        reply.reply = to_parent(100, ANSWERED);
         let (world, own, presence, listeners) =
             (world([answered, reply]), Own::default(), Presence::default(), listeners());
         let look = Look { origin: "https://a.example", presence: &presence, now: now() };
         let mut telling = Telling::new(look, &world, &own, note(101));
         for n in 10..20 {
             let told = told(&mut telling, &listeners, n).unwrap();
-            assert_eq!(told["text"], "note 101");
-            let expected = if n % 2 == 0 { Value::from("note 100") } else { Value::Null };
+            assert_eq!(told["text"], "text 101");
+            let expected = if n % 2 == 0 { Value::from("text 100") } else { Value::Null };
             assert_eq!(told["reply"]["text"], expected, "{n}");
             assert_eq!(told["reply"]["isHidden"].as_bool(), (n % 2 == 1).then_some(true), "{n}");
         }
@@ -254,7 +203,7 @@ mod tests {
         let renoted = written(100, ANSWERED, Visibility::Public);
         let mut renote = written(101, AUTHOR, Visibility::Public);
         renote.text = None;
-        renote.renote = Some(Parent { id: renoted.id, author: renoted.author });
+        renote.renote = to_parent(100, ANSWERED);
         let reaction = Reaction::fallback();
         let own = Own {
             reactions: [10, 11].map(|n| ((user(n), note(100)), reaction.clone())).into(),

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{Federating, broken, instance};
 use crate::app::App;
 use crate::misskey::VERSION;
+use crate::misskey::meta::OWN_ACCOUNT;
 
 const SCHEMA: &str = "http://nodeinfo.diaspora.software/ns/schema/";
 const CACHED: &str = "public, max-age=600";
@@ -44,13 +45,13 @@ async fn answer(app: &App, version: &str) -> Result<Response, StatusCode> {
     let instance = instance(app).await?;
     let stats = projections::user::stats(&app.pool).await.map_err(broken)?;
     let usage = Usage { users: stats.original_users, notes: stats.original_notes };
-    let body = document(version, &app.config.software_name, &instance, &usage);
+    let body = document(version, &app.config.software_name, &app.config.url, &instance, &usage);
     let content_type = format!(r#"application/json; profile="{SCHEMA}{version}#"; charset=utf-8"#);
     let headers = [(header::CONTENT_TYPE, content_type.as_str()), (header::CACHE_CONTROL, CACHED)];
     Ok((headers, body.to_string()).into_response())
 }
 
-fn document(version: &str, software: &str, instance: &Instance, usage: &Usage) -> Value {
+fn document(version: &str, software: &str, origin: &str, instance: &Instance, usage: &Usage) -> Value {
     let Instance { settings, policies, .. } = instance;
     let maintainer =
         json!({ "name": settings.get("maintainerName"), "email": settings.get("maintainerEmail") });
@@ -75,8 +76,8 @@ fn document(version: &str, software: &str, instance: &Instance, usage: &Usage) -
             "privacyPolicyUrl": settings.get("privacyPolicyUrl"),
             "inquiryUrl": settings.get("inquiryUrl"),
             "impressumUrl": settings.get("impressumUrl"),
-            "repositoryUrl": settings.get("repositoryUrl"),
-            "feedbackUrl": settings.get("feedbackUrl"),
+            "repositoryUrl": settings.text("repositoryUrl").unwrap_or(origin),
+            "feedbackUrl": settings.text("feedbackUrl").unwrap_or(origin),
             "disableRegistration": settings.registration_is_closed(),
             "disableLocalTimeline": !policies.allows("ltlAvailable"),
             "disableGlobalTimeline": !policies.allows("gtlAvailable"),
@@ -88,7 +89,7 @@ fn document(version: &str, software: &str, instance: &Instance, usage: &Usage) -
             "maxNoteTextLength": MAX_TEXT_CHARS,
             "enableEmail": settings.flag("enableEmail"),
             "enableServiceWorker": settings.flag("enableServiceWorker"),
-            "proxyAccountName": null,
+            "proxyAccountName": OWN_ACCOUNT,
             "themeColor": settings.text("themeColor").unwrap_or(THEME_COLOR),
             "implementation": { "name": "kiroku", "version": env!("CARGO_PKG_VERSION") },
         },
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn clients_are_told_a_misskey_and_people_the_truth() {
         let usage = Usage { users: 3, notes: 4 };
-        let document = document("2.1", "misskey", &Instance::default(), &usage);
+        let document = document("2.1", "misskey", "https://social.example", &Instance::default(), &usage);
         assert_eq!(document["software"]["name"], "misskey");
         let version = document["software"]["version"].as_str().unwrap();
         let own = document["metadata"]["implementation"]["version"].as_str().unwrap();
