@@ -71,6 +71,8 @@ pub async fn serve(
 
 /// Serves one connection.
 async fn attend(stream: TcpStream, peer: SocketAddr, router: Router, patience: Patience, shutdown: Shutdown) {
+    // Frames of a stream are small and must not wait for each other.
+    stream.set_nodelay(true).ok();
     let under_way = watch::Sender::new(0_usize);
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: hyper::Request<_>| {
