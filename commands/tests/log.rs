@@ -1,7 +1,11 @@
 //! What every engine of the event log must do, run against each of them: `memory`, and `postgres` at
-//! `DATABASE_URL`, where each test makes a database of its own.
+//! `DATABASE_URL`, where each test makes a database of its own. With the feature `eventstore` also
+//! EventStoreDB: a double of it, and the server at `KIROKU_TEST_EVENTSTORE_URL` when one is named.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+#[cfg(feature = "eventstore")]
+mod eventstore_double;
 
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -42,6 +46,23 @@ macro_rules! properties {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $property() {
                 super::on_postgres(super::$property).await;
+            })*
+        }
+
+        #[cfg(feature = "eventstore")]
+        mod on_double {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $property() {
+                let double = crate::eventstore_double::Double::start().await;
+                super::$property(super::Engine::eventstore(double.url())).await;
+            })*
+        }
+
+        #[cfg(feature = "eventstore")]
+        mod on_eventstore {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $property() {
+                super::on_eventstore(super::$property).await;
             })*
         }
     };
@@ -641,12 +662,24 @@ struct Engine {
 enum Kept {
     Memory(MemoryLog),
     Postgres(PgPool),
+    #[cfg(feature = "eventstore")]
+    EventStore {
+        url: String,
+        namespace: String,
+    },
 }
 
 impl Engine {
     fn memory() -> Self {
         let keyring = Arc::new(Keyring::memory());
         Self { kept: Kept::Memory(MemoryLog::new(keyring.clone())), keyring }
+    }
+
+    /// A server may hold the logs of many tests.
+    #[cfg(feature = "eventstore")]
+    fn eventstore(url: String) -> Self {
+        let namespace = format!("kirokutest{}", Uuid::from_u128(rand::random()).simple());
+        Self { kept: Kept::EventStore { url, namespace }, keyring: Arc::new(Keyring::memory()) }
     }
 
     /// A new handle, as after a restart, beside those that are still there.
@@ -660,13 +693,18 @@ impl Engine {
             Kept::Postgres(pool) => {
                 Arc::new(PostgresLog::open(pool.clone(), self.keyring.clone(), takeover).await.unwrap())
             }
+            #[cfg(feature = "eventstore")]
+            Kept::EventStore { url, namespace } => {
+                let keyring = self.keyring.clone();
+                Arc::new(commands::log::EventStoreLog::open(url, namespace, keyring).await.unwrap())
+            }
         }
     }
 
     fn pool(&self) -> &PgPool {
         match &self.kept {
             Kept::Postgres(pool) => pool,
-            Kept::Memory(_) => panic!("no database"),
+            _ => panic!("no database"),
         }
     }
 
@@ -741,5 +779,21 @@ where
     admin.close().await.unwrap();
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic.into_panic());
+    }
+}
+
+/// Runs a property on the server that is named, or says that it isn't run.
+#[cfg(feature = "eventstore")]
+#[expect(clippy::disallowed_methods, reason = "a test has no configuration but this")]
+async fn on_eventstore<F: AsyncFnOnce(Engine)>(property: F) {
+    match std::env::var("KIROKU_TEST_EVENTSTORE_URL") {
+        Ok(url) => property(Engine::eventstore(url)).await,
+        // Past the capture of the test runner: a test that isn't run must be seen.
+        Err(_) => {
+            _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                b"not run: the log on EventStoreDB (KIROKU_TEST_EVENTSTORE_URL is not set)\n",
+            );
+        }
     }
 }

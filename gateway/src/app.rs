@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use axum::Router;
 use chrono::{DateTime, Utc};
+#[cfg(feature = "eventstore")]
+use commands::log::EventStoreLog;
 use commands::log::{Keyring, KeysError, MasterKey, MemoryLog, PostgresLog, Takeover};
 use commands::{Commands, Failed, Receipt};
 use domain::instance::AddressDiffers;
@@ -31,6 +33,9 @@ use crate::wellknown;
 pub const READ_YOUR_WRITES_DEADLINE: Duration = Duration::from_secs(5);
 /// The file of the master key, in the data directory.
 const MASTER_KEY_FILE: &str = "master.key";
+/// What the streams of a log in EventStoreDB begin with.
+#[cfg(feature = "eventstore")]
+const EVENTSTORE_NAMESPACE: &str = "kiroku";
 
 /// The running server. Cheap to clone: everything in it is shared.
 #[derive(Clone)]
@@ -198,6 +203,11 @@ async fn start(ground: Ground) -> Result<App, BuildError> {
     let log: Arc<dyn EventLog> = match config.log {
         LogKind::Postgres => {
             Arc::new(PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Sole).await?)
+        }
+        #[cfg(feature = "eventstore")]
+        LogKind::EventStore => {
+            let url = config.eventstore_url.as_ref().map(|url| url.expose()).unwrap_or_default();
+            Arc::new(EventStoreLog::open(url, EVENTSTORE_NAMESPACE, keyring.clone()).await?)
         }
         LogKind::Memory => {
             // The log begins anew, so nothing may be left that an earlier one said.

@@ -30,6 +30,8 @@ pub struct Config {
     pub database_connections: u32,
     /// Which adapter keeps the event log.
     pub log: LogKind,
+    /// The server or cluster that keeps the log, when it is EventStoreDB.
+    pub eventstore_url: Option<Secret>,
     pub log_format: LogFormat,
     /// What is logged, in the notation of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
@@ -50,6 +52,8 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogKind {
     Postgres,
+    #[cfg(feature = "eventstore")]
+    EventStore,
     /// Forgets everything on exit: for tests and trials.
     Memory,
 }
@@ -86,13 +90,18 @@ pub struct Key {
     pub help: &'static str,
 }
 
-pub const KEYS: [Key; 13] = [
+pub const KEYS: [Key; 14] = [
     key("url", None, "Public address; for good once something is written [default: http://LISTEN]"),
     key("listen", Some("127.0.0.1:3000"), "Address and port to serve HTTP on"),
     key("data_dir", Some("data"), "Directory for everything Kiroku keeps on disk"),
     secret("database_url", "PostgreSQL to use [default: an embedded one in the data directory]"),
     key("database_connections", Some("20"), "Largest number of database connections, 4 to 500"),
-    key("log", Some("postgres"), "Where the event log is kept: postgres, or memory (forgotten on exit)"),
+    key(
+        "log",
+        Some("postgres"),
+        "Where the event log is kept: postgres, eventstore, or memory (forgotten on exit)",
+    ),
+    secret("eventstore_url", "EventStoreDB to use: esdb://host:port, or a list of hosts by comma"),
     key("log_format", Some("text"), "Format of log lines: text or json"),
     key("log_filter", Some("info,sqlx=warn"), "What is logged, such as info,gateway=debug"),
     key("metrics_listen", None, "Address and port to serve Prometheus metrics on [default: nowhere]"),
@@ -163,6 +172,12 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
         None => format!("http://{listen}"),
     };
     let log = values.required("log", log_kind)?;
+    let eventstore_url = values.optional("eventstore_url", eventstore_url)?.map(Secret);
+    #[cfg(feature = "eventstore")]
+    if log == LogKind::EventStore && eventstore_url.is_none() {
+        let reason = "is needed when `log` is eventstore".to_owned();
+        return Err(ConfigError::Invalid { name: "eventstore_url", origin: Origin::Default, reason });
+    }
     let search_path = given.environment.get("PATH").map(|path| std::env::split_paths(path).collect());
     let config = Config {
         listen,
@@ -172,6 +187,7 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
             whole_number(text, MIN_CONNECTIONS, MAX_CONNECTIONS).map(|n| n as u32)
         })?,
         log,
+        eventstore_url,
         log_format: values.required("log_format", log_format)?,
         log_filter: values.required("log_filter", log_filter)?,
         metrics_listen: values.optional("metrics_listen", address)?,
@@ -493,8 +509,20 @@ fn whole_number(text: &str, least: u64, most: u64) -> Result<u64, String> {
 fn log_kind(text: &str) -> Result<LogKind, String> {
     match text {
         "postgres" => Ok(LogKind::Postgres),
+        #[cfg(feature = "eventstore")]
+        "eventstore" => Ok(LogKind::EventStore),
+        #[cfg(not(feature = "eventstore"))]
+        "eventstore" => Err("this Kiroku was built without its feature `eventstore`".to_owned()),
         "memory" => Ok(LogKind::Memory),
-        _ => Err(format!("`{text}` is neither postgres nor memory")),
+        _ => Err(format!("`{text}` is none of postgres, eventstore and memory")),
+    }
+}
+
+fn eventstore_url(text: &str) -> Result<String, String> {
+    if text.starts_with("esdb://") || text.starts_with("esdb+discover://") {
+        Ok(text.to_owned())
+    } else {
+        Err("must begin with esdb:// or esdb+discover://".to_owned())
     }
 }
 
@@ -704,6 +732,16 @@ mod tests {
                     .contains(name.trim_start_matches("KIROKU_").to_lowercase().as_str())
             );
         }
+    }
+
+    #[test]
+    fn an_eventstore_is_needed_for_a_log_in_it_and_never_shown() {
+        let chosen = load(&environment(&[("KIROKU_LOG", "eventstore")]));
+        assert!(matches!(&chosen, Err(ConfigError::Invalid { .. })));
+        let other = load(&environment(&[("KIROKU_EVENTSTORE_URL", "http://me:secret@there")]));
+        assert!(other.is_err_and(|error| !error.to_string().contains("secret")));
+        let printed = load(&environment(&[("KIROKU_EVENTSTORE_URL", "esdb://me:secret@there")])).unwrap();
+        assert!(!printed.to_string().contains("secret"));
     }
 
     #[test]

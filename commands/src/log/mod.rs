@@ -1,9 +1,11 @@
 //! The event log's engines, and the keys with which every payload is sealed.
 //!
-//! Both engines store the same rows, made and read by [`codec`]; `commands/tests/log.rs` holds them to
+//! All engines store the same rows, made and read by [`codec`]; `commands/tests/log.rs` holds them to
 //! the promises of [`domain::log::EventLog`].
 
 mod codec;
+#[cfg(feature = "eventstore")]
+mod eventstore;
 pub mod keys;
 mod memory;
 mod postgres;
@@ -11,6 +13,8 @@ mod postgres;
 use domain::Event;
 use domain::log::{AppendError, LogError, MAX_EVENTS_PER_APPEND, MAX_STREAM_ID_BYTES, StreamId};
 
+#[cfg(feature = "eventstore")]
+pub use self::eventstore::EventStoreLog;
 pub use self::keys::{Keyring, KeysError, MasterKey};
 pub use self::memory::MemoryLog;
 pub use self::postgres::{PostgresLog, Takeover};

@@ -1,0 +1,431 @@
+//! A double of EventStoreDB, not the server: its Streams protocol over a real socket (HTTP/2 without
+//! TLS), what it holds in memory. It follows the published rules of expected revisions, of idempotent
+//! writes and of places in `$all`, writes events of its own in between as a server does, and makes
+//! trouble when told to.
+
+mod troubles;
+mod wire;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use uuid::Uuid;
+
+use wire::*;
+
+/// As the server's default.
+const MAX_APPEND_BYTES: usize = 1024 * 1024;
+/// How many appends there are between two events of the server's own.
+const APPENDS_BETWEEN_STATS: u64 = 3;
+/// What is before the first event in a server's log.
+const FIRST_PLACE: u64 = 250;
+/// What an event takes beside its bytes.
+const OVERHEAD: u64 = 90;
+
+// Codes of gRPC.
+const INVALID: u16 = 3;
+const UNIMPLEMENTED: u16 = 12;
+const UNAVAILABLE: u16 = 14;
+
+pub struct Double {
+    shared: Arc<Shared>,
+    listening: AbortHandle,
+}
+
+struct Shared {
+    address: SocketAddr,
+    held: Mutex<Held>,
+    /// How many events there are.
+    written: watch::Sender<usize>,
+    /// How often each stream was read.
+    read: watch::Sender<HashMap<String, u32>>,
+    connections: Mutex<JoinSet<()>>,
+    trouble: watch::Sender<Trouble>,
+}
+
+#[derive(Default)]
+struct Held {
+    all: Vec<Arc<Event>>,
+    streams: HashMap<String, Vec<Arc<Event>>>,
+    appends: u64,
+    end: u64,
+}
+
+struct Event {
+    id: Uuid,
+    stream: String,
+    revision: u64,
+    place: u64,
+    metadata: HashMap<String, String>,
+    custom_metadata: Vec<u8>,
+    data: Vec<u8>,
+}
+
+#[derive(Default, Clone)]
+struct Trouble {
+    /// Of this many next appends, the last is written and never answered: every connection is cut.
+    unanswered: Option<u32>,
+    /// Appends to streams that begin so wait.
+    delayed: Option<String>,
+    /// Every append arrives twice, every event of a subscription is told twice.
+    twice: bool,
+}
+
+struct Refused(u16, &'static str);
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+type Messages = BoxStream<'static, Vec<u8>>;
+
+impl Double {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let shared = Arc::new(Shared {
+            address: listener.local_addr().unwrap(),
+            held: Mutex::new(Held { end: FIRST_PLACE, ..Held::default() }),
+            written: watch::Sender::new(0),
+            read: watch::Sender::default(),
+            connections: Mutex::default(),
+            trouble: watch::Sender::default(),
+        });
+        let listening = tokio::spawn(listen(listener, shared.clone())).abort_handle();
+        Self { shared, listening }
+    }
+
+    pub fn url(&self) -> String {
+        format!("esdb://{}?tls=false", self.shared.address)
+    }
+}
+
+impl Drop for Double {
+    fn drop(&mut self) {
+        self.listening.abort();
+        self.shared.cut();
+    }
+}
+
+async fn listen(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let Ok((socket, _)) = listener.accept().await else { continue };
+        socket.set_nodelay(true).unwrap();
+        let service = {
+            let shared = shared.clone();
+            hyper::service::service_fn(move |request| {
+                let shared = shared.clone();
+                async move { Ok::<_, Infallible>(shared.answer(request).await) }
+            })
+        };
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let mut connections = shared.connections.lock().unwrap();
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
+            _ = connection.serve_connection(TokioIo::new(socket), service).await;
+        });
+    }
+}
+
+impl Shared {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap()
+    }
+
+    fn cut(&self) {
+        self.connections.lock().unwrap().abort_all();
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let answer = match path.as_str() {
+            "/event_store.client.server_features.ServerFeatures/GetSupportedMethods" => {
+                Ok(only(&SupportedMethods { version: "24.10.0".to_owned() }))
+            }
+            "/event_store.client.gossip.Gossip/Read" => Ok(only(&self.members())),
+            "/event_store.client.streams.Streams/Append" => {
+                self.append(&body).await.map(|answer| only(&answer))
+            }
+            "/event_store.client.streams.Streams/Read" => self.read(&body),
+            _ => Err(Refused(UNIMPLEMENTED, "the double doesn't do that")),
+        };
+        respond(answer)
+    }
+
+    fn members(&self) -> ClusterInfo {
+        let at = Endpoint { address: self.address.ip().to_string(), port: self.address.port().into() };
+        ClusterInfo {
+            members: vec![Member { id: Some(id(Uuid::nil())), state: 8, alive: true, at: Some(at) }],
+        }
+    }
+
+    async fn append(&self, body: &[u8]) -> Result<AppendResp, Refused> {
+        let mut messages =
+            unframed(body).into_iter().map(|message| AppendReq::decode(message).unwrap().content);
+        let Some(Some(AppendContent::Options(options))) = messages.next() else {
+            return Err(Refused(INVALID, "options come first"));
+        };
+        let events: Vec<Proposed> = messages
+            .map(|content| match content {
+                Some(AppendContent::Proposed(event)) => event,
+                _ => panic!("not an event"),
+            })
+            .collect();
+        let stream = named(options.stream);
+        let expected = options.expected.unwrap();
+        let mut trouble = self.trouble.subscribe();
+        let is_let = |trouble: &Trouble| !trouble.delayed.as_ref().is_some_and(|s| stream.starts_with(s));
+        _ = trouble.wait_for(is_let).await;
+
+        let answer = self.write(&stream, &expected, &events)?;
+        let again = self.trouble.borrow().twice;
+        let answer = if again { self.write(&stream, &expected, &events)? } else { answer };
+        let mut lost = false;
+        self.trouble.send_if_modified(|trouble| {
+            trouble.unanswered = trouble.unanswered.map(|n| n - 1);
+            lost = trouble.unanswered.take_if(|n| *n == 0).is_some();
+            false
+        });
+        if lost {
+            self.cut();
+            return Err(Refused(UNAVAILABLE, "cut"));
+        }
+        Ok(answer)
+    }
+
+    fn write(&self, stream: &str, expected: &Expected, events: &[Proposed]) -> Result<AppendResp, Refused> {
+        if events.iter().map(|e| e.data.len() + e.custom_metadata.len()).sum::<usize>() > MAX_APPEND_BYTES {
+            return Err(Refused(INVALID, "maximum append size exceeded"));
+        }
+        let mut held = self.held();
+        let there = held.streams.get(stream).map(Vec::as_slice).unwrap_or_default();
+        let current = there.len() as i64 - 1;
+        let wanted = match expected {
+            Expected::Revision(revision) => {
+                i64::try_from(*revision).map_err(|_| Refused(INVALID, "a revision is positive"))?
+            }
+            Expected::NoStream(_) => -1,
+            Expected::Any(_) | Expected::Exists(_) => current,
+        };
+        if wanted < current {
+            let earlier = &there[(wanted + 1) as usize..];
+            let again = earlier.len() >= events.len()
+                && earlier.iter().zip(events).all(|(there, event)| there.id == given(event.id.as_ref()));
+            return Ok(match earlier.get(events.len().wrapping_sub(1)) {
+                Some(last) if again => success(last),
+                _ => wrong(current, expected),
+            });
+        }
+        if wanted > current {
+            return Ok(wrong(current, expected));
+        }
+        held.appends += 1;
+        if held.appends.is_multiple_of(APPENDS_BETWEEN_STATS) {
+            held.add("$stats-127.0.0.1:2113", &Proposed { data: b"{}".to_vec(), ..Proposed::default() });
+            held.add("somebody-else.s", &Proposed { data: b"{}".to_vec(), ..Proposed::default() });
+        }
+        let mut answer = wrong(current, expected);
+        for event in events {
+            answer = success(&held.add(stream, event));
+        }
+        self.written.send_replace(held.all.len());
+        Ok(answer)
+    }
+
+    fn read(self: Arc<Self>, body: &[u8]) -> Result<Messages, Refused> {
+        let Some(options) = unframed(body).first().and_then(|m| ReadReq::decode(*m).unwrap().options) else {
+            return Err(Refused(INVALID, "no options"));
+        };
+        let prefix = match options.filter {
+            Some(Filtered::By(filter)) => filter.stream.and_then(|by| by.prefix.into_iter().next()),
+            _ => None,
+        };
+        let count = match options.extent {
+            Some(Extent::Count(count)) => count,
+            _ => return Ok(self.subscribe(options.source.unwrap(), prefix.unwrap_or_default())),
+        };
+        let held = self.held();
+        let forwards = options.direction == 0;
+        let mut events: Vec<Arc<Event>> = match options.source.unwrap() {
+            Source::Stream(of) => {
+                let name = named(of.stream);
+                self.read.send_modify(|read| *read.entry(name.clone()).or_default() += 1);
+                let Some(there) = held.streams.get(&name) else {
+                    let stream = Some(StreamName { name: name.into_bytes() });
+                    return Ok(only(&ReadResp { content: Some(ReadContent::NotFound(NotFound { stream })) }));
+                };
+                let from = match of.from.unwrap() {
+                    FromRevision::Revision(revision) => revision,
+                    FromRevision::Start(_) => 0,
+                    FromRevision::End(_) => u64::MAX,
+                };
+                let is_in = |e: &&Arc<Event>| if forwards { e.revision >= from } else { e.revision <= from };
+                there.iter().filter(is_in).cloned().collect()
+            }
+            Source::All(of) => {
+                let from = match of.from.unwrap() {
+                    FromPlace::At(place) => place.commit,
+                    FromPlace::Start(_) => 0,
+                    FromPlace::End(_) => u64::MAX,
+                };
+                // Forwards with the event at the place, backwards without it.
+                let is_in = |e: &&Arc<Event>| if forwards { e.place >= from } else { e.place < from };
+                held.all.iter().filter(is_in).cloned().collect()
+            }
+        };
+        if !forwards {
+            events.reverse();
+        }
+        events.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        Ok(stream::iter(events).map(|event| told(&event)).boxed())
+    }
+
+    fn subscribe(self: Arc<Self>, source: Source, prefix: String) -> Messages {
+        let Source::All(AllOptions { from: Some(from) }) = source else { panic!("not of $all") };
+        let after = match from {
+            FromPlace::At(place) => place.commit,
+            FromPlace::Start(_) => 0,
+            FromPlace::End(_) => u64::MAX,
+        };
+        let confirmation = Confirmation { id: Uuid::nil().to_string() };
+        let confirmed = ReadResp { content: Some(ReadContent::Confirmation(confirmation)) }.encode_to_vec();
+        let events = stream::unfold((self.written.subscribe(), 0), move |(mut written, next)| {
+            let (shared, prefix) = (self.clone(), prefix.clone());
+            async move {
+                written.wait_for(|written| *written > next).await.ok()?;
+                let event = shared.held().all[next].clone();
+                let is_told = event.place > after && event.stream.starts_with(&prefix);
+                let times = if shared.trouble.borrow().twice { 2 } else { 1 };
+                let messages = vec![told(&event); if is_told { times } else { 0 }];
+                Some((stream::iter(messages), (written, next + 1)))
+            }
+        });
+        stream::once(async { confirmed }).chain(events.flatten()).boxed()
+    }
+}
+
+impl Held {
+    fn add(&mut self, stream: &str, event: &Proposed) -> Arc<Event> {
+        let there = self.streams.entry(stream.to_owned()).or_default();
+        let added = Arc::new(Event {
+            id: given(event.id.as_ref()),
+            stream: stream.to_owned(),
+            revision: there.len() as u64,
+            place: self.end,
+            metadata: event.metadata.clone(),
+            custom_metadata: event.custom_metadata.clone(),
+            data: event.data.clone(),
+        });
+        self.end += OVERHEAD + (stream.len() + event.data.len() + event.custom_metadata.len()) as u64;
+        there.push(added.clone());
+        self.all.push(added.clone());
+        added
+    }
+}
+
+fn success(last: &Event) -> AppendResp {
+    let at = Place { commit: last.place, prepare: last.place };
+    let success =
+        Success { current: Some(Current::Revision(last.revision)), position: Some(Written::At(at)) };
+    AppendResp { result: Some(Appended::Success(success)) }
+}
+
+fn wrong(current: i64, expected: &Expected) -> AppendResp {
+    let current = match u64::try_from(current) {
+        Ok(revision) => WrongCurrent::Revision(revision),
+        Err(_) => WrongCurrent::NoStream(Empty {}),
+    };
+    let expected = match expected {
+        Expected::Revision(revision) => WrongExpected::Revision(*revision),
+        Expected::NoStream(_) => WrongExpected::NoStream(Empty {}),
+        Expected::Any(_) => WrongExpected::Any(Empty {}),
+        Expected::Exists(_) => WrongExpected::Exists(Empty {}),
+    };
+    AppendResp { result: Some(Appended::Wrong(Wrong { current: Some(current), expected: Some(expected) })) }
+}
+
+fn told(event: &Event) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let mut metadata = event.metadata.clone();
+    metadata.insert("created".to_owned(), (now.as_nanos() / 100).to_string());
+    let recorded = RecordedEvent {
+        id: Some(id(event.id)),
+        stream: Some(StreamName { name: event.stream.clone().into_bytes() }),
+        revision: event.revision,
+        prepare: event.place,
+        commit: event.place,
+        metadata,
+        custom_metadata: event.custom_metadata.clone(),
+        data: event.data.clone(),
+    };
+    let read = ReadEvent { event: Some(recorded), commit: event.place };
+    ReadResp { content: Some(ReadContent::Event(read)) }.encode_to_vec()
+}
+
+fn named(stream: Option<StreamName>) -> String {
+    String::from_utf8(stream.unwrap().name).unwrap()
+}
+
+fn id(id: Uuid) -> wire::Uuid {
+    wire::Uuid { value: Some(UuidValue::Text(id.to_string())) }
+}
+
+fn given(id: Option<&wire::Uuid>) -> Uuid {
+    match id.and_then(|id| id.value.as_ref()) {
+        Some(UuidValue::Text(text)) => text.parse().unwrap(),
+        Some(UuidValue::Structured(Structured { high, low })) => {
+            Uuid::from_u64_pair(*high as u64, *low as u64)
+        }
+        None => Uuid::nil(),
+    }
+}
+
+// gRPC: a byte for compression and four of length before each message, the outcome in the trailers.
+
+fn only(message: &impl Message) -> Messages {
+    let message = message.encode_to_vec();
+    stream::once(async { message }).boxed()
+}
+
+fn unframed(mut body: &[u8]) -> Vec<&[u8]> {
+    let mut messages = Vec::new();
+    while let Some((head, rest)) = body.split_first_chunk::<5>() {
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        let Some((message, rest)) = rest.split_at_checked(length) else { break };
+        messages.push(message);
+        body = rest;
+    }
+    messages
+}
+
+fn respond(answer: Result<Messages, Refused>) -> Response<Body> {
+    let (messages, Refused(code, reason)) = match answer {
+        Ok(messages) => (messages, Refused(0, "")),
+        Err(refused) => (stream::empty().boxed(), refused),
+    };
+    let trailers = HeaderMap::from_iter([
+        ("grpc-status".parse().unwrap(), HeaderValue::from(code)),
+        ("grpc-message".parse().unwrap(), HeaderValue::from_static(reason)),
+    ]);
+    let frames = messages.map(|message| {
+        let mut frame = vec![0];
+        frame.extend_from_slice(&(message.len() as u32).to_be_bytes());
+        frame.extend_from_slice(&message);
+        Frame::data(Bytes::from(frame))
+    });
+    let body = StreamBody::new(frames.chain(stream::once(async { Frame::trailers(trailers) })).map(Ok));
+    let mut response = Response::new(BodyExt::boxed_unsync(body));
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    response
+}
