@@ -1,5 +1,7 @@
 //! Following, and being asked first.
 
+use std::sync::Arc;
+
 use domain::follow::{
     CannotFollow, NewIds, NoRequest, NotFollowing, Notify, Relation, RequestEnd, accept, change, end_request,
     follow, stream, unfollow,
@@ -23,7 +25,7 @@ impl Commands {
         }
         let me = self.user(follower).await?;
         let them = self.user(followee).await?;
-        let back: Relation = self.load(&stream(followee, follower)).await?;
+        let back: Arc<Relation> = self.load(&stream(followee, follower)).await?;
         let ids =
             NewIds { follow: FollowId(self.ids.at(by.now)), request: FollowRequestId(self.ids.at(by.now)) };
         self.execute(&stream(follower, followee), &by, |current: &Relation| {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use domain::instance::{
     AddressDiffers, CannotSet, Instance, change_policies, change_settings, claim, stream,
@@ -13,7 +14,7 @@ use crate::{Commands, Failed, Receipt};
 
 impl Commands {
     /// The server, folded.
-    pub async fn instance(&self) -> Result<Instance, LogError> {
+    pub async fn instance(&self) -> Result<Arc<Instance>, LogError> {
         self.load(&stream()).await
     }
 

@@ -17,6 +17,7 @@ mod note;
 mod notification;
 mod poll;
 mod reaction;
+mod states;
 mod user;
 
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ use domain::log::{AppendError, By, EventLog, Ids, LogError, Position, StreamId, 
 use domain::{Event, Fold};
 
 use crate::log::Keyring;
+use crate::states::{Loaded, States};
 
 pub use note::NewNote;
 pub use user::{AskedBy, NewAccount};
@@ -78,29 +80,30 @@ pub struct Commands {
     log: Arc<dyn EventLog>,
     keyring: Arc<Keyring>,
     ids: Arc<dyn Ids>,
-}
-
-/// A state, the version it was folded at, and the position of its last event.
-struct Loaded<S> {
-    state: S,
-    version: Version,
-    position: Position,
+    states: Arc<States>,
 }
 
 impl Commands {
     pub fn new(log: Arc<dyn EventLog>, keyring: Arc<Keyring>, ids: Arc<dyn Ids>) -> Self {
-        Self { log, keyring, ids }
+        Self { log, keyring, ids, states: Arc::default() }
     }
 
     /// Folds one stream. Events whose payload has been erased are passed over.
-    async fn load<S: Fold>(&self, stream: &StreamId) -> Result<S, LogError> {
+    async fn load<S: Fold>(&self, stream: &StreamId) -> Result<Arc<S>, LogError> {
         Ok(self.load_versioned(stream).await?.state)
     }
 
     async fn load_versioned<S: Fold>(&self, stream: &StreamId) -> Result<Loaded<S>, LogError> {
+        if let Some(known) = self.states.get(stream) {
+            return Ok(known);
+        }
+        let reading = self.states.reading();
         let (recorded, version) = self.log.stream(stream).await?;
         let position = recorded.last().map_or(Position::START, |last| last.position);
-        Ok(Loaded { state: S::of(recorded.iter().filter_map(|r| r.event.as_ref())), version, position })
+        let state = Arc::new(S::of(recorded.iter().filter_map(|r| r.event.as_ref())));
+        let loaded = Loaded { state, version, position };
+        self.states.put(stream, &loaded, reading);
+        Ok(loaded)
     }
 
     /// Loads the stream to be written, decides, appends at the version it saw; when another writer
@@ -111,15 +114,37 @@ impl Commands {
         by: &By,
         decide: impl Fn(&S) -> Result<Vec<Event>, R>,
     ) -> Result<Receipt, Failed<R>> {
+        let known = self.load_versioned(stream).await?;
+        self.execute_on(known, stream, by, decide).await
+    }
+
+    /// The same for a stream whose name has just been made, so that nobody has written it: it isn't read
+    /// unless that was wrong.
+    async fn execute_first<S: Fold, R>(
+        &self,
+        stream: &StreamId,
+        by: &By,
+        decide: impl Fn(&S) -> Result<Vec<Event>, R>,
+    ) -> Result<Receipt, Failed<R>> {
+        let new = Loaded { state: Arc::default(), version: Version::NONE, position: Position::START };
+        self.execute_on(new, stream, by, decide).await
+    }
+
+    async fn execute_on<S: Fold, R>(
+        &self,
+        mut loaded: Loaded<S>,
+        stream: &StreamId,
+        by: &By,
+        decide: impl Fn(&S) -> Result<Vec<Event>, R>,
+    ) -> Result<Receipt, Failed<R>> {
         for _ in 0..MAX_ATTEMPTS {
-            let loaded = self.load_versioned::<S>(stream).await?;
             let events = decide(&loaded.state).map_err(Failed::Refused)?;
             if events.is_empty() {
                 return Ok(Receipt { position: loaded.position });
             }
-            match self.log.append(stream, loaded.version, by, events).await {
+            match self.append(stream, loaded.version, by, events).await {
                 Ok(position) => return Ok(Receipt { position }),
-                Err(AppendError::Conflict { .. }) => continue,
+                Err(AppendError::Conflict { .. }) => loaded = self.load_versioned(stream).await?,
                 Err(AppendError::Log(error)) => return Err(Failed::Log(error)),
                 Err(error) => return Err(Failed::Append(error)),
             }
@@ -127,11 +152,29 @@ impl Commands {
         Err(Failed::Contended)
     }
 
+    /// Appends in a task of its own: a caller that goes away must not take along what the states are to
+    /// know of the outcome.
+    async fn append(
+        &self,
+        stream: &StreamId,
+        expected: Version,
+        by: &By,
+        events: Vec<Event>,
+    ) -> Result<Position, AppendError> {
+        let (log, states, stream, by) = (self.log.clone(), self.states.clone(), stream.clone(), *by);
+        let appending = tokio::spawn(async move {
+            let outcome = log.append(&stream, expected, &by, events).await;
+            states.appended(&stream, &outcome);
+            outcome
+        });
+        appending.await.unwrap_or_else(|lost| Err(LogError::Unavailable(lost.to_string()).into()))
+    }
+
     /// Appends a fact that needs no decision. Each has a stream of its own: one that grew with them would be
     /// read whole again and again.
     async fn record(&self, by: &By, fact: Event) -> Result<Receipt, Failed<Infallible>> {
         let stream = StreamId::new("fact", by.command);
-        self.execute(&stream, by, |_: &Nothing| Ok(vec![fact.clone()])).await
+        self.execute_first(&stream, by, |_: &Nothing| Ok(vec![fact.clone()])).await
     }
 }
 

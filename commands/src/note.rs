@@ -1,5 +1,7 @@
 //! Notes: writing, deleting, and whether somebody may see one.
 
+use std::sync::Arc;
+
 use domain::log::{By, LogError};
 use domain::note::{
     Allowed, CannotDelete, CannotWrite, Created, Draft, Note, ReactionAcceptance, Target, Visibility, delete,
@@ -46,7 +48,8 @@ impl Commands {
     ) -> Result<Receipt, Failed<CannotWrite>> {
         let reply = self.target(new.reply, author, &by).await?;
         let renote = self.target(new.renote, author, &by).await?;
-        let policies = self.instance().await?.policies;
+        let instance = self.instance().await?;
+        let policies = &instance.policies;
         let allowed =
             Allowed { public_notes: policies.allows("canPublicNote"), mentions: policies.mention_limit() };
         let named = named(&new);
@@ -62,10 +65,10 @@ impl Commands {
             reaction_acceptance: new.reaction_acceptance,
             poll: new.poll,
         };
-        fn seen(target: &Option<(Note, bool)>) -> Option<Target<'_>> {
+        fn seen(target: &Option<(Arc<Note>, bool)>) -> Option<Target<'_>> {
             target.as_ref().map(|(note, visible)| Target { note, visible: *visible })
         }
-        self.execute(&stream(new.id), &by, |current: &Note| {
+        self.execute_first(&stream(new.id), &by, |current: &Note| {
             if current.created.is_some() {
                 return Ok(Vec::new());
             }
@@ -89,15 +92,14 @@ impl Commands {
     }
 
     /// One note, folded. It goes with what it answers or passes on, though its own stream doesn't say so.
-    pub(crate) async fn note(&self, note: NoteId) -> Result<Note, LogError> {
-        let mut note: Note = self.load(&stream(note)).await?;
+    pub(crate) async fn note(&self, note: NoteId) -> Result<Arc<Note>, LogError> {
+        let note: Arc<Note> = self.load(&stream(note)).await?;
         let mut above: Vec<NoteId> = note.existing().into_iter().flat_map(parents).collect();
         for _ in 0..MAX_ANCESTORS {
             let Some(parent) = above.pop() else { break };
-            let parent: Note = self.load(&stream(parent)).await?;
+            let parent: Arc<Note> = self.load(&stream(parent)).await?;
             let Some(created) = parent.existing() else {
-                note.deleted = true;
-                break;
+                return Ok(Arc::new(Note { deleted: true, ..Note::clone(&note) }));
             };
             above.extend(parents(created));
         }
@@ -110,7 +112,7 @@ impl Commands {
             return Ok(true);
         }
         let author = self.user(note.author).await?;
-        let relation: follow::Relation = self.load(&follow::stream(viewer, note.author)).await?;
+        let relation: Arc<follow::Relation> = self.load(&follow::stream(viewer, note.author)).await?;
         let between = Between { viewer_follows_author: relation.follows() };
         Ok(may_see(Some(viewer), &Facts::of(note, &author.profile), between, by.now))
     }
@@ -120,7 +122,7 @@ impl Commands {
         note: Option<NoteId>,
         viewer: UserId,
         by: &By,
-    ) -> Result<Option<(Note, bool)>, LogError> {
+    ) -> Result<Option<(Arc<Note>, bool)>, LogError> {
         let Some(note) = note else { return Ok(None) };
         let note = self.note(note).await?;
         let visible = match note.existing() {

@@ -1,6 +1,7 @@
 //! Accounts: sign-up, profile, presence.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use domain::UserId;
 use domain::instance::{self, Instance};
@@ -115,7 +116,8 @@ impl Commands {
     /// Whether a visitor could take this name.
     pub async fn username_is_free(&self, username: &str) -> Result<bool, LogError> {
         let lower = username.to_ascii_lowercase();
-        if !is_username(username) || is_kept_back(&self.instance().await?, &lower) {
+        let instance = self.instance().await?;
+        if !is_username(username) || is_kept_back(&instance, &lower) {
             return Ok(false);
         }
         Ok(self.holder_of(&lower).await?.is_none())
@@ -128,7 +130,7 @@ impl Commands {
     }
 
     /// One account, folded.
-    pub(crate) async fn user(&self, user: UserId) -> Result<User, LogError> {
+    pub(crate) async fn user(&self, user: UserId) -> Result<Arc<User>, LogError> {
         self.load(&stream(user)).await
     }
 

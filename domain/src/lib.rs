@@ -31,7 +31,7 @@ pub use event::Event;
 pub use ids::*;
 
 /// A state folded from the events of one stream.
-pub trait Fold: Default {
+pub trait Fold: Default + Send + Sync + 'static {
     /// Takes one event in; kinds that the state does not know are passed over.
     fn apply(&mut self, event: &Event);
 

@@ -1,0 +1,157 @@
+//! What a command reads from the log: what it doesn't know yet, once.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use commands::log::{Keyring, MemoryLog};
+use commands::{AskedBy, Commands, NewAccount, NewNote};
+use domain::log::{AppendError, By, EventLog, Ids, LogError, Position, Recorded, StreamId, Version};
+use domain::note::Visibility;
+use domain::user::ProfileChanges;
+use domain::{CommandId, Event, NoteId, UserId};
+use uuid::Uuid;
+
+/// A log that counts the streams that are read.
+struct Counting {
+    log: MemoryLog,
+    reads: AtomicU64,
+}
+
+#[async_trait]
+impl EventLog for Counting {
+    async fn append(
+        &self,
+        stream: &StreamId,
+        expected: Version,
+        by: &By,
+        events: Vec<Event>,
+    ) -> Result<Position, AppendError> {
+        self.log.append(stream, expected, by, events).await
+    }
+
+    async fn stream(&self, stream: &StreamId) -> Result<(Vec<Recorded>, Version), LogError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.log.stream(stream).await
+    }
+
+    async fn after(&self, position: Position, limit: usize) -> Result<Vec<Recorded>, LogError> {
+        self.log.after(position, limit).await
+    }
+
+    async fn head(&self) -> Result<Position, LogError> {
+        self.log.head().await
+    }
+
+    async fn wait(&self, position: Position) {
+        self.log.wait(position).await;
+    }
+}
+
+#[derive(Default)]
+struct Counted(AtomicU64);
+
+impl Ids for Counted {
+    fn at(&self, at: DateTime<Utc>) -> Uuid {
+        let n = u128::from(self.0.fetch_add(1, Ordering::SeqCst) + 1);
+        Uuid::from_u128((at.timestamp_millis() as u128) << 80 | 0x7000_8000_0000_0000_0000 | n << 32)
+    }
+}
+
+struct Server {
+    log: Arc<Counting>,
+    commands: Commands,
+    ids: Arc<Counted>,
+}
+
+impl Server {
+    fn new() -> Self {
+        let keyring = Arc::new(Keyring::memory());
+        let log = Arc::new(Counting { log: MemoryLog::new(keyring.clone()), reads: AtomicU64::new(0) });
+        let ids = Arc::new(Counted::default());
+        Self { commands: Commands::new(log.clone(), keyring, ids.clone()), log, ids }
+    }
+
+    fn id(&self) -> Uuid {
+        self.ids.at(now())
+    }
+
+    fn by(&self, user: UserId) -> By {
+        By { user: Some(user), now: now(), command: CommandId(self.id()) }
+    }
+
+    async fn person(&self, name: &str) -> UserId {
+        let user = UserId(self.id());
+        let new = NewAccount { user, username: name.to_owned(), asked_by: AskedBy::Administrator };
+        self.commands.sign_up(self.by(user), new).await.unwrap();
+        user
+    }
+
+    async fn note(&self, author: UserId, visibility: Visibility) -> NoteId {
+        let id = NoteId(self.id());
+        let new = NewNote {
+            id,
+            text: Some("hello @bob".to_owned()),
+            cw: None,
+            visibility,
+            visible_to: Vec::new(),
+            local_only: false,
+            reaction_acceptance: None,
+            reply: None,
+            renote: None,
+            poll: None,
+            extract_mentions: true,
+            extract_hashtags: true,
+            extract_emojis: true,
+        };
+        self.commands.write_note(self.by(author), author, new).await.unwrap();
+        id
+    }
+
+    /// How many streams are read by what is done.
+    async fn reads(&self, done: impl Future) -> u64 {
+        let before = self.log.reads.load(Ordering::SeqCst);
+        done.await;
+        self.log.reads.load(Ordering::SeqCst) - before
+    }
+}
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(1_700_000_000_000).unwrap()
+}
+
+#[tokio::test]
+async fn a_hot_command_reads_nothing() {
+    let server = Server::new();
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    server.note(alice, Visibility::Public).await;
+    assert_eq!(server.reads(server.note(alice, Visibility::Public)).await, 0);
+
+    let (first, second) =
+        (server.note(alice, Visibility::Public).await, server.note(alice, Visibility::Public).await);
+    server.commands.react(server.by(bob), bob, first, "👍").await.unwrap();
+    let reads = server.reads(server.commands.react(server.by(bob), bob, second, "👍")).await;
+    assert_eq!(reads, 2, "the note and the reaction, which nobody has asked for yet");
+}
+
+#[tokio::test]
+async fn what_was_written_is_what_the_next_command_sees() {
+    let server = Server::new();
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let note = server.note(alice, Visibility::Public).await;
+    let react = async || server.commands.react(server.by(bob), bob, note, "👍").await;
+    react().await.unwrap();
+    assert!(react().await.is_err(), "the same again");
+    server.commands.unreact(server.by(bob), bob, note).await.unwrap();
+    react().await.unwrap();
+
+    let hidden = ProfileChanges { make_notes_hidden_before: Some(Some(2_000_000_000)), ..Default::default() };
+    server.commands.unreact(server.by(bob), bob, note).await.unwrap();
+    server.commands.change_profile(server.by(alice), alice, hidden).await.unwrap();
+    assert!(react().await.is_err(), "the author has hidden it since");
+    server.commands.delete_note(server.by(alice), note, alice, false).await.unwrap();
+    assert!(server.commands.delete_note(server.by(alice), note, alice, false).await.is_err());
+}
