@@ -195,9 +195,11 @@ fn lag(projections: &Projections) -> Option<u64> {
 
 async fn start(ground: Ground) -> Result<App, BuildError> {
     let Ground { config, data_dir, pool, shutdown, .. } = ground;
+    let key_file = data_dir.join(MASTER_KEY_FILE);
     let master = match &config.master_key {
         Some(given) => given.clone(),
-        None => MasterKey::load_or_create(&data_dir.join(MASTER_KEY_FILE))?,
+        None if Keyring::is_new(&pool).await? => MasterKey::load_or_create(&key_file)?,
+        None => MasterKey::load(&key_file)?,
     };
     let keyring = Arc::new(Keyring::open(pool.clone(), &master).await?);
     let log: Arc<dyn EventLog> = match config.log {

@@ -108,6 +108,21 @@ fn it_recovers_from_kill_9_of_postgres() {
 }
 
 #[test]
+fn a_master_key_that_is_gone_is_asked_for_and_not_made_anew() {
+    let data = tempfile::tempdir().unwrap();
+    let mut first = Kiroku::start(&data);
+    first.until_ready();
+    first.signal(Signal::SIGTERM);
+    first.child.wait().unwrap();
+    let key = data.path().join("master.key");
+    fs::rename(&key, data.path().join("elsewhere")).unwrap();
+    let mut second = Kiroku::start(&data);
+    assert_eq!(second.child.wait().unwrap().code(), Some(1));
+    assert!(second.log().contains("master.key is gone"), "{}", second.log());
+    assert!(!key.exists());
+}
+
+#[test]
 fn a_second_copy_on_the_same_data_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let mut first = Kiroku::start(&data);

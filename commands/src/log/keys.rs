@@ -46,6 +46,8 @@ pub enum KeysError {
     File { path: PathBuf, source: io::Error },
     #[error("the master key file {} can be read by others (mode {mode:03o}): make it 600, and think about who has read it", path.display())]
     Exposed { path: PathBuf, mode: u32 },
+    #[error("the master key file {} is gone: put it back, nothing can be read without it", path.display())]
+    Missing { path: PathBuf },
     #[error("{place} is not a master key: it must be 64 hexadecimal digits, or 32 bytes in base64")]
     Malformed { place: String },
     #[error(
@@ -94,6 +96,15 @@ impl MasterKey {
         if !path.try_exists().map_err(failed)? {
             create(path, &Self(random()?)).map_err(failed)?;
         }
+        Self::load(path)
+    }
+
+    /// The key in the file, for a database that has been started with it.
+    pub fn load(path: &Path) -> Result<Self, KeysError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => KeysError::Missing { path: path.to_owned() },
+            _ => KeysError::File { path: path.to_owned(), source },
+        };
         let file = File::open(path).map_err(failed)?;
         let mode = file.metadata().map_err(failed)?.mode() & 0o777;
         if mode & 0o177 != 0 {
@@ -154,6 +165,15 @@ impl Keyring {
     /// For tests: always the same master key and keyed hashes, kept in memory.
     pub fn memory() -> Self {
         Self::new(Cipher::new(&[1; KEY_BYTES]), [2; KEY_BYTES], Store::Memory(Mutex::default()))
+    }
+
+    /// Whether no master key has been used with this database yet.
+    pub async fn is_new(pool: &PgPool) -> Result<bool, KeysError> {
+        let used = sqlx::query_scalar(
+            "select exists (select 1 from ops.keyring) or exists (select 1 from ops.keys)",
+        );
+        let used: bool = used.fetch_one(pool).await?;
+        Ok(!used)
     }
 
     /// The keys in `ops.keys`; refused when the master key is another than that of the first start.
@@ -412,6 +432,14 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         let other = MasterKey::load_or_create(&dir.path().join("other.key")).unwrap();
         assert_ne!(other.0, made.0);
+    }
+
+    #[test]
+    fn a_master_key_that_is_gone_is_not_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        assert!(matches!(MasterKey::load(&path), Err(KeysError::Missing { .. })));
+        assert!(!path.exists());
     }
 
     #[test]
