@@ -5,15 +5,17 @@ use serde_json::{Value, json};
 use crate::harness::TestApp;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_federates_with_nobody_is_not_discovered() {
+async fn a_server_that_federates_with_nobody_is_known_to_apps_alone() {
     let app = TestApp::start().await;
-    for path in ["nodeinfo", "host-meta", "host-meta.json", "webfinger?resource=acct:root"] {
+    for path in ["host-meta", "host-meta.json", "webfinger?resource=acct:root"] {
         let refused = app.get(&format!("/.well-known/{path}")).await;
         assert_eq!(refused.status(), 403, "{path}");
         assert_eq!(refused.headers()["access-control-allow-origin"], "*");
         assert_eq!(refused.bytes().await.unwrap().len(), 0);
     }
-    assert_eq!(app.get("/nodeinfo/2.1").await.status(), 200);
+    for path in ["/.well-known/nodeinfo", "/nodeinfo/2.1"] {
+        assert_eq!(app.get(path).await.status(), 200, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,8 @@
 //! What other programs look for at fixed places: what this server is (NodeInfo), who is here (WebFinger,
 //! host-meta), whom to index (robots.txt), and a picture for those who have none.
 //!
-//! While the server federates with nobody, discovery answers 403, as Misskey's does.
+//! While the server federates with nobody, people are not discovered: WebFinger and host-meta answer 403, as
+//! Misskey's do.
 
 mod host_meta;
 mod identicon;

@@ -10,7 +10,7 @@ use domain::instance::Instance;
 use domain::note::MAX_TEXT_CHARS;
 use serde_json::{Value, json};
 
-use super::{Federating, broken, instance};
+use super::{broken, instance};
 use crate::app::App;
 use crate::misskey::VERSION;
 use crate::misskey::meta::OWN_ACCOUNT;
@@ -26,7 +26,9 @@ struct Usage {
     notes: i64,
 }
 
-pub async fn links(State(app): State<App>, _: Federating) -> Response {
+/// Told also while the server federates with nobody, where Misskey answers 403: several apps look here before
+/// they let anybody in.
+pub async fn links(State(app): State<App>) -> Response {
     let link = |version: &str| json!({ "rel": format!("{SCHEMA}{version}"), "href": format!("{}/nodeinfo/{version}", app.config.url) });
     // Some clients read the first one only.
     let body = json!({ "links": [link("2.1"), link("2.0")] });
