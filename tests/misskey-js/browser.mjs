@@ -36,7 +36,7 @@ export class Browser {
 			const cookie = [...this.#cookies].map(([name, value]) => `${name}=${value}`).join('; ');
 			const headers = { accept: 'text/html', origin: this.#origin, ...(cookie ? { cookie } : {}) };
 			const response = await fetch(url, { ...options, headers, redirect: 'manual' });
-			for (const line of response.headers.getSetCookie()) this.#keep(line);
+			for (const line of cookieLines(response.headers)) this.#keep(line);
 			const location = response.headers.get('location');
 			if (response.status < 300 || response.status > 399 || location === null) {
 				return { url: url.href, status: response.status, html: await response.text() };
@@ -55,6 +55,11 @@ export class Browser {
 		if (value === '' || /max-age=0/i.test(line)) this.#cookies.delete(name);
 		else this.#cookies.set(name, value);
 	}
+}
+
+/** Debian's Node 18 has no `getSetCookie`: there, the lines come as one, with commas between them. */
+function cookieLines(headers) {
+	return headers.getSetCookie?.() ?? (headers.get('set-cookie') ?? '').split(/, (?=[\w-]+=)/).filter(line => line !== '');
 }
 
 function forms(html) {
