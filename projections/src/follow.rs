@@ -59,7 +59,7 @@ impl Projector for Projection {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["read.follows", "read.follow_requests", "read.follow_counts"]
+        &["follows", "follow_requests", "follow_counts"]
     }
 
     fn kinds(&self) -> &'static [&'static str] {
@@ -118,7 +118,7 @@ async fn write_requests(
     }
     let (from, to): (Vec<Uuid>, Vec<Uuid>) = requests.keys().copied().unzip();
     sqlx::query(
-        "delete from read.follow_requests r using unnest($1::uuid[], $2::uuid[]) as d(follower, followee)
+        "delete from follow_requests r using unnest($1::uuid[], $2::uuid[]) as d(follower, followee)
           where r.follower = d.follower and r.followee = d.followee",
     )
     .bind(from)
@@ -130,7 +130,7 @@ async fn write_requests(
         return Ok(());
     }
     sqlx::query(
-        "insert into read.follow_requests (id, follower, followee, with_replies)
+        "insert into follow_requests (id, follower, followee, with_replies)
          select id, follower, followee, with_replies
            from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::boolean[])
                 as r(id, follower, followee, with_replies)",
@@ -176,7 +176,7 @@ async fn write_follows(tx: &mut PgConnection, follows: &BTreeMap<Pair, Following
     }
     if !gone_from.is_empty() {
         sqlx::query(
-            "delete from read.follows f using unnest($1::uuid[], $2::uuid[]) as d(follower, followee)
+            "delete from follows f using unnest($1::uuid[], $2::uuid[]) as d(follower, followee)
               where f.follower = d.follower and f.followee = d.followee",
         )
         .bind(gone_from)
@@ -186,7 +186,7 @@ async fn write_follows(tx: &mut PgConnection, follows: &BTreeMap<Pair, Following
     }
     if !ids.is_empty() {
         sqlx::query(
-            "insert into read.follows (id, follower, followee, notify, with_replies)
+            "insert into follows (id, follower, followee, notify, with_replies)
              select id, follower, followee, notify, with_replies
                from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::boolean[])
                     as f(id, follower, followee, notify, with_replies)",
@@ -201,7 +201,7 @@ async fn write_follows(tx: &mut PgConnection, follows: &BTreeMap<Pair, Following
     }
     if !changed_from.is_empty() {
         sqlx::query(
-            "update read.follows f
+            "update follows f
                 set notify = coalesce(c.notify, f.notify),
                     with_replies = coalesce(c.with_replies, f.with_replies)
                from unnest($1::uuid[], $2::uuid[], $3::text[], $4::boolean[])
@@ -229,7 +229,7 @@ async fn write_counts(
         return Ok(());
     }
     sqlx::query(
-        "insert into read.follow_counts as c (user_id, followers, following)
+        "insert into follow_counts as c (user_id, followers, following)
          select user_id, sum(followers), sum(following)
            from (select f.user_id, f.n as followers, 0 as following
                    from unnest($1::uuid[], $2::bigint[]) as f(user_id, n)

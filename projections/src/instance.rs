@@ -29,7 +29,7 @@ impl Projector for Projection {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["read.instance"]
+        &["instance"]
     }
 
     fn kinds(&self) -> &'static [&'static str] {
@@ -51,7 +51,7 @@ impl Projector for Projection {
             }
         }
         sqlx::query(
-            "insert into read.instance as i (url, root, settings, policies) values ($1, $2, $3, $4)
+            "insert into instance as i (url, root, settings, policies) values ($1, $2, $3, $4)
              on conflict (one) do update
                 set url = coalesce(excluded.url, i.url),
                     root = coalesce(excluded.root, i.root),

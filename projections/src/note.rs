@@ -125,7 +125,7 @@ impl Projector for Projection {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["read.notes", "read.mentions", "read.note_authors", "read.note_totals"]
+        &["notes", "mentions", "note_authors", "note_totals"]
     }
 
     fn kinds(&self) -> &'static [&'static str] {
@@ -173,7 +173,7 @@ impl Projector for Projection {
 
 async fn insert(tx: &mut PgConnection, notes: &[NewNote]) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into read.notes (id, author, text, cw, visibility, local_only, reaction_acceptance,
+        "insert into notes (id, author, text, cw, visibility, local_only, reaction_acceptance,
                                  reply_id, reply_author, renote_id, renote_author, mentions, visible_to,
                                  tags, emojis, poll, uri, pure)
          select id, author, text, cw, visibility, local_only, reaction_acceptance,
@@ -205,20 +205,20 @@ async fn remove(
              (select d.id from unnest($1::uuid[]) as d(id)
               union all
               select n.id
-                from read.notes n
+                from notes n
                where n.id = any($2)
                  and ((n.reply_id is not null
-                       and not exists (select 1 from read.notes p where p.id = n.reply_id))
+                       and not exists (select 1 from notes p where p.id = n.reply_id))
                    or (n.renote_id is not null
-                       and not exists (select 1 from read.notes p where p.id = n.renote_id))))
+                       and not exists (select 1 from notes p where p.id = n.renote_id))))
              union
              select c.id
                from gone g
-              cross join lateral (select r.id from read.notes r where r.reply_id = g.id
+              cross join lateral (select r.id from notes r where r.reply_id = g.id
                                   union all
-                                  select r.id from read.notes r where r.renote_id = g.id) c
+                                  select r.id from notes r where r.renote_id = g.id) c
          )
-         delete from read.notes n using gone g where n.id = g.id
+         delete from notes n using gone g where n.id = g.id
          returning n.id, n.author, n.reply_id, n.uri is null, n.mentions, n.visible_to",
     )
     .bind(deleted)
@@ -235,7 +235,7 @@ async fn remove(
     }
     if !named.is_empty() {
         sqlx::query(
-            "delete from read.mentions m using unnest($1::uuid[], $2::uuid[]) as d(user_id, note_id)
+            "delete from mentions m using unnest($1::uuid[], $2::uuid[]) as d(user_id, note_id)
               where m.user_id = d.user_id and m.note_id = d.note_id",
         )
         .bind(named)
@@ -249,9 +249,9 @@ async fn remove(
 /// Lists the new notes that stayed under the people they name.
 async fn name(tx: &mut PgConnection, notes: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into read.mentions (user_id, note_id)
+        "insert into mentions (user_id, note_id)
          select distinct u.id, n.id
-           from read.notes n
+           from notes n
           cross join lateral unnest(n.mentions || n.visible_to) as u(id)
           where n.id = any($1)",
     )
@@ -266,7 +266,7 @@ async fn write_changes(tx: &mut PgConnection, changes: Changes) -> sqlx::Result<
     let (renoted, renotes) = changes.renotes.split();
     if !replied.is_empty() || !renoted.is_empty() {
         sqlx::query(
-            "update read.notes n
+            "update notes n
                 set replies = n.replies + d.replies, renotes = n.renotes + d.renotes
                from (select id, sum(replies)::bigint as replies, sum(renotes)::bigint as renotes
                        from (select r.id, r.n as replies, 0 as renotes
@@ -292,7 +292,7 @@ async fn write_changes(tx: &mut PgConnection, changes: Changes) -> sqlx::Result<
     }
     if !authors.is_empty() {
         sqlx::query(
-            "insert into read.note_authors as a (user_id, notes, updated_at)
+            "insert into note_authors as a (user_id, notes, updated_at)
              select user_id, notes, updated_at
                from unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) as d(user_id, notes, updated_at)
              on conflict (user_id) do update
@@ -308,7 +308,7 @@ async fn write_changes(tx: &mut PgConnection, changes: Changes) -> sqlx::Result<
     let (local, totals) = changes.totals.split();
     if !local.is_empty() {
         sqlx::query(
-            "insert into read.note_totals as t (local, notes)
+            "insert into note_totals as t (local, notes)
              select local, notes from unnest($1::boolean[], $2::bigint[]) as d(local, notes)
              on conflict (local) do update set notes = t.notes + excluded.notes",
         )

@@ -154,7 +154,7 @@ impl Rows {
             return Ok(());
         }
         sqlx::query(
-            "insert into read.notifications (notifiee, id, position, kind, notifier, note_id, reaction, message)
+            "insert into notifications (notifiee, id, position, kind, notifier, note_id, reaction, message)
              select notifiee, id, position, kind, notifier, note_id, reaction, message
                from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::uuid[], $6::uuid[],
                            $7::text[], $8::text[])
@@ -185,7 +185,7 @@ impl Projector for Projection {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["read.notifications", "read.notification_markers", "read.note_subscribers"]
+        &["notifications", "notification_markers", "note_subscribers"]
     }
 
     fn kinds(&self) -> &'static [&'static str] {
@@ -267,12 +267,11 @@ impl Subscribers {
         authors.dedup();
         let mut standing: BTreeMap<Uuid, BTreeSet<Uuid>> = BTreeMap::new();
         if !authors.is_empty() {
-            let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(
-                "select followee, follower from read.note_subscribers where followee = any($1)",
-            )
-            .bind(authors)
-            .fetch_all(tx)
-            .await?;
+            let rows: Vec<(Uuid, Uuid)> =
+                sqlx::query_as("select followee, follower from note_subscribers where followee = any($1)")
+                    .bind(authors)
+                    .fetch_all(tx)
+                    .await?;
             for (followee, follower) in rows {
                 standing.entry(followee).or_default().insert(follower);
             }
@@ -300,7 +299,7 @@ impl Subscribers {
         let (followees, followers) = side(Notify::None);
         if !followees.is_empty() {
             sqlx::query(
-                "delete from read.note_subscribers s
+                "delete from note_subscribers s
                   using unnest($1::uuid[], $2::uuid[]) as d(followee, follower)
                   where s.followee = d.followee and s.follower = d.follower",
             )
@@ -312,7 +311,7 @@ impl Subscribers {
         let (followees, followers) = side(Notify::Normal);
         if !followees.is_empty() {
             sqlx::query(
-                "insert into read.note_subscribers (followee, follower)
+                "insert into note_subscribers (followee, follower)
                  select followee, follower from unnest($1::uuid[], $2::uuid[]) as s(followee, follower)
                  on conflict do nothing",
             )
@@ -331,7 +330,7 @@ async fn mark(tx: &mut PgConnection, markers: BTreeMap<Uuid, i64>) -> sqlx::Resu
     }
     let (users, positions): (Vec<Uuid>, Vec<i64>) = markers.into_iter().unzip();
     sqlx::query(
-        "insert into read.notification_markers as m (user_id, position)
+        "insert into notification_markers as m (user_id, position)
          select user_id, position from unnest($1::uuid[], $2::bigint[]) as d(user_id, position)
          on conflict (user_id) do update set position = excluded.position",
     )

@@ -27,7 +27,7 @@ impl Projector for Projection {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["read.votes", "read.vote_counts"]
+        &["votes", "vote_counts"]
     }
 
     fn kinds(&self) -> &'static [&'static str] {
@@ -44,7 +44,7 @@ impl Projector for Projection {
             }
         }
         sqlx::query(
-            "insert into read.votes (id, note_id, user_id, choice)
+            "insert into votes (id, note_id, user_id, choice)
              select id, note_id, user_id, choice
                from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::integer[])
                     as v(id, note_id, user_id, choice)",
@@ -58,7 +58,7 @@ impl Projector for Projection {
         let (keys, sums) = counts.split();
         let (notes, choices): (Vec<Uuid>, Vec<i32>) = keys.into_iter().unzip();
         sqlx::query(
-            "insert into read.vote_counts as c (note_id, choice, votes)
+            "insert into vote_counts as c (note_id, choice, votes)
              select note_id, choice, n from unnest($1::uuid[], $2::integer[], $3::bigint[]) as d(note_id, choice, n)
              on conflict (note_id, choice) do update set votes = c.votes + excluded.votes",
         )

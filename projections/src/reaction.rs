@@ -30,7 +30,7 @@ impl Projector for Projection {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["read.reactions", "read.reaction_counts"]
+        &["reactions", "reaction_counts"]
     }
 
     fn kinds(&self) -> &'static [&'static str] {
@@ -68,7 +68,7 @@ async fn write_rows(
     let (notes, people): (Vec<Uuid>, Vec<Uuid>) = gone.unzip();
     if !notes.is_empty() {
         sqlx::query(
-            "delete from read.reactions r using unnest($1::uuid[], $2::uuid[]) as d(note_id, user_id)
+            "delete from reactions r using unnest($1::uuid[], $2::uuid[]) as d(note_id, user_id)
               where r.note_id = d.note_id and r.user_id = d.user_id",
         )
         .bind(notes)
@@ -79,7 +79,7 @@ async fn write_rows(
     let added: Vec<&Added> = standing.values().copied().flatten().collect();
     if !added.is_empty() {
         sqlx::query(
-            "insert into read.reactions (id, note_id, user_id, reaction)
+            "insert into reactions (id, note_id, user_id, reaction)
              select id, note_id, user_id, reaction
                from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[])
                     as r(id, note_id, user_id, reaction)
@@ -103,7 +103,7 @@ async fn write_counts(tx: &mut PgConnection, counts: Sums<(Uuid, &str)>) -> sqlx
     let (notes, reactions): (Vec<Uuid>, Vec<_>) =
         keys.into_iter().map(|(note, reaction)| (note, sql::clean(reaction))).unzip();
     sqlx::query(
-        "insert into read.reaction_counts as c (note_id, reaction, reactions)
+        "insert into reaction_counts as c (note_id, reaction, reactions)
          select note_id, reaction, n from unnest($1::uuid[], $2::text[], $3::bigint[]) as d(note_id, reaction, n)
          on conflict (note_id, reaction) do update set reactions = c.reactions + excluded.reactions",
     )

@@ -41,6 +41,8 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often [`Projections::regained`] looks.
 const REGAINED_POLL: Duration = Duration::from_millis(20);
+/// The schema of the tables that readers see.
+pub const LIVE_SCHEMA: &str = "read";
 /// How long [`Projections::settle`] waits.
 pub const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -54,14 +56,15 @@ pub trait Projector: Send + Sync {
     /// again from the start of the log.
     fn version(&self) -> u32;
 
-    /// Every table that it writes, with its schema. Nobody else writes them.
+    /// Every table that it writes, by its name alone. Nobody else writes them.
     fn tables(&self) -> &'static [&'static str];
 
     /// The kinds of events that it is given; all others pass it by.
     fn kinds(&self) -> &'static [&'static str];
 
     /// Writes what the events say, with a few statements per kind, whatever their number. How the log
-    /// is cut into batches must make no difference. Erased events are not in the batch.
+    /// is cut into batches must make no difference. Erased events are not in the batch. Tables are named
+    /// without their schema: it is that of the connection, so that they can be built again elsewhere.
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError>;
 }
 
@@ -391,7 +394,8 @@ async fn run(
 ) {
     let Some(member) = shared.members.get(index) else { return };
     let name = member.projector.name();
-    let options = options.as_ref().clone().options([("synchronous_commit", "off")]);
+    let options =
+        options.as_ref().clone().options([("synchronous_commit", "off"), ("search_path", LIVE_SCHEMA)]);
     let mut backoff = Backoff::default();
     loop {
         let held = AssertUnwindSafe(hold(&shared, member, &options, &mut stop, &mut backoff)).catch_unwind();
@@ -903,7 +907,7 @@ mod tests {
                 1
             }
             fn tables(&self) -> &'static [&'static str] {
-                &["read.votes"]
+                &["votes"]
             }
             fn kinds(&self) -> &'static [&'static str] {
                 &["user.created"]

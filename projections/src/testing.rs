@@ -23,6 +23,7 @@ use tokio::sync::Notify as Bell;
 use tracing::span;
 use uuid::Uuid;
 
+use crate::runtime::LIVE_SCHEMA;
 use crate::{Projector, projectors};
 
 /// When stories begin, in milliseconds since 1970.
@@ -234,7 +235,11 @@ impl Story {
 
     /// Empties every read table, and forgets what was projected.
     pub async fn empty(&mut self) {
-        let tables: Vec<&str> = projectors().iter().flat_map(|p| p.tables().iter().copied()).collect();
+        let tables: Vec<String> = projectors()
+            .iter()
+            .flat_map(|p| p.tables())
+            .map(|table| format!("{LIVE_SCHEMA}.{table}"))
+            .collect();
         let sql = format!("truncate {}", tables.join(", "));
         sqlx::query(AssertSqlSafe(sql)).execute(&self.pool).await.unwrap();
         self.projected = 0;
@@ -244,7 +249,9 @@ impl Story {
     pub async fn hashes(&self) -> Vec<(&'static str, Option<String>)> {
         let mut hashes = Vec::new();
         for table in projectors().iter().flat_map(|p| p.tables().iter().copied()) {
-            let sql = format!("select md5(string_agg(t::text, E'\\n' order by t::text)) from {table} t");
+            let sql = format!(
+                "select md5(string_agg(t::text, E'\\n' order by t::text)) from {LIVE_SCHEMA}.{table} t"
+            );
             let hash = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&self.pool).await.unwrap();
             hashes.push((table, hash));
         }
@@ -260,6 +267,8 @@ async fn apply(pool: &PgPool, projector: &dyn Projector, batch: &[Arc<Recorded>]
     }
     let mut conn = pool.acquire().await.unwrap();
     let mut tx = conn.begin().await.unwrap();
+    let schema = format!("set local search_path to {LIVE_SCHEMA}");
+    sqlx::query(AssertSqlSafe(schema)).execute(&mut *tx).await.unwrap();
     projector.apply(&mut tx, &heard).await.unwrap();
     tx.commit().await.unwrap();
 }

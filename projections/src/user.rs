@@ -43,7 +43,7 @@ impl Projector for Projection {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["read.users", "read.user_hosts"]
+        &["users", "user_hosts"]
     }
 
     fn kinds(&self) -> &'static [&'static str] {
@@ -91,7 +91,7 @@ async fn create(tx: &mut PgConnection, people: &[(&Uuid, &Folded<'_>)]) -> sqlx:
         days.push(folded.days);
     }
     sqlx::query(
-        "insert into read.users (id, username, username_lower, host, uri, profile, active_days)
+        "insert into users (id, username, username_lower, host, uri, profile, active_days)
          select id, username, username_lower, host, uri, profile, active_days
            from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::bigint[])
                 as u(id, username, username_lower, host, uri, profile, active_days)",
@@ -107,7 +107,7 @@ async fn create(tx: &mut PgConnection, people: &[(&Uuid, &Folded<'_>)]) -> sqlx:
     .await?;
     let (names, counts) = hosts.split();
     sqlx::query(
-        "insert into read.user_hosts as h (host, users)
+        "insert into user_hosts as h (host, users)
          select host, users from unnest($1::text[], $2::bigint[]) as n(host, users)
          on conflict (host) do update set users = h.users + excluded.users",
     )
@@ -123,7 +123,7 @@ async fn change(tx: &mut PgConnection, people: &[(&Uuid, &Folded<'_>)]) -> sqlx:
     let changes: Vec<Json<&Map<String, Value>>> = people.iter().map(|(_, f)| Json(&f.changes)).collect();
     let days: Vec<i64> = people.iter().map(|(_, f)| f.days).collect();
     sqlx::query(
-        "update read.users u
+        "update users u
             set profile = u.profile || c.changes, active_days = u.active_days + c.days
            from unnest($1::uuid[], $2::jsonb[], $3::bigint[]) as c(id, changes, days)
           where u.id = c.id",
