@@ -54,3 +54,21 @@ need_to_build() {
     need gcc libc6-dev -- can_compile
     need postgresql -- postgres_bin
 }
+
+# What the torture uses beside PostgreSQL; without root it leaves some of it out.
+need_to_torture() {
+    need nats-server -- sh -c 'test -x /usr/sbin/nats-server || command -v nats-server'
+    need libfaketime -- sh -c 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
+    need e2fsprogs mount util-linux -- sh -c 'PATH=$PATH:/sbin:/usr/sbin
+        command -v mkfs.ext4 && command -v mount && command -v unshare && command -v fallocate'
+}
+
+# torture PROGRAM ARGUMENT...: runs it so that nothing it mounts or starts outlives it, where that is possible.
+torture() {
+    local alone=()
+    if [ "$(id -u)" = 0 ] && unshare --mount --pid --fork --mount-proc true 2>/dev/null; then
+        # The shell in between looks after processes whose parents were killed.
+        alone=(unshare --mount --pid --fork --kill-child --mount-proc sh -c '"$@"; exit $?' sh)
+    fi
+    "${alone[@]}" "$@"
+}

@@ -10,6 +10,7 @@
 //! To add a command: a method on [`Commands`] in the file of its feature. It loads the states that the
 //! decision wants ([`Commands::load`]), and hands the decision to [`Commands::execute`].
 
+pub mod bus;
 mod follow;
 mod instance;
 pub mod log;
@@ -23,13 +24,16 @@ mod user;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use domain::log::{AppendError, By, EventLog, Ids, LogError, Position, StreamId, Version};
+use domain::log::{AppendError, By, EventLog, Ids, LogError, Position, Recorded, StreamId, Version};
 use domain::{Event, Fold};
+use tokio::time::Instant;
 
+use crate::bus::{Bus, Word};
 use crate::log::Keyring;
 use crate::states::{Loaded, States};
 
 pub use note::NewNote;
+pub use states::STALE_AFTER;
 pub use user::{AskedBy, NewAccount};
 
 /// How often a command decides anew when somebody else wrote the stream in between.
@@ -80,16 +84,34 @@ pub struct Commands {
     log: Arc<dyn EventLog>,
     keyring: Arc<Keyring>,
     ids: Arc<dyn Ids>,
+    bus: Bus,
     states: Arc<States>,
 }
 
 impl Commands {
-    pub fn new(log: Arc<dyn EventLog>, keyring: Arc<Keyring>, ids: Arc<dyn Ids>) -> Self {
-        Self { log, keyring, ids, states: Arc::default() }
+    /// Every command reads its facts from the log, until somebody follows it: see [`Self::fresh`].
+    pub fn new(log: Arc<dyn EventLog>, keyring: Arc<Keyring>, ids: Arc<dyn Ids>, bus: Bus) -> Self {
+        Self { log, keyring, ids, bus, states: Arc::default() }
+    }
+
+    /// To be told of every event that the tail of the log comes to, in order, after the first
+    /// [`Self::fresh`]: other processes write too. What was heard already does no harm.
+    pub fn heard(&self, events: &[Arc<Recorded>]) {
+        self.states.heard(events);
+        // Streams of others, too, may hold words of whoever was erased.
+        if events.iter().any(|recorded| matches!(recorded.event, Some(Event::UserErased(_)))) {
+            self.states.clear();
+        }
+    }
+
+    /// Says that everything has been [heard](Self::heard) that was in the log at this instant. For
+    /// [`STALE_AFTER`] commands then use folded states that they know; without it they read the log.
+    pub fn fresh(&self, asked: Instant) {
+        self.states.fresh(asked);
     }
 
     /// Folds one stream. Events whose payload has been erased are passed over.
-    async fn load<S: Fold>(&self, stream: &StreamId) -> Result<Arc<S>, LogError> {
+    pub async fn load<S: Fold>(&self, stream: &StreamId) -> Result<Arc<S>, LogError> {
         Ok(self.load_versioned(stream).await?.state)
     }
 
@@ -137,6 +159,7 @@ impl Commands {
         by: &By,
         decide: impl Fn(&S) -> Result<Vec<Event>, R>,
     ) -> Result<Receipt, Failed<R>> {
+        let began = Instant::now();
         for _ in 0..MAX_ATTEMPTS {
             let events = decide(&loaded.state).map_err(Failed::Refused)?;
             if events.is_empty() {
@@ -145,6 +168,10 @@ impl Commands {
             match self.append(stream, loaded.version, by, events).await {
                 Ok(position) => return Ok(Receipt { position }),
                 Err(AppendError::Conflict { .. }) => loaded = self.load_versioned(stream).await?,
+                // Nothing that was known is; what the command knew before it came here may be old, too.
+                Err(AppendError::Fenced) if began.elapsed() < STALE_AFTER => {
+                    loaded = self.load_versioned(stream).await?;
+                }
                 Err(AppendError::Log(error)) => return Err(Failed::Log(error)),
                 Err(error) => return Err(Failed::Append(error)),
             }
@@ -161,10 +188,14 @@ impl Commands {
         by: &By,
         events: Vec<Event>,
     ) -> Result<Position, AppendError> {
-        let (log, states, stream, by) = (self.log.clone(), self.states.clone(), stream.clone(), *by);
+        let (log, states, bus) = (self.log.clone(), self.states.clone(), self.bus.clone());
+        let (stream, by) = (stream.clone(), *by);
         let appending = tokio::spawn(async move {
             let outcome = log.append(&stream, expected, &by, events).await;
             states.appended(&stream, &outcome);
+            if let Ok(position) = outcome {
+                bus.say(Word::Appended(position));
+            }
             outcome
         });
         appending.await.unwrap_or_else(|lost| Err(LogError::Unavailable(lost.to_string()).into()))

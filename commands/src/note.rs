@@ -132,7 +132,7 @@ impl Commands {
         Ok(Some((note, visible)))
     }
 
-    /// The local people that a text names, without its author.
+    /// The local people that a text names, without its author and those who are no more.
     async fn people(&self, named: &Named, author: UserId) -> Result<Vec<UserId>, LogError> {
         let local: Vec<String> = named
             .mentions
@@ -145,12 +145,12 @@ impl Commands {
             for holder in
                 try_join_all(names.iter().map(|name| self.holder_of(name))).await?.into_iter().flatten()
             {
-                if holder != author && !people.contains(&holder) {
+                if holder != author {
                     people.push(holder);
                 }
             }
         }
-        Ok(people)
+        self.existing(&people).await
     }
 
     /// Those of these people who exist, each once, in order.

@@ -7,8 +7,8 @@ use domain::UserId;
 use domain::instance::{self, Instance};
 use domain::log::{By, LogError};
 use domain::user::{
-    AlreadyMade, AppAuthorized, CannotSignUp, Created, ProfileChanges, Reservation, SignedIn,
-    TokenRegenerated, User, abandon, be_active, change, create, is_username, reserve, stream,
+    AlreadyMade, AppAuthorized, CannotErase, CannotSignUp, Created, ProfileChanges, Reservation, SignedIn,
+    TokenRegenerated, User, abandon, be_active, change, create, erase, is_username, reserve, stream,
     username_stream,
 };
 
@@ -16,6 +16,7 @@ use crate::{Commands, Failed, Receipt};
 
 /// The kind of the event by which there is an account: readable also when its data has been erased.
 const MADE: &str = "user.created";
+const ERASED: &str = "user.erased";
 /// Steps of the appends that make an account.
 const STEP_NAME: u8 = 1;
 const STEP_ROOT: u8 = 2;
@@ -113,6 +114,23 @@ impl Commands {
         Ok(recorded.iter().any(|recorded| recorded.kind == MADE))
     }
 
+    /// Erases a person, from here or from elsewhere: says so in the log, then destroys their key. The receipt
+    /// is where the log says it. What was cut off in the middle is made whole by asking again, and by whoever
+    /// reads that event.
+    pub async fn erase(&self, by: By, user: UserId) -> Result<Receipt, Failed<CannotErase>> {
+        let (recorded, _) = self.log.stream(&stream(user)).await?;
+        if !recorded.iter().any(|recorded| recorded.kind == MADE) {
+            return Err(Failed::Refused(CannotErase::NoSuchUser));
+        }
+        let receipt = match recorded.iter().find(|recorded| recorded.kind == ERASED) {
+            Some(earlier) => Receipt { position: earlier.position },
+            None => self.execute(&stream(user), &by, |current: &User| Ok(erase(current, user))).await?,
+        };
+        self.keyring.destroy(user).await.map_err(LogError::from)?;
+        self.states.clear();
+        Ok(receipt)
+    }
+
     /// Whether a visitor could take this name.
     pub async fn username_is_free(&self, username: &str) -> Result<bool, LogError> {
         let lower = username.to_ascii_lowercase();
@@ -123,7 +141,7 @@ impl Commands {
         Ok(self.holder_of(&lower).await?.is_none())
     }
 
-    /// The local account of a name in lower case.
+    /// The local account of a name in lower case; its person may have been erased since.
     pub(crate) async fn holder_of(&self, lower: &str) -> Result<Option<UserId>, LogError> {
         let names = username_stream(&self.keyring.hash("username", lower));
         Ok(self.load::<Reservation>(&names).await?.holder)

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use commands::bus::Bus;
 use commands::log::{Keyring, MemoryLog};
 use commands::{AskedBy, Commands, Failed, NewAccount, Receipt};
 use domain::log::{AppendError, By, EventLog, Ids, LogError, Position, Recorded, StreamId, Version};
@@ -89,7 +90,7 @@ impl Server {
             let_go: Semaphore::new(0),
         });
         let ids = Arc::new(Counted::default());
-        Self { commands: Commands::new(log.clone(), keyring, ids.clone()), log, ids }
+        Self { commands: Commands::new(log.clone(), keyring, ids.clone(), Bus::local()), log, ids }
     }
 
     async fn sign_up(&self, n: u128, name: &str, asked_by: AskedBy) -> Result<Receipt, Failed<CannotSignUp>> {

@@ -4,21 +4,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use commands::bus::Bus;
 use commands::log::{Keyring, MemoryLog};
 use commands::{AskedBy, Commands, NewAccount, NewNote};
 use domain::log::{AppendError, By, EventLog, Ids, LogError, Position, Recorded, StreamId, Version};
 use domain::note::Visibility;
 use domain::user::ProfileChanges;
 use domain::{CommandId, Event, NoteId, UserId};
+use tokio::time::Instant;
 use uuid::Uuid;
 
-/// A log that counts the streams that are read.
+/// A log that counts the streams that are read, and shuts writers out.
 struct Counting {
     log: MemoryLog,
     reads: AtomicU64,
+    /// How many more appends find that others went on without this process.
+    fenced: AtomicU64,
 }
 
 #[async_trait]
@@ -30,7 +35,11 @@ impl EventLog for Counting {
         by: &By,
         events: Vec<Event>,
     ) -> Result<Position, AppendError> {
-        self.log.append(stream, expected, by, events).await
+        let fenced = self.fenced.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        match fenced {
+            Ok(_) => Err(AppendError::Fenced),
+            Err(_) => self.log.append(stream, expected, by, events).await,
+        }
     }
 
     async fn stream(&self, stream: &StreamId) -> Result<(Vec<Recorded>, Version), LogError> {
@@ -64,15 +73,36 @@ impl Ids for Counted {
 struct Server {
     log: Arc<Counting>,
     commands: Commands,
+    keyring: Arc<Keyring>,
     ids: Arc<Counted>,
+}
+
+/// Commands whose follower has just asked the log, and stays in time for as long as a test takes.
+fn followed(log: &Arc<Counting>, keyring: &Arc<Keyring>, ids: &Arc<Counted>) -> Commands {
+    let commands = Commands::new(log.clone(), keyring.clone(), ids.clone(), Bus::local());
+    commands.fresh(Instant::now() + Duration::from_secs(3_600));
+    commands
 }
 
 impl Server {
     fn new() -> Self {
         let keyring = Arc::new(Keyring::memory());
-        let log = Arc::new(Counting { log: MemoryLog::new(keyring.clone()), reads: AtomicU64::new(0) });
+        let log = MemoryLog::new(keyring.clone());
+        let log = Arc::new(Counting { log, reads: AtomicU64::new(0), fenced: AtomicU64::new(0) });
         let ids = Arc::new(Counted::default());
-        Self { commands: Commands::new(log.clone(), keyring, ids.clone()), log, ids }
+        Self { commands: followed(&log, &keyring, &ids), log, keyring, ids }
+    }
+
+    /// Another process on the same log.
+    fn other(&self) -> Self {
+        let (log, keyring, ids) = (self.log.clone(), self.keyring.clone(), self.ids.clone());
+        Self { commands: followed(&log, &keyring, &ids), log, keyring, ids }
+    }
+
+    /// Hears everything that is in the log.
+    async fn catch_up(&self) {
+        let events = self.log.after(Position::START, 10_000).await.unwrap();
+        self.commands.heard(&events.into_iter().map(Arc::new).collect::<Vec<_>>());
     }
 
     fn id(&self) -> Uuid {
@@ -154,4 +184,46 @@ async fn what_was_written_is_what_the_next_command_sees() {
     assert!(react().await.is_err(), "the author has hidden it since");
     server.commands.delete_note(server.by(alice), note, alice, false).await.unwrap();
     assert!(server.commands.delete_note(server.by(alice), note, alice, false).await.is_err());
+}
+
+#[tokio::test]
+async fn what_another_process_has_written_counts_when_it_is_heard() {
+    let here = Server::new();
+    let there = here.other();
+    let (alice, bob) = (here.person("alice").await, here.person("bob").await);
+    let note = here.note(alice, Visibility::Public).await;
+    there.commands.react(there.by(bob), bob, note, "👍").await.unwrap();
+    there.commands.unreact(there.by(bob), bob, note).await.unwrap();
+
+    let hidden = ProfileChanges { make_notes_hidden_before: Some(Some(2_000_000_000)), ..Default::default() };
+    here.commands.change_profile(here.by(alice), alice, hidden).await.unwrap();
+    there.catch_up().await;
+    assert!(there.commands.react(there.by(bob), bob, note, "👍").await.is_err(), "it is hidden now");
+
+    here.catch_up().await;
+    let reads = here.reads(here.note(alice, Visibility::Public)).await;
+    assert_eq!(reads, 0, "what it has written itself is no news");
+}
+
+#[tokio::test]
+async fn who_was_fenced_decides_anew_on_what_is_so_now() {
+    let here = Server::new();
+    let there = here.other();
+    let (alice, bob) = (here.person("alice").await, here.person("bob").await);
+    let note = here.note(alice, Visibility::Public).await;
+    here.commands.react(here.by(bob), bob, note, "👍").await.unwrap();
+    here.commands.unreact(here.by(bob), bob, note).await.unwrap();
+    assert_eq!(here.reads(here.commands.react(here.by(bob), bob, note, "👍")).await, 1);
+
+    // Unheard: this process was stopped.
+    there.commands.unreact(there.by(bob), bob, note).await.unwrap();
+    there.commands.react(there.by(bob), bob, note, "🎉").await.unwrap();
+    here.log.fenced.store(1, Ordering::SeqCst);
+    here.commands.unreact(here.by(bob), bob, note).await.unwrap();
+    assert!(here.commands.unreact(here.by(bob), bob, note).await.is_err(), "it is taken back");
+    assert_eq!(here.log.fenced.load(Ordering::SeqCst), 0);
+
+    here.log.fenced.store(u64::MAX, Ordering::SeqCst);
+    let outcome = here.commands.react(here.by(bob), bob, note, "👍").await;
+    assert!(outcome.is_err(), "{outcome:?}");
 }

@@ -60,9 +60,18 @@ pub struct Started {
     pub with_replies: bool,
     /// Whether the followee accepted a request.
     pub by_request: bool,
-    /// What the followee tells new followers.
+    /// What the followee tells new followers; not written any more, see [`Greeted`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// `follow.greeted`: what the followee tells a new follower, in the append that starts the following and
+/// before it. These are the followee's words, so the event is the followee's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Greeted {
+    pub follower: UserId,
+    pub followee: UserId,
+    pub message: String,
 }
 
 /// `follow.changed`: the follower's preferences for this following.
@@ -92,6 +101,11 @@ macro_rules! of_the_follower {
             }
         }
     )*};
+}
+impl Payload for Greeted {
+    fn subject(&self) -> Option<UserId> {
+        Some(self.followee)
+    }
 }
 of_the_follower!(Requested, RequestEnded, Started, Changed, Ended);
 
@@ -204,25 +218,18 @@ pub fn follow(
         }
         return Ok(vec![Requested { id: ids.request, follower, followee, with_replies }.into()]);
     }
-    Ok(vec![start(ids.follow, follower, followee, with_replies, false, them).into()])
+    let started =
+        Started { id: ids.follow, follower, followee, with_replies, by_request: false, message: None };
+    Ok(start(started, them))
 }
 
-fn start(
-    id: FollowId,
-    follower: UserId,
-    followee: UserId,
-    with_replies: bool,
-    by_request: bool,
-    them: &User,
-) -> Started {
-    Started {
-        id,
-        follower,
-        followee,
-        with_replies,
-        by_request,
-        message: them.profile.followed_message.clone(),
-    }
+/// The following, after what the followee says to it.
+fn start(started: Started, them: &User) -> Vec<Event> {
+    let greeted =
+        them.profile.followed_message.clone().map(|message| {
+            Greeted { follower: started.follower, followee: started.followee, message }.into()
+        });
+    greeted.into_iter().chain([started.into()]).collect()
 }
 
 /// Decides the end of a following, by either side.
@@ -264,7 +271,9 @@ pub fn change(
 /// Decides the acceptance of a request by the one who was asked.
 pub fn accept(current: &Relation, followee: &User, id: FollowId) -> Result<Vec<Event>, NoRequest> {
     let request = current.requested.as_ref().ok_or(NoRequest::NoRequest)?;
-    Ok(vec![start(id, request.follower, request.followee, request.with_replies, true, followee).into()])
+    let &Requested { follower, followee: asked, with_replies, .. } = request;
+    let started = Started { id, follower, followee: asked, with_replies, by_request: true, message: None };
+    Ok(start(started, followee))
 }
 
 /// Decides the end of a request without a following.
@@ -340,6 +349,17 @@ mod tests {
         let none = Relation::default();
         let events = follow(&none, (user(1), &bot), (user(2), &careful), &none, false, IDS()).unwrap();
         assert!(matches!(events[..], [Event::FollowRequested(_)]));
+    }
+
+    #[test]
+    fn a_greeting_is_the_followees_own_event() {
+        let polite = person(2, |p| p.followed_message = Some("thanks!".to_owned()));
+        let events = try_follow(&Relation::default(), &polite, &Relation::default()).unwrap();
+        assert_eq!(events.iter().map(Event::subject).collect::<Vec<_>>(), [Some(user(2)), Some(user(1))]);
+        let message = "thanks!".to_owned();
+        assert_eq!(events[0], Greeted { follower: user(1), followee: user(2), message }.into());
+        assert!(matches!(&events[1], Event::FollowStarted(Started { message: None, .. })));
+        assert!(after(Relation::default(), &events).follows());
     }
 
     #[test]

@@ -118,7 +118,8 @@ pub enum AppendError {
     Empty,
     #[error("an append holds at most {MAX_EVENTS_PER_APPEND} events")]
     TooMany,
-    /// Another writer has taken over; this process must stop writing.
+    /// This writer was silent for too long, or another has the log for itself. Nothing was written: decide
+    /// anew. The engine joins the writers again as soon as it may.
     #[error("another process has taken over the log")]
     Fenced,
     /// The queue in front of the engine is full; nothing was written.
@@ -157,7 +158,7 @@ pub trait EventLog: Send + Sync {
     async fn stream(&self, stream: &StreamId) -> Result<(Vec<Recorded>, Version), LogError>;
 
     /// Events after a position, in order and complete: what it has passed will never appear later.
-    /// At most about `limit` events, but always whole appends, and at least one when there is any.
+    /// At most about `limit` events, but always whole appends; fewer only when there were no more.
     async fn after(&self, position: Position, limit: usize) -> Result<Vec<Recorded>, LogError>;
 
     /// The position of the last append.

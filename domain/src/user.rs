@@ -51,6 +51,13 @@ pub struct Abandoned {
     pub user: UserId,
 }
 
+/// `user.erased`: the key of the person is destroyed, and with it all they ever said. It is nobody's data, so
+/// that it can still be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erased {
+    pub user: UserId,
+}
+
 /// `user.changed`: the profile or a preference; only what differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
@@ -85,6 +92,19 @@ pub struct TokenRegenerated {
     pub user: UserId,
 }
 
+/// Neither is anybody's data: a name stays taken and a person stays erased when nothing else can be read.
+impl Payload for UsernameReserved {
+    fn subject(&self) -> Option<UserId> {
+        None
+    }
+}
+
+impl Payload for Erased {
+    fn subject(&self) -> Option<UserId> {
+        None
+    }
+}
+
 macro_rules! of_the_user {
     ($($payload:ty),*) => {$(
         impl Payload for $payload {
@@ -94,16 +114,7 @@ macro_rules! of_the_user {
         }
     )*};
 }
-of_the_user!(
-    UsernameReserved,
-    Created,
-    Abandoned,
-    Changed,
-    Active,
-    SignedIn,
-    AppAuthorized,
-    TokenRegenerated
-);
+of_the_user!(Created, Abandoned, Changed, Active, SignedIn, AppAuthorized, TokenRegenerated);
 
 /// A line of the profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,6 +242,7 @@ pub struct User {
     /// None before it is created, and when its data has been erased.
     pub created: Option<Created>,
     pub abandoned: bool,
+    pub erased: bool,
     pub profile: Profile,
     pub last_active: Option<NaiveDate>,
 }
@@ -248,6 +260,9 @@ impl User {
 impl Fold for User {
     fn apply(&mut self, event: &Event) {
         match event {
+            // Before and after it nothing counts, also what could still be read.
+            Event::UserErased(_) => *self = Self { erased: true, ..Self::default() },
+            _ if self.erased => (),
             Event::UserCreated(e) => self.created = Some(e.clone()),
             Event::UserAbandoned(_) => self.abandoned = true,
             Event::UserChanged(e) => e.changes.apply_to(&mut self.profile),
@@ -289,6 +304,13 @@ pub enum CannotSignUp {
 #[error("the account exists")]
 pub struct AlreadyMade;
 
+/// There is nobody to be erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CannotErase {
+    #[error("no such user")]
+    NoSuchUser,
+}
+
 /// Whether this can be the name of a local account: ASCII letters, digits and underscores.
 pub fn is_username(name: &str) -> bool {
     !name.is_empty()
@@ -309,7 +331,7 @@ pub fn reserve(current: &Reservation, user: UserId, holder_exists: bool) -> Resu
 /// Decides the making of an account whose name is reserved, unless it has been abandoned meanwhile.
 pub fn create(current: &User, new: &Created) -> Result<Vec<Event>, CannotSignUp> {
     match current {
-        User { abandoned: true, .. } => Err(CannotSignUp::Taken),
+        User { abandoned: true, .. } | User { erased: true, .. } => Err(CannotSignUp::Taken),
         User { created: Some(_), .. } => Ok(Vec::new()),
         _ => Ok(vec![new.clone().into()]),
     }
@@ -318,14 +340,22 @@ pub fn create(current: &User, new: &Created) -> Result<Vec<Event>, CannotSignUp>
 /// Decides that an account which was begun is never made.
 pub fn abandon(current: &User, user: UserId) -> Result<Vec<Event>, AlreadyMade> {
     match current {
-        User { created: Some(_), .. } => Err(AlreadyMade),
+        User { created: Some(_), .. } | User { erased: true, .. } => Err(AlreadyMade),
         User { abandoned: true, .. } => Ok(Vec::new()),
         _ => Ok(vec![Abandoned { user }.into()]),
     }
 }
 
+/// Decides the erasure of an account that was made; its creation may be unreadable by now.
+pub fn erase(current: &User, user: UserId) -> Vec<Event> {
+    if current.erased { Vec::new() } else { vec![Erased { user }.into()] }
+}
+
 /// Decides a change: what is already so is left out, and what is then empty is no event.
 pub fn change(current: &User, user: UserId, changes: ProfileChanges) -> Vec<Event> {
+    if current.erased {
+        return Vec::new();
+    }
     let changes = changes.against(&current.profile);
     if changes.is_empty() { Vec::new() } else { vec![Changed { user, changes }.into()] }
 }
@@ -371,6 +401,26 @@ mod tests {
         assert_eq!(abandon(&abandoned, user(1)), Ok(Vec::new()));
         assert_eq!(create(&abandoned, &new), Err(CannotSignUp::Taken));
         assert!(!abandoned.exists());
+    }
+
+    #[test]
+    fn who_is_erased_is_nobody_and_stays_so() {
+        let mut gone = person(1, |p| p.name = Some("Alice".to_owned()));
+        let erased = erase(&gone, user(1));
+        assert_eq!(erased[0].subject(), None, "it must be readable without the key");
+        gone.apply(&erased[0]);
+        let new = Created { user: user(1), username: "alice".to_owned(), host: None, uri: None };
+        gone.apply(&new.clone().into());
+        assert_eq!(gone, User { erased: true, ..User::default() });
+        assert_eq!(erase(&gone, user(1)), Vec::new());
+        assert_eq!(create(&gone, &new), Err(CannotSignUp::Taken));
+        assert_eq!(abandon(&gone, user(1)), Err(AlreadyMade));
+        let changes = ProfileChanges { is_cat: Some(true), ..Default::default() };
+        assert_eq!(change(&gone, user(1), changes), Vec::new());
+        assert_eq!(be_active(&gone, user(1), NaiveDate::from_ymd_opt(2026, 1, 2).unwrap()), Vec::new());
+        let kept = Reservation::of(&reserve(&Reservation::default(), user(1), false).unwrap());
+        assert_eq!(kept.holder, Some(user(1)));
+        assert_eq!(Event::from(UsernameReserved { user: user(1) }).subject(), None);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub enum CannotCreate {
 /// The account that wants to be signed in, its password not yet checked. Counts the attempt.
 pub async fn who(app: &App, client: IpAddr, username: &str) -> Result<Arc<Account>, CannotSignIn> {
     let core = &app.core;
-    core.count_address(&SIGN_IN_LIMIT, "signin", client).map_err(CannotSignIn::TooOften)?;
+    core.count_address(&SIGN_IN_LIMIT, "signin", client).await?.map_err(CannotSignIn::TooOften)?;
     if !is_username(username) {
         return Err(CannotSignIn::NoSuchUser);
     }

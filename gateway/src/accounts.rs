@@ -1,7 +1,8 @@
 //! The accounts of this server, for admission: asked at every call, so kept in memory.
 //!
 //! What an account is doesn't change after it was made; who is root and what the policies say is taken anew
-//! when an event says that it has changed.
+//! when an event says that it has changed, and everything when somebody was erased. Whether it did is asked
+//! of the log, so it doesn't matter which process projects.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,8 @@ pub const MAX_KEPT: usize = 50_000;
 const MAX_SCANNED: usize = 1_000;
 /// How the kinds of events begin that change the server.
 const OF_THE_SERVER: &str = "instance.";
+/// An account is gone.
+const ERASED: &str = "user.erased";
 
 /// Accounts from the read tables.
 pub struct ReadAccounts {
@@ -72,11 +75,13 @@ impl ReadAccounts {
         Ok(server)
     }
 
-    /// Whether no event between the two positions changed the server.
+    /// Whether no event between the two positions changed the server. There is one at `to`, so what doesn't
+    /// reach it is not all: the end of the log as known here may be older than the read tables.
     async fn is_unchanged(&self, from: Position, to: Position) -> Result<bool, ApiError> {
         let events = self.projections.events_after(from, MAX_SCANNED).await.map_err(ApiError::internal)?;
-        let reaches = events.last().is_none_or(|last| last.position >= to);
-        Ok(reaches && !events.iter().any(|event| event.kind.starts_with(OF_THE_SERVER)))
+        let reaches = events.last().is_some_and(|last| last.position >= to);
+        let changes = |kind: &str| kind.starts_with(OF_THE_SERVER) || kind == ERASED;
+        Ok(reaches && !events.iter().any(|event| changes(&event.kind)))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -147,10 +152,12 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
+    use commands::bus::Bus;
     use commands::log::{Keyring, MasterKey, MemoryLog};
     use commands::{AskedBy, Commands, NewAccount};
     use domain::CommandId;
     use domain::log::{By, Clock, EventLog, Ids};
+    use projections::Mode;
     use serde_json::json;
 
     use crate::system::{SystemClock, TimeOrderedIds};
@@ -162,8 +169,8 @@ mod tests {
         let keyring = Arc::new(Keyring::open(pool.clone(), &MasterKey::given([7; 32])).await.unwrap());
         let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(keyring.clone()));
         let ids = Arc::new(TimeOrderedIds::new());
-        let commands = Commands::new(log.clone(), keyring, ids.clone());
-        let projections = Projections::start(&pool, log, projections::projectors());
+        let commands = Commands::new(log.clone(), keyring, ids.clone(), Bus::local());
+        let projections = Projections::start(&pool, log, projections::projectors(), Mode::Project);
         let accounts = ReadAccounts::new(pool, projections.clone());
         let by = || {
             let now = SystemClock.now();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use chrono::{DateTime, Utc};
-#[cfg(feature = "eventstore")]
+use commands::bus::{Bus, Nats, NatsError};
 use commands::log::EventStoreLog;
 use commands::log::{Keyring, KeysError, MasterKey, MemoryLog, PostgresLog, Takeover};
 use commands::{Commands, Failed, Receipt};
@@ -13,14 +13,17 @@ use domain::instance::AddressDiffers;
 use domain::log::{By, Clock, EventLog, Ids, LogError};
 use domain::policy::Viewer;
 use domain::{CommandId, UserId};
-use projections::{Projections, Wanted, World, hydrate};
+use projections::{Mode, Projections, Wanted, World, hydrate};
 use sqlx::{PgConnection, PgPool};
 
 use crate::accounts::ReadAccounts;
 use crate::api::client::TrustedProxies;
 use crate::api::{self, ApiError, Core, SignedIn};
 use crate::config::{Config, LogKind};
+use crate::feed::Feed;
+use crate::follower::Follower;
 use crate::metered::{self, MeteredLog};
+use crate::neighbours;
 use crate::pages;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::{Ground, ServeError, Service};
@@ -32,10 +35,10 @@ use crate::wellknown;
 /// How long an answer to a write waits until the read models show it.
 pub const READ_YOUR_WRITES_DEADLINE: Duration = Duration::from_secs(5);
 /// The file of the master key, in the data directory.
-const MASTER_KEY_FILE: &str = "master.key";
-/// What the streams of a log in EventStoreDB begin with.
-#[cfg(feature = "eventstore")]
-const EVENTSTORE_NAMESPACE: &str = "kiroku";
+pub const MASTER_KEY_FILE: &str = "master.key";
+
+/// What the subject begins with on which processes talk over NATS; the rest is a hash of the server's address.
+const BUS_SUBJECT_PREFIX: &str = "kiroku.bus";
 
 /// The running server. Cheap to clone: everything in it is shared.
 #[derive(Clone)]
@@ -43,6 +46,7 @@ pub struct App {
     pub config: Arc<Config>,
     pub pool: PgPool,
     pub log: Arc<dyn EventLog>,
+    pub bus: Bus,
     pub commands: Commands,
     pub projections: Projections,
     pub core: Arc<Core>,
@@ -58,6 +62,10 @@ pub struct Parts {
     pub pool: PgPool,
     pub log: Arc<dyn EventLog>,
     pub keyring: Arc<Keyring>,
+    /// To the other processes on the same log.
+    pub bus: Bus,
+    /// Where the feed goes.
+    pub nats: Option<Nats>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
     pub shutdown: Shutdown,
@@ -74,6 +82,8 @@ pub enum BuildError {
     Database(#[from] sqlx::Error),
     #[error(transparent)]
     Address(#[from] AddressDiffers),
+    #[error("NATS: {0}")]
+    Nats(#[from] NatsError),
     #[error("the address of the server can't be written down: {0}")]
     Claim(String),
 }
@@ -81,16 +91,36 @@ pub enum BuildError {
 impl App {
     /// Claims the log for the configured address and starts everything that runs.
     pub async fn start(parts: Parts) -> Result<Self, BuildError> {
-        let Parts { config, pool, log, keyring, clock, ids, shutdown } = parts;
+        let Parts { config, pool, log, keyring, bus, nats, clock, ids, shutdown } = parts;
         let log: Arc<dyn EventLog> = Arc::new(MeteredLog(log));
-        let commands = Commands::new(log.clone(), keyring.clone(), ids.clone());
+        let commands = Commands::new(log.clone(), keyring.clone(), ids.clone(), bus.clone());
         let now = clock.now();
         let by = By { user: None, now, command: CommandId(ids.at(now)) };
         commands.claim(by, &config.url).await.map_err(|failed| match failed {
             Failed::Refused(differs) => BuildError::Address(differs),
             other => BuildError::Claim(other.to_string()),
         })?;
-        let projections = Projections::start(&pool, log.clone(), projections::projectors());
+        let mode = if config.roles.projector { Mode::Project } else { Mode::Watch };
+        let projections = Projections::start(&pool, log.clone(), projections::projectors(), mode);
+        let follower = Follower {
+            commands: commands.clone(),
+            keyring: keyring.clone(),
+            projections: projections.clone(),
+            bus: bus.clone(),
+        };
+        follower.start(&shutdown);
+        if let Some(nats) = nats.filter(|_| config.roles.projector) {
+            let feed = Feed {
+                nats: nats.client,
+                scope: config.nats_feed,
+                commands: commands.clone(),
+                projections: projections.clone(),
+                pool: pool.clone(),
+                clock: clock.clone(),
+                shutdown: shutdown.clone(),
+            };
+            tokio::spawn(feed.run());
+        }
         tokio::spawn(metered::watch(projections.clone(), shutdown.clone()));
         let presence = Arc::new(Presence::default());
         let accounts = Arc::new(ReadAccounts::new(pool.clone(), projections.clone()));
@@ -102,27 +132,43 @@ impl App {
             accounts,
             clock.clone(),
         ));
-        let hub = Hub::start(Sources {
-            projections: projections.clone(),
-            log: log.clone(),
-            pool: pool.clone(),
-            clock: clock.clone(),
-            core: core.clone(),
-            presence: presence.clone(),
-            shutdown,
-        })
-        .await?;
-        Ok(Self { config, pool, log, commands, projections, core, presence, hub, clock, ids })
+        if config.roles.api || config.roles.stream {
+            neighbours::join(core.clone(), &pool, config.roles.api, shutdown.clone()).await;
+        }
+        if bus.is_shared() {
+            tokio::spawn(presence.clone().share(bus.clone(), clock.clone(), shutdown.clone()));
+        }
+        let hub = if config.roles.stream {
+            let sources = Sources {
+                projections: projections.clone(),
+                log: log.clone(),
+                pool: pool.clone(),
+                clock: clock.clone(),
+                core: core.clone(),
+                presence: presence.clone(),
+                shutdown,
+            };
+            Hub::start(sources).await?
+        } else {
+            Hub::silent(shutdown)
+        };
+        Ok(Self { config, pool, log, bus, commands, projections, core, presence, hub, clock, ids })
     }
 
-    /// Everything that is served.
+    /// Everything that is served in the roles of this process.
     pub fn router(&self) -> Router {
-        Router::new()
-            .merge(api::http::routes())
-            .merge(streaming::routes())
-            .merge(wellknown::routes())
-            .merge(pages::routes())
-            .with_state(self.clone())
+        let roles = self.config.roles;
+        let mut router = Router::new();
+        if roles.api {
+            router = router.merge(api::http::routes()).merge(pages::routes());
+        }
+        if roles.stream {
+            router = router.merge(streaming::routes());
+        }
+        if roles.api || roles.federation {
+            router = router.merge(wellknown::routes());
+        }
+        router.with_state(self.clone())
     }
 
     pub fn now(&self) -> DateTime<Utc> {
@@ -202,21 +248,38 @@ async fn start(ground: Ground) -> Result<App, BuildError> {
         None => MasterKey::load(&key_file)?,
     };
     let keyring = Arc::new(Keyring::open(pool.clone(), &master).await?);
-    let log: Arc<dyn EventLog> = match config.log {
+    let (clock, ids) = (Arc::new(SystemClock), Arc::new(TimeOrderedIds::new()));
+    let (log, identity): (Arc<dyn EventLog>, String) = match config.log {
         LogKind::Postgres => {
-            Arc::new(PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Sole).await?)
+            let log = PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Shared).await?;
+            (Arc::new(log), "postgres".to_owned())
         }
-        #[cfg(feature = "eventstore")]
         LogKind::EventStore => {
             let url = config.eventstore_url.as_ref().map(|url| url.expose()).unwrap_or_default();
-            Arc::new(EventStoreLog::open(url, EVENTSTORE_NAMESPACE, keyring.clone()).await?)
+            let log = EventStoreLog::open(url, &config.eventstore_namespace, keyring.clone()).await?;
+            let identity = log.identity();
+            (Arc::new(log), identity)
         }
+        // It begins anew each time.
         LogKind::Memory => {
-            // The log begins anew, so nothing may be left that an earlier one said.
-            projections::forget_checkpoints(&pool).await?;
-            Arc::new(MemoryLog::new(keyring.clone()))
+            (Arc::new(MemoryLog::new(keyring.clone())), format!("memory {}", ids.at(clock.now())))
         }
     };
-    let (clock, ids) = (Arc::new(SystemClock), Arc::new(TimeOrderedIds::new()));
-    App::start(Parts { config, pool, log, keyring, clock, ids, shutdown }).await
+    if projections::follow_log(&pool, &identity).await? {
+        tracing::warn!(log = identity, "the log is another one than before: the read models are filled anew");
+    }
+    let nats = match &config.nats_url {
+        Some(url) => Some(Nats::connect(url.expose()).await?),
+        None => None,
+    };
+    let bus = match (&config.database_url, config.log, &nats) {
+        // The data directory is ours alone, and so are the database and the log.
+        (None, ..) | (_, LogKind::Memory, _) => Bus::local(),
+        (Some(_), _, Some(nats)) => {
+            let subject = format!("{BUS_SUBJECT_PREFIX}.{}", keyring.hash("bus", &config.url));
+            Bus::nats(nats.clone(), subject)
+        }
+        (Some(_), _, None) => Bus::postgres(&pool),
+    };
+    App::start(Parts { config, pool, log, keyring, bus, nats, clock, ids, shutdown }).await
 }

@@ -32,6 +32,14 @@ pub struct Config {
     pub log: LogKind,
     /// The server or cluster that keeps the log, when it is EventStoreDB.
     pub eventstore_url: Option<Secret>,
+    /// What sets the log apart from whatever else the server keeps.
+    pub eventstore_namespace: String,
+    /// What this process does.
+    pub roles: Roles,
+    /// Where processes talk to each other, and where the feed goes. Absent: they talk over PostgreSQL.
+    pub nats_url: Option<Secret>,
+    /// What the feed tells.
+    pub nats_feed: FeedScope,
     pub log_format: LogFormat,
     /// What is logged, in the notation of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
@@ -52,10 +60,33 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogKind {
     Postgres,
-    #[cfg(feature = "eventstore")]
     EventStore,
     /// Forgets everything on exit: for tests and trials.
     Memory,
+}
+
+/// What a process does; every process also answers health checks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// The HTTP API, the pages and what other programs look for at fixed places.
+    pub api: bool,
+    /// `/streaming`.
+    pub stream: bool,
+    /// The read tables are written here while no other process does it.
+    pub projector: bool,
+    /// What other servers ask for.
+    pub federation: bool,
+}
+
+impl Roles {
+    pub const ALL: Roles = Roles { api: true, stream: true, projector: true, federation: true };
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedScope {
+    /// What anybody may see without an account.
+    Public,
+    All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +121,7 @@ pub struct Key {
     pub help: &'static str,
 }
 
-pub const KEYS: [Key; 14] = [
+pub const KEYS: [Key; 18] = [
     key("url", None, "Public address; for good once something is written [default: http://LISTEN]"),
     key("listen", Some("127.0.0.1:3000"), "Address and port to serve HTTP on"),
     key("data_dir", Some("data"), "Directory for everything Kiroku keeps on disk"),
@@ -102,6 +133,14 @@ pub const KEYS: [Key; 14] = [
         "Where the event log is kept: postgres, eventstore, or memory (forgotten on exit)",
     ),
     secret("eventstore_url", "EventStoreDB to use: esdb://host:port, or a list of hosts by comma"),
+    key("eventstore_namespace", Some("kiroku"), "What the names of streams there begin with; for good"),
+    key(
+        "roles",
+        Some("api,stream,projector,federation"),
+        "What this process does, by comma; those that share a database need the same master_key",
+    ),
+    secret("nats_url", "NATS to use between processes: nats://host:port, or several by comma"),
+    key("nats_feed", Some("public"), "What the feed on NATS tells: public facts, or all"),
     key("log_format", Some("text"), "Format of log lines: text or json"),
     key("log_filter", Some("info,sqlx=warn"), "What is logged, such as info,gateway=debug"),
     key("metrics_listen", None, "Address and port to serve Prometheus metrics on [default: nowhere]"),
@@ -173,7 +212,6 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
     };
     let log = values.required("log", log_kind)?;
     let eventstore_url = values.optional("eventstore_url", eventstore_url)?.map(Secret);
-    #[cfg(feature = "eventstore")]
     if log == LogKind::EventStore && eventstore_url.is_none() {
         let reason = "is needed when `log` is eventstore".to_owned();
         return Err(ConfigError::Invalid { name: "eventstore_url", origin: Origin::Default, reason });
@@ -188,6 +226,10 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
         })?,
         log,
         eventstore_url,
+        eventstore_namespace: values.required("eventstore_namespace", eventstore_namespace)?,
+        roles: values.required("roles", roles)?,
+        nats_url: values.optional("nats_url", nats_url)?.map(Secret),
+        nats_feed: values.required("nats_feed", feed_scope)?,
         log_format: values.required("log_format", log_format)?,
         log_filter: values.required("log_filter", log_filter)?,
         metrics_listen: values.optional("metrics_listen", address)?,
@@ -264,6 +306,8 @@ const CONFIG_VARIABLE: &str = "KIROKU_CONFIG";
 const TEST_PREFIX: &str = "KIROKU_TEST_";
 const DEFAULT_FILE: &str = "kiroku.toml";
 const REDACTED: &str = "\"[redacted]\"";
+/// The longest namespace in EventStoreDB.
+const MAX_NAMESPACE_BYTES: usize = 64;
 const MIN_CONNECTIONS: u64 = 4;
 const MAX_CONNECTIONS: u64 = 500;
 const MAX_LAG_EVENTS: u64 = 1_000_000_000;
@@ -509,12 +553,18 @@ fn whole_number(text: &str, least: u64, most: u64) -> Result<u64, String> {
 fn log_kind(text: &str) -> Result<LogKind, String> {
     match text {
         "postgres" => Ok(LogKind::Postgres),
-        #[cfg(feature = "eventstore")]
         "eventstore" => Ok(LogKind::EventStore),
-        #[cfg(not(feature = "eventstore"))]
-        "eventstore" => Err("this Kiroku was built without its feature `eventstore`".to_owned()),
         "memory" => Ok(LogKind::Memory),
         _ => Err(format!("`{text}` is none of postgres, eventstore and memory")),
+    }
+}
+
+fn eventstore_namespace(text: &str) -> Result<String, String> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    if is_plain && (1..=MAX_NAMESPACE_BYTES).contains(&text.len()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be 1 to {MAX_NAMESPACE_BYTES} lower-case letters and digits"))
     }
 }
 
@@ -523,6 +573,39 @@ fn eventstore_url(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("must begin with esdb:// or esdb+discover://".to_owned())
+    }
+}
+
+fn roles(text: &str) -> Result<Roles, String> {
+    let mut roles = Roles::default();
+    for name in text.split([',', ' ']).filter(|name| !name.is_empty()) {
+        match name {
+            "api" => roles.api = true,
+            "stream" => roles.stream = true,
+            "projector" => roles.projector = true,
+            "federation" => roles.federation = true,
+            _ => return Err(format!("`{name}` is none of api, stream, projector and federation")),
+        }
+    }
+    if roles == Roles::default() { Err("must name a role".to_owned()) } else { Ok(roles) }
+}
+
+/// The text may hold a password, so no refusal repeats it.
+fn nats_url(text: &str) -> Result<String, String> {
+    let fits = |url: &str| url.starts_with("nats://") || url.starts_with("tls://");
+    let mut urls = text.split(',').map(str::trim).filter(|url| !url.is_empty()).peekable();
+    if urls.peek().is_some() && urls.all(|url| fits(url) && url::Url::parse(url).is_ok()) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be nats://host:port or tls://host:port, or several by comma".to_owned())
+    }
+}
+
+fn feed_scope(text: &str) -> Result<FeedScope, String> {
+    match text {
+        "public" => Ok(FeedScope::Public),
+        "all" => Ok(FeedScope::All),
+        _ => Err(format!("`{text}` is neither public nor all")),
     }
 }
 
@@ -721,6 +804,10 @@ mod tests {
         for (name, value) in [
             ("KIROKU_LOG", "paper"),
             ("KIROKU_LOG_FORMAT", "xml"),
+            ("KIROKU_ROLES", "api,poet"),
+            ("KIROKU_ROLES", ","),
+            ("KIROKU_NATS_URL", "http://a"),
+            ("KIROKU_NATS_FEED", "some"),
             ("KIROKU_LOG_FILTER", "gateway=loud"),
             ("KIROKU_DATABASE_CONNECTIONS", "3"),
             ("KIROKU_READY_MAX_LAG_EVENTS", "-1"),
@@ -742,6 +829,20 @@ mod tests {
         assert!(other.is_err_and(|error| !error.to_string().contains("secret")));
         let printed = load(&environment(&[("KIROKU_EVENTSTORE_URL", "esdb://me:secret@there")])).unwrap();
         assert!(!printed.to_string().contains("secret"));
+        for namespace in ["", "Kiroku", "a-b", &"a".repeat(65)] {
+            assert!(
+                load(&environment(&[("KIROKU_EVENTSTORE_NAMESPACE", namespace)])).is_err(),
+                "{namespace}"
+            );
+        }
+    }
+
+    #[test]
+    fn roles_are_all_unless_some_are_named() {
+        let roles = |given: &[(&str, &str)]| load(&environment(given)).unwrap().config.roles;
+        assert_eq!(roles(&[]), Roles::ALL);
+        let two = Roles { api: true, stream: true, ..Roles::default() };
+        assert_eq!(roles(&[("KIROKU_ROLES", "stream, api")]), two);
     }
 
     #[test]

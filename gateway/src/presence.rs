@@ -1,14 +1,20 @@
 //! Who is here now: kept in memory, forgotten at a restart. A person is here while a stream of theirs is
-//! open; calls alone don't count, as on Misskey.
+//! open, on this process or, as far as it tells, on another; calls alone don't count, as on Misskey.
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Duration, NaiveDate, Utc};
+use commands::bus::{Bus, Heard, MAX_UNSAID_PEOPLE, Word};
 use domain::UserId;
+use domain::log::Clock;
 use lru::LruCache;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::platform::shutdown::Shutdown;
 
 /// The most people remembered; beyond it those not seen for longest are forgotten.
 pub const MAX_REMEMBERED: usize = 100_000;
@@ -16,6 +22,8 @@ pub const MAX_REMEMBERED: usize = 100_000;
 pub const ONLINE: Duration = Duration::minutes(10);
 /// Seen within this time, a person is active.
 pub const ACTIVE: Duration = Duration::days(3);
+/// How often the other processes are told who was seen here.
+pub const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Whether a person is here, as others are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -33,19 +41,57 @@ pub enum OnlineStatus {
 pub struct Presence {
     seen: Mutex<LruCache<UserId, DateTime<Utc>>>,
     counted: Mutex<LruCache<UserId, NaiveDate>>,
+    /// Those of whom the other processes are to be told.
+    untold: Mutex<HashSet<UserId>>,
 }
 
 impl Default for Presence {
     fn default() -> Self {
         let size = NonZeroUsize::new(MAX_REMEMBERED).unwrap_or(NonZeroUsize::MIN);
-        Self { seen: Mutex::new(LruCache::new(size)), counted: Mutex::new(LruCache::new(size)) }
+        let (seen, counted) = (Mutex::new(LruCache::new(size)), Mutex::new(LruCache::new(size)));
+        Self { seen, counted, untold: Mutex::default() }
     }
 }
 
 impl Presence {
     /// Notes that a stream of this person is open: to be called when it opens and at each of its pings.
     pub fn seen(&self, user: UserId, now: DateTime<Utc>) {
+        self.heard(user, now);
+        let mut untold = lock(&self.untold);
+        if untold.len() < MAX_UNSAID_PEOPLE {
+            untold.insert(user);
+        }
+    }
+
+    /// Notes that another process has seen this person.
+    fn heard(&self, user: UserId, now: DateTime<Utc>) {
         lock(&self.seen).put(user, now);
+    }
+
+    /// Tells the other processes and hears them, until the shutdown.
+    pub async fn share(self: Arc<Self>, bus: Bus, clock: Arc<dyn Clock>, shutdown: Shutdown) {
+        let mut words = bus.hear();
+        let mut tell = tokio::time::interval(TELL_EVERY);
+        loop {
+            tokio::select! {
+                _ = shutdown.wait() => return,
+                _ = tell.tick() => {
+                    let untold = std::mem::take(&mut *lock(&self.untold));
+                    if !untold.is_empty() {
+                        bus.say(Word::Seen(untold.into_iter().collect()));
+                    }
+                }
+                heard = words.recv() => match heard {
+                    Ok(Heard::Word(Word::Seen(people))) => {
+                        let now = clock.now();
+                        people.into_iter().for_each(|user| self.heard(user, now));
+                    }
+                    // Who is still here is seen again.
+                    Ok(_) | Err(RecvError::Lagged(_)) => (),
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        }
     }
 
     /// Whether the person is here.

@@ -11,6 +11,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::erased;
 use crate::page::Page;
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::{self, Sums};
@@ -44,6 +45,21 @@ impl Following {
 /// Follower and followee.
 type Pair = (Uuid, Uuid);
 
+/// How many more rows of `follows` people are in: what counts, since one that has gone along with an erased
+/// person may still be ended by the other.
+#[derive(Default)]
+struct Counts {
+    followers: Sums<Uuid>,
+    following: Sums<Uuid>,
+}
+
+impl Counts {
+    fn add(&mut self, (follower, followee): Pair, n: i64) {
+        self.following.add(follower, n);
+        self.followers.add(followee, n);
+    }
+}
+
 fn pair(follower: UserId, followee: UserId) -> Pair {
     (follower.0, followee.0)
 }
@@ -55,7 +71,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -63,50 +79,77 @@ impl Projector for Projection {
     }
 
     fn kinds(&self) -> &'static [&'static str] {
-        &["follow.requested", "follow.request_ended", "follow.started", "follow.changed", "follow.ended"]
+        &[
+            "follow.requested",
+            "follow.request_ended",
+            "follow.started",
+            "follow.changed",
+            "follow.ended",
+            "user.erased",
+        ]
     }
 
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
-        let mut follows: BTreeMap<Pair, Following> = BTreeMap::new();
-        let mut requests: BTreeMap<Pair, Option<&Requested>> = BTreeMap::new();
-        let mut followers: Sums<Uuid> = Sums::default();
-        let mut following: Sums<Uuid> = Sums::default();
-        for (_, event) in events(batch) {
-            match event {
-                Event::FollowRequested(e) => {
-                    requests.insert(pair(e.follower, e.followee), Some(e));
-                }
-                Event::FollowRequestEnded(e) => {
-                    requests.insert(pair(e.follower, e.followee), None);
-                }
-                Event::FollowStarted(e) => {
-                    let key = pair(e.follower, e.followee);
-                    requests.insert(key, None);
-                    let starts =
-                        Following::Starts { id: e.id.0, notify: Notify::None, with_replies: e.with_replies };
-                    follows.insert(key, starts);
-                    following.add(key.0, 1);
-                    followers.add(key.1, 1);
-                }
-                Event::FollowChanged(e) => {
-                    let unchanged = Following::Changes { notify: None, with_replies: None };
-                    let entry = follows.entry(pair(e.follower, e.followee)).or_insert(unchanged);
-                    *entry = entry.changed(e.notify, e.with_replies);
-                }
-                Event::FollowEnded(e) => {
-                    let key = pair(e.follower, e.followee);
-                    follows.insert(key, Following::Ends);
-                    following.add(key.0, -1);
-                    followers.add(key.1, -1);
-                }
-                _ => (),
+        for (part, erased) in erased::parts(batch) {
+            write(tx, part).await?;
+            if let Some(user) = erased {
+                purge(tx, user).await?;
             }
         }
-        write_requests(tx, &requests).await?;
-        write_follows(tx, &follows).await?;
-        write_counts(tx, followers, following).await?;
         Ok(())
     }
+}
+
+async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<()> {
+    let mut follows: BTreeMap<Pair, Following> = BTreeMap::new();
+    let mut requests: BTreeMap<Pair, Option<&Requested>> = BTreeMap::new();
+    for (_, event) in events(batch) {
+        match event {
+            Event::FollowRequested(e) => {
+                requests.insert(pair(e.follower, e.followee), Some(e));
+            }
+            Event::FollowRequestEnded(e) => {
+                requests.insert(pair(e.follower, e.followee), None);
+            }
+            Event::FollowStarted(e) => {
+                let key = pair(e.follower, e.followee);
+                requests.insert(key, None);
+                let starts =
+                    Following::Starts { id: e.id.0, notify: Notify::None, with_replies: e.with_replies };
+                follows.insert(key, starts);
+            }
+            Event::FollowChanged(e) => {
+                let unchanged = Following::Changes { notify: None, with_replies: None };
+                let entry = follows.entry(pair(e.follower, e.followee)).or_insert(unchanged);
+                *entry = entry.changed(e.notify, e.with_replies);
+            }
+            Event::FollowEnded(e) => {
+                follows.insert(pair(e.follower, e.followee), Following::Ends);
+            }
+            _ => (),
+        }
+    }
+    write_requests(tx, &requests).await?;
+    let counts = write_follows(tx, &follows).await?;
+    write_counts(tx, counts).await
+}
+
+async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<()> {
+    sqlx::query("delete from follow_requests where follower = $1 or followee = $1")
+        .bind(user.0)
+        .execute(&mut *tx)
+        .await?;
+    let gone: Vec<Pair> = sqlx::query_as(
+        "delete from follows where follower = $1 or followee = $1 returning follower, followee",
+    )
+    .bind(user.0)
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut counts = Counts::default();
+    for pair in gone {
+        counts.add(pair, -1);
+    }
+    write_counts(tx, counts).await
 }
 
 async fn write_requests(
@@ -144,7 +187,8 @@ async fn write_requests(
     Ok(())
 }
 
-async fn write_follows(tx: &mut PgConnection, follows: &BTreeMap<Pair, Following>) -> sqlx::Result<()> {
+async fn write_follows(tx: &mut PgConnection, follows: &BTreeMap<Pair, Following>) -> sqlx::Result<Counts> {
+    let mut counts = Counts::default();
     let (mut gone_from, mut gone_to) = (Vec::new(), Vec::new());
     let (mut ids, mut from, mut to) = (Vec::new(), Vec::new(), Vec::new());
     let (mut notify, mut replies) = (Vec::new(), Vec::new());
@@ -175,16 +219,23 @@ async fn write_follows(tx: &mut PgConnection, follows: &BTreeMap<Pair, Following
         }
     }
     if !gone_from.is_empty() {
-        sqlx::query(
+        let gone: Vec<Pair> = sqlx::query_as(
             "delete from follows f using unnest($1::uuid[], $2::uuid[]) as d(follower, followee)
-              where f.follower = d.follower and f.followee = d.followee",
+              where f.follower = d.follower and f.followee = d.followee
+             returning f.follower, f.followee",
         )
         .bind(gone_from)
         .bind(gone_to)
-        .execute(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
+        for pair in gone {
+            counts.add(pair, -1);
+        }
     }
     if !ids.is_empty() {
+        for pair in from.iter().copied().zip(to.iter().copied()) {
+            counts.add(pair, 1);
+        }
         sqlx::query(
             "insert into follows (id, follower, followee, notify, with_replies)
              select id, follower, followee, notify, with_replies
@@ -215,16 +266,12 @@ async fn write_follows(tx: &mut PgConnection, follows: &BTreeMap<Pair, Following
         .execute(tx)
         .await?;
     }
-    Ok(())
+    Ok(counts)
 }
 
-async fn write_counts(
-    tx: &mut PgConnection,
-    followers: Sums<Uuid>,
-    following: Sums<Uuid>,
-) -> sqlx::Result<()> {
-    let (followed, followers) = followers.split();
-    let (follows, following) = following.split();
+async fn write_counts(tx: &mut PgConnection, counts: Counts) -> sqlx::Result<()> {
+    let (followed, followers) = counts.followers.split();
+    let (follows, following) = counts.following.split();
     if followed.is_empty() && follows.is_empty() {
         return Ok(());
     }
@@ -241,10 +288,18 @@ async fn write_counts(
             set followers = c.followers + excluded.followers,
                 following = c.following + excluded.following",
     )
-    .bind(followed)
+    .bind(&followed)
     .bind(followers)
-    .bind(follows)
+    .bind(&follows)
     .bind(following)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "delete from follow_counts
+          where (user_id = any($1) or user_id = any($2)) and followers = 0 and following = 0",
+    )
+    .bind(followed)
+    .bind(follows)
     .execute(tx)
     .await?;
     Ok(())

@@ -20,14 +20,18 @@
 
 use std::sync::Arc;
 
+pub mod erased;
 pub mod follow;
+mod followed;
 pub mod hydrate;
 pub mod instance;
+mod lease;
 pub mod note;
 pub mod notification;
 pub mod page;
 pub mod poll;
 pub mod reaction;
+pub mod rebuild;
 pub mod runtime;
 mod sql;
 mod tail;
@@ -36,9 +40,13 @@ mod testing;
 pub mod user;
 pub mod world;
 
+pub use followed::follow_log;
 pub use hydrate::{Wanted, hydrate};
 pub use page::Page;
-pub use runtime::{Lagging, ProjectError, Projections, Projector, Status, Unsettled, forget_checkpoints};
+pub use runtime::{
+    Lagging, Mode, ProjectError, Projections, Projector, Status, Unsettled, forget_checkpoints,
+};
+pub use tail::Head;
 pub use world::World;
 
 /// Every read model of this crate.

@@ -24,6 +24,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
+use crate::erased;
 use crate::page::{MAX_ITEMS, Page};
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::{self, Sums};
@@ -34,7 +35,7 @@ pub const MAX_MY_RENOTES: i64 = 1_000;
 /// How far up a conversation is followed.
 pub const MAX_ANCESTORS: u32 = 1_000;
 
-/// Fills `read.notes`, `read.mentions`, `read.note_authors` and `read.note_totals`.
+/// Fills `read.notes`, `read.withdrawn_renotes`, `read.mentions`, `read.note_authors` and `read.note_totals`.
 pub struct Projection;
 
 /// A row to be written; the names are those of the columns.
@@ -93,7 +94,7 @@ impl NewNote {
 #[derive(Default)]
 struct Changes {
     replies: Sums<Uuid>,
-    /// Only ever added to: a renote that is taken back still counts (recorded behaviour).
+    /// A renote that is taken back still counts (recorded behaviour), until its author is erased.
     renotes: Sums<Uuid>,
     authors: BTreeMap<Uuid, (i64, Option<DateTime<Utc>>)>,
     totals: Sums<bool>,
@@ -121,54 +122,88 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["notes", "mentions", "note_authors", "note_totals"]
+        &["notes", "withdrawn_renotes", "mentions", "note_authors", "note_totals"]
     }
 
     fn kinds(&self) -> &'static [&'static str] {
-        &["note.created", "note.deleted"]
+        &["note.created", "note.deleted", "user.erased"]
     }
 
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
-        let mut created: Vec<NewNote> = Vec::new();
-        let mut deleted: Vec<Uuid> = Vec::new();
-        let mut changes = Changes::default();
-        for (recorded, event) in events(batch) {
-            match event {
-                Event::NoteCreated(note) => {
-                    changes.touch(note.author, recorded.at);
-                    let reply = note.reply.map(|parent| parent.id.0);
-                    changes.count(note.author.0, reply, note.uri.is_none(), 1);
-                    if let Some(renote) = note.renote.filter(|renote| renote.author != note.author) {
-                        changes.renotes.add(renote.id.0, 1);
-                    }
-                    created.push(NewNote::of(note)?);
-                }
-                Event::NoteDeleted(note) => {
-                    changes.touch(note.author, recorded.at);
-                    deleted.push(note.id.0);
-                }
-                _ => (),
+        for (part, erased) in erased::parts(batch) {
+            write(tx, part).await?;
+            if let Some(user) = erased {
+                purge(tx, user).await?;
             }
         }
-        let ids: Vec<Uuid> = created.iter().map(|note| note.id).collect();
-        let children: Vec<Uuid> =
-            created.iter().filter(|note| note.has_parent()).map(|note| note.id).collect();
-        if !created.is_empty() {
-            insert(tx, &created).await?;
-        }
-        if !deleted.is_empty() || !children.is_empty() {
-            remove(tx, &deleted, &children, &mut changes).await?;
-        }
-        if !ids.is_empty() {
-            name(tx, &ids).await?;
-        }
-        write_changes(tx, changes).await?;
         Ok(())
     }
+}
+
+async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
+    let mut created: Vec<NewNote> = Vec::new();
+    let mut deleted: Vec<Uuid> = Vec::new();
+    let mut changes = Changes::default();
+    for (recorded, event) in events(batch) {
+        match event {
+            Event::NoteCreated(note) => {
+                changes.touch(note.author, recorded.at);
+                let reply = note.reply.map(|parent| parent.id.0);
+                changes.count(note.author.0, reply, note.uri.is_none(), 1);
+                if let Some(renote) = note.renote.filter(|renote| renote.author != note.author) {
+                    changes.renotes.add(renote.id.0, 1);
+                }
+                created.push(NewNote::of(note)?);
+            }
+            Event::NoteDeleted(note) => {
+                changes.touch(note.author, recorded.at);
+                deleted.push(note.id.0);
+            }
+            _ => (),
+        }
+    }
+    let ids: Vec<Uuid> = created.iter().map(|note| note.id).collect();
+    let children: Vec<Uuid> = created.iter().filter(|note| note.has_parent()).map(|note| note.id).collect();
+    if !created.is_empty() {
+        insert(tx, &created).await?;
+    }
+    if !deleted.is_empty() || !children.is_empty() {
+        remove(tx, &deleted, &children, &mut changes).await?;
+    }
+    if !ids.is_empty() {
+        name(tx, &ids).await?;
+    }
+    write_changes(tx, changes).await?;
+    Ok(())
+}
+
+/// Takes their notes along with what answers them, and their renotes out of the counts.
+async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<()> {
+    let notes: Vec<Uuid> =
+        sqlx::query_scalar("select id from notes where author = $1").bind(user.0).fetch_all(&mut *tx).await?;
+    let mut changes = Changes::default();
+    if !notes.is_empty() {
+        remove(tx, &notes, &[], &mut changes).await?;
+    }
+    let withdrawn: Vec<(Uuid, i64)> =
+        sqlx::query_as("delete from withdrawn_renotes where author = $1 returning note_id, renotes")
+            .bind(user.0)
+            .fetch_all(&mut *tx)
+            .await?;
+    for (note, renotes) in withdrawn {
+        changes.renotes.add(note, -renotes);
+    }
+    write_changes(tx, changes).await?;
+    for statement in
+        ["delete from mentions where user_id = $1", "delete from note_authors where user_id = $1"]
+    {
+        sqlx::query(statement).bind(user.0).execute(&mut *tx).await?;
+    }
+    Ok(())
 }
 
 async fn insert(tx: &mut PgConnection, notes: &[NewNote]) -> sqlx::Result<()> {
@@ -199,7 +234,7 @@ async fn remove(
     children: &[Uuid],
     changes: &mut Changes,
 ) -> sqlx::Result<()> {
-    type Gone = (Uuid, Uuid, Option<Uuid>, bool, Vec<Uuid>, Vec<Uuid>);
+    type Gone = (Uuid, Uuid, Option<Uuid>, Option<Uuid>, bool, Vec<Uuid>, Vec<Uuid>);
     let gone: Vec<Gone> = sqlx::query_as(
         "with recursive gone(id) as (
              (select d.id from unnest($1::uuid[]) as d(id)
@@ -218,16 +253,23 @@ async fn remove(
                                   union all
                                   select r.id from notes r where r.renote_id = g.id) c
          )
-         delete from notes n using gone g where n.id = g.id
-         returning n.id, n.author, n.reply_id, n.uri is null, n.mentions, n.visible_to",
+         delete from notes n where n.id = any(array(select g.id from gone g))
+         returning n.id, n.author, n.reply_id,
+                   case when n.renote_author <> n.author then n.renote_id end,
+                   n.uri is null, n.mentions, n.visible_to",
     )
     .bind(deleted)
     .bind(children)
     .fetch_all(&mut *tx)
     .await?;
     let (mut named, mut by) = (Vec::new(), Vec::new());
-    for (id, author, reply, local, mentions, visible_to) in gone {
+    let mut withdrawn: Sums<(Uuid, Uuid)> = Sums::default();
+    let ids: Vec<Uuid> = gone.iter().map(|(id, ..)| *id).collect();
+    for (id, author, reply, renote, local, mentions, visible_to) in gone {
         changes.count(author, reply, local, -1);
+        if let Some(renote) = renote {
+            withdrawn.add((renote, author), 1);
+        }
         for user in mentions.into_iter().chain(visible_to) {
             named.push(user);
             by.push(id);
@@ -240,9 +282,31 @@ async fn remove(
         )
         .bind(named)
         .bind(by)
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
     }
+    withdraw(tx, withdrawn, &ids).await
+}
+
+/// Keeps whose renotes still count though they are gone, as long as what they passed on is there.
+async fn withdraw(tx: &mut PgConnection, renotes: Sums<(Uuid, Uuid)>, gone: &[Uuid]) -> sqlx::Result<()> {
+    let (keys, sums) = renotes.split();
+    if !keys.is_empty() {
+        let (notes, authors): (Vec<Uuid>, Vec<Uuid>) = keys.into_iter().unzip();
+        sqlx::query(
+            "insert into withdrawn_renotes as w (note_id, author, renotes)
+             select d.note_id, d.author, d.n
+               from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as d(note_id, author, n)
+               join notes n on n.id = d.note_id
+             on conflict (note_id, author) do update set renotes = w.renotes + excluded.renotes",
+        )
+        .bind(notes)
+        .bind(authors)
+        .bind(sums)
+        .execute(&mut *tx)
+        .await?;
+    }
+    sqlx::query("delete from withdrawn_renotes where note_id = any($1)").bind(gone).execute(tx).await?;
     Ok(())
 }
 
@@ -314,8 +378,9 @@ async fn write_changes(tx: &mut PgConnection, changes: Changes) -> sqlx::Result<
         )
         .bind(local)
         .bind(totals)
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
+        sqlx::query("delete from note_totals where notes = 0").execute(tx).await?;
     }
     Ok(())
 }

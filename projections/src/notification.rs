@@ -18,6 +18,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::erased;
 use crate::page::Page;
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql;
@@ -181,7 +182,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -191,6 +192,7 @@ impl Projector for Projection {
     fn kinds(&self) -> &'static [&'static str] {
         &[
             "follow.requested",
+            "follow.greeted",
             "follow.started",
             "follow.changed",
             "follow.ended",
@@ -199,47 +201,77 @@ impl Projector for Projection {
             "user.signed_in",
             "user.app_authorized",
             "notifications.read",
+            "user.erased",
         ]
     }
 
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
-        let mut subscribers = Subscribers::load(tx, batch).await?;
-        let mut markers: BTreeMap<Uuid, i64> = BTreeMap::new();
-        let mut rows = Rows::default();
-        for (recorded, event) in events(batch) {
-            match event {
-                Event::FollowStarted(e) => subscribers.set(e.follower, e.followee, Notify::None),
-                Event::FollowEnded(e) => subscribers.set(e.follower, e.followee, Notify::None),
-                Event::FollowChanged(e) => {
-                    if let Some(notify) = e.notify {
-                        subscribers.set(e.follower, e.followee, notify);
-                    }
-                }
-                Event::NotificationsRead(e) => {
-                    markers.insert(e.user.0, recorded.position.0 as i64);
-                }
-                Event::NoteCreated(note) if is_news(note) => {
-                    for follower in subscribers.of(note.author) {
-                        rows.heard_of(recorded, follower, note);
-                        if rows.id.len() >= MAX_ROWS {
-                            std::mem::take(&mut rows).write(tx).await?;
-                        }
-                    }
-                }
-                _ => (),
-            }
-            for (user, says) in told_by(event) {
-                rows.told(recorded, user, says);
-            }
-            if rows.id.len() >= MAX_ROWS {
-                std::mem::take(&mut rows).write(tx).await?;
+        for (part, erased) in erased::parts(batch) {
+            write(tx, part).await?;
+            if let Some(user) = erased {
+                purge(tx, user).await?;
             }
         }
-        rows.write(tx).await?;
-        subscribers.save(tx).await?;
-        mark(tx, markers).await?;
         Ok(())
     }
+}
+
+async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<()> {
+    let mut subscribers = Subscribers::load(tx, batch).await?;
+    let mut markers: BTreeMap<Uuid, i64> = BTreeMap::new();
+    // By follower and followee, until the following that they begin.
+    let mut greetings: BTreeMap<(UserId, UserId), &str> = BTreeMap::new();
+    let mut rows = Rows::default();
+    for (recorded, event) in events(batch) {
+        match event {
+            Event::FollowGreeted(e) => {
+                greetings.insert((e.follower, e.followee), &e.message);
+            }
+            Event::FollowStarted(e) => subscribers.set(e.follower, e.followee, Notify::None),
+            Event::FollowEnded(e) => subscribers.set(e.follower, e.followee, Notify::None),
+            Event::FollowChanged(e) => {
+                if let Some(notify) = e.notify {
+                    subscribers.set(e.follower, e.followee, notify);
+                }
+            }
+            Event::NotificationsRead(e) => {
+                markers.insert(e.user.0, recorded.position.0 as i64);
+            }
+            Event::NoteCreated(note) if is_news(note) => {
+                for follower in subscribers.of(note.author) {
+                    rows.heard_of(recorded, follower, note);
+                    if rows.id.len() >= MAX_ROWS {
+                        std::mem::take(&mut rows).write(tx).await?;
+                    }
+                }
+            }
+            _ => (),
+        }
+        for (user, mut says) in told_by(event) {
+            if let Says::FollowRequestAccepted { followee, message: message @ None } = &mut says {
+                *message = greetings.remove(&(user, *followee)).map(str::to_owned);
+            }
+            rows.told(recorded, user, says);
+        }
+        if rows.id.len() >= MAX_ROWS {
+            std::mem::take(&mut rows).write(tx).await?;
+        }
+    }
+    rows.write(tx).await?;
+    subscribers.save(tx).await?;
+    mark(tx, markers).await
+}
+
+/// What they were told and what others were told of them.
+async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<()> {
+    for statement in [
+        "delete from notifications where notifiee = $1 or notifier = $1",
+        "delete from notification_markers where user_id = $1",
+        "delete from note_subscribers where followee = $1 or follower = $1",
+    ] {
+        sqlx::query(statement).bind(user.0).execute(&mut *tx).await?;
+    }
+    Ok(())
 }
 
 /// Whether those hear of a note who want to hear of each: replies and direct notes are no news.

@@ -10,6 +10,7 @@ use domain::{Event, NoteId, UserId};
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::erased;
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::Sums;
 
@@ -23,7 +24,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -31,44 +32,85 @@ impl Projector for Projection {
     }
 
     fn kinds(&self) -> &'static [&'static str] {
-        &["poll.voted"]
+        &["poll.voted", "user.erased"]
     }
 
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
-        let mut votes: Vec<&Voted> = Vec::new();
-        let mut counts: Sums<(Uuid, i32)> = Sums::default();
-        for (_, event) in events(batch) {
-            if let Event::PollVoted(e) = event {
-                counts.add((e.note.0, choice(e)), 1);
-                votes.push(e);
+        for (part, erased) in erased::parts(batch) {
+            write(tx, part).await?;
+            if let Some(user) = erased {
+                purge(tx, user).await?;
             }
         }
-        sqlx::query(
-            "insert into votes (id, note_id, user_id, choice)
-             select id, note_id, user_id, choice
-               from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::integer[])
-                    as v(id, note_id, user_id, choice)",
-        )
-        .bind(votes.iter().map(|e| e.id.0).collect::<Vec<_>>())
-        .bind(votes.iter().map(|e| e.note.0).collect::<Vec<_>>())
-        .bind(votes.iter().map(|e| e.voter.0).collect::<Vec<_>>())
-        .bind(votes.iter().map(|e| choice(e)).collect::<Vec<_>>())
-        .execute(&mut *tx)
-        .await?;
-        let (keys, sums) = counts.split();
-        let (notes, choices): (Vec<Uuid>, Vec<i32>) = keys.into_iter().unzip();
-        sqlx::query(
-            "insert into vote_counts as c (note_id, choice, votes)
-             select note_id, choice, n from unnest($1::uuid[], $2::integer[], $3::bigint[]) as d(note_id, choice, n)
-             on conflict (note_id, choice) do update set votes = c.votes + excluded.votes",
-        )
-        .bind(notes)
-        .bind(choices)
-        .bind(sums)
-        .execute(tx)
-        .await?;
         Ok(())
     }
+}
+
+async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<()> {
+    let mut votes: Vec<&Voted> = Vec::new();
+    let mut counts: Sums<(Uuid, i32)> = Sums::default();
+    for (_, event) in events(batch) {
+        if let Event::PollVoted(e) = event {
+            counts.add((e.note.0, choice(e)), 1);
+            votes.push(e);
+        }
+    }
+    if votes.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into votes (id, note_id, user_id, choice)
+         select id, note_id, user_id, choice
+           from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::integer[])
+                as v(id, note_id, user_id, choice)",
+    )
+    .bind(votes.iter().map(|e| e.id.0).collect::<Vec<_>>())
+    .bind(votes.iter().map(|e| e.note.0).collect::<Vec<_>>())
+    .bind(votes.iter().map(|e| e.voter.0).collect::<Vec<_>>())
+    .bind(votes.iter().map(|e| choice(e)).collect::<Vec<_>>())
+    .execute(&mut *tx)
+    .await?;
+    write_counts(tx, counts).await
+}
+
+async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<()> {
+    let gone: Vec<(Uuid, i32)> =
+        sqlx::query_as("delete from votes where user_id = $1 returning note_id, choice")
+            .bind(user.0)
+            .fetch_all(&mut *tx)
+            .await?;
+    let mut counts = Sums::default();
+    for key in gone {
+        counts.add(key, -1);
+    }
+    write_counts(tx, counts).await
+}
+
+async fn write_counts(tx: &mut PgConnection, counts: Sums<(Uuid, i32)>) -> sqlx::Result<()> {
+    let (keys, sums) = counts.split();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let (notes, choices): (Vec<Uuid>, Vec<i32>) = keys.into_iter().unzip();
+    sqlx::query(
+        "insert into vote_counts as c (note_id, choice, votes)
+         select note_id, choice, n from unnest($1::uuid[], $2::integer[], $3::bigint[]) as d(note_id, choice, n)
+         on conflict (note_id, choice) do update set votes = c.votes + excluded.votes",
+    )
+    .bind(&notes)
+    .bind(&choices)
+    .bind(sums)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "delete from vote_counts c using unnest($1::uuid[], $2::integer[]) as d(note_id, choice)
+          where c.note_id = d.note_id and c.choice = d.choice and c.votes = 0",
+    )
+    .bind(notes)
+    .bind(choices)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 fn choice(vote: &Voted) -> i32 {

@@ -12,6 +12,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use crate::erased;
 use crate::page::Page;
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::{self, Sums};
@@ -26,7 +27,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -34,30 +35,52 @@ impl Projector for Projection {
     }
 
     fn kinds(&self) -> &'static [&'static str] {
-        &["reaction.added", "reaction.removed"]
+        &["reaction.added", "reaction.removed", "user.erased"]
     }
 
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
-        // By note and person: what stands at the end of the batch.
-        let mut standing: BTreeMap<(Uuid, Uuid), Option<&Added>> = BTreeMap::new();
-        let mut counts: Sums<(Uuid, &str)> = Sums::default();
-        for (_, event) in events(batch) {
-            match event {
-                Event::ReactionAdded(e) => {
-                    standing.insert((e.note.0, e.reactor.0), Some(e));
-                    counts.add((e.note.0, e.reaction.as_str()), 1);
-                }
-                Event::ReactionRemoved(e) => {
-                    standing.insert((e.note.0, e.reactor.0), None);
-                    counts.add((e.note.0, e.reaction.as_str()), -1);
-                }
-                _ => (),
+        for (part, erased) in erased::parts(batch) {
+            write(tx, part).await?;
+            if let Some(user) = erased {
+                purge(tx, user).await?;
             }
         }
-        write_rows(tx, &standing).await?;
-        write_counts(tx, counts).await?;
         Ok(())
     }
+}
+
+async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<()> {
+    // By note and person: what stands at the end of the batch.
+    let mut standing: BTreeMap<(Uuid, Uuid), Option<&Added>> = BTreeMap::new();
+    let mut counts: Sums<(Uuid, &str)> = Sums::default();
+    for (_, event) in events(batch) {
+        match event {
+            Event::ReactionAdded(e) => {
+                standing.insert((e.note.0, e.reactor.0), Some(e));
+                counts.add((e.note.0, e.reaction.as_str()), 1);
+            }
+            Event::ReactionRemoved(e) => {
+                standing.insert((e.note.0, e.reactor.0), None);
+                counts.add((e.note.0, e.reaction.as_str()), -1);
+            }
+            _ => (),
+        }
+    }
+    write_rows(tx, &standing).await?;
+    write_counts(tx, counts).await
+}
+
+async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<()> {
+    let gone: Vec<(Uuid, String)> =
+        sqlx::query_as("delete from reactions where user_id = $1 returning note_id, reaction")
+            .bind(user.0)
+            .fetch_all(&mut *tx)
+            .await?;
+    let mut counts: Sums<(Uuid, &str)> = Sums::default();
+    for (note, reaction) in &gone {
+        counts.add((*note, reaction), -1);
+    }
+    write_counts(tx, counts).await
 }
 
 async fn write_rows(
@@ -107,9 +130,17 @@ async fn write_counts(tx: &mut PgConnection, counts: Sums<(Uuid, &str)>) -> sqlx
          select note_id, reaction, n from unnest($1::uuid[], $2::text[], $3::bigint[]) as d(note_id, reaction, n)
          on conflict (note_id, reaction) do update set reactions = c.reactions + excluded.reactions",
     )
+    .bind(&notes)
+    .bind(&reactions)
+    .bind(sums)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "delete from reaction_counts c using unnest($1::uuid[], $2::text[]) as d(note_id, reaction)
+          where c.note_id = d.note_id and c.reaction = d.reaction and c.reactions = 0",
+    )
     .bind(notes)
     .bind(reactions)
-    .bind(sums)
     .execute(tx)
     .await?;
     Ok(())
@@ -163,7 +194,7 @@ pub(crate) async fn counts(
 ) -> sqlx::Result<HashMap<NoteId, Vec<(Reaction, i64)>>> {
     let rows: Vec<(Uuid, String, i64)> = sqlx::query_as(
         "select note_id, reaction, reactions from read.reaction_counts
-          where note_id = any($1) and reactions > 0 order by note_id, reactions desc, reaction",
+          where note_id = any($1) order by note_id, reactions desc, reaction",
     )
     .bind(notes)
     .fetch_all(pool)

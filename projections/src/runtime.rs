@@ -1,8 +1,11 @@
 //! Runs projectors: each follows the log, and writes its tables and its checkpoint in one transaction.
 //!
 //! - One active copy of each projector, by an advisory lock of the session that also does its writes:
-//!   when the session dies, so do the lock and the unfinished batch. The checkpoint is moved only from
-//!   where it was, so a second copy could do no harm.
+//!   when the session dies, so do the lock and the unfinished batch. A copy that hangs loses it as well
+//!   ([`crate::lease`]). The checkpoint is moved only from where it was, so a second copy could do no harm.
+//! - A process that isn't the active copy watches: one task reads all checkpoints now and then, and words
+//!   from other processes ([`Projections::heard`]) are believed at once. They only ever say that something
+//!   is there to be read, so one that is lost, doubled or late does no harm.
 //! - Commits don't wait for the disk (`synchronous_commit = off`): after a crash the checkpoint, which
 //!   was lost or kept together with the rows, says where to go on. Until then readers would miss what
 //!   they have seen already: [`Projections::regained`] makes new connections wait.
@@ -11,6 +14,7 @@
 //! - Events that a projector doesn't hear move its checkpoint in memory only; it is saved now and then.
 
 use std::collections::HashMap;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,26 +25,31 @@ use domain::log::{EventLog, LogError, Position, Recorded};
 use futures_util::FutureExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, PgPool};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::tail::Tail;
+use crate::lease::{self, Place, RENEW_EVERY, Sighting};
+use crate::tail::{Head, Tail};
 
 /// Events given to a projector at once; one append more may be in it.
 pub const MAX_BATCH_EVENTS: usize = 1_000;
-/// How often a copy that is not the active one asks whether it may be.
+/// How often a process looks how far the projectors are that others run, and whether they live.
 pub const STANDBY_POLL: Duration = Duration::from_millis(200);
+/// How long that look may take.
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
+/// How long the database may take to connect, or to apply a batch.
+pub const BATCH_WITHIN: Duration = Duration::from_secs(60);
 /// How long a checkpoint that moved over unheard events waits to be saved.
 pub const SAVE_AFTER: Duration = Duration::from_millis(100);
 /// The first and the longest pause before a lost connection is tried again.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(50);
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often a projector without work looks whether its connection still stands: a database that has
-/// crashed may have lost what was written last.
-pub const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often [`Projections::regained`] looks.
 const REGAINED_POLL: Duration = Duration::from_millis(20);
+/// What [`Lagging`] calls the reading of the log itself.
+const TAIL: &str = "log";
 /// The schema of the tables that readers see.
 pub const LIVE_SCHEMA: &str = "read";
 /// How long [`Projections::settle`] waits.
@@ -77,6 +86,15 @@ pub enum ProjectError {
     Json(#[from] serde_json::Error),
 }
 
+/// Whether a process does the work of projectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It does, or stands by until the one that does is gone.
+    Project,
+    /// It only follows how far they are.
+    Watch,
+}
+
 /// A projector has not reached a position in time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the projector {projector} is at {reached}, not yet at {wanted}")]
@@ -110,7 +128,7 @@ pub struct Status {
     pub stopped: Option<String>,
 }
 
-/// The running projectors of this process. Cheap to clone: every clone is the same.
+/// The projectors, as this process runs or follows them. Cheap to clone: every clone is the same.
 #[derive(Clone)]
 pub struct Projections {
     shared: Arc<Shared>,
@@ -123,45 +141,68 @@ struct Shared {
     tail: Tail,
     members: Vec<Member>,
     advanced: watch::Sender<Position>,
+    /// Told when a projector moves that is active here.
+    moved: watch::Sender<()>,
+    /// Wakes the watcher.
+    look: Notify,
 }
 
 struct Member {
     projector: Arc<dyn Projector>,
     progress: watch::Sender<Progress>,
+    /// Whether there is something to take over, as far as is known.
+    place: watch::Sender<Place>,
+    /// Wakes the active copy to look whether it still is that.
+    doubted: Notify,
 }
 
 #[derive(Debug, Clone)]
 struct Progress {
     position: Position,
-    /// The furthest checkpoint that this process has committed; a crash of the database may take it back.
+    /// What is known to have been committed; a crash of the database may take it back.
     committed: Position,
-    active: bool,
+    /// The session that does the work, when this process has it.
+    session: Option<i32>,
     stopped: Option<Arc<str>>,
+    /// This process won't try again.
+    gave_up: bool,
 }
 
 impl Projections {
-    /// Starts the projectors. Each takes a connection of its own beside the pool.
-    pub fn start(pool: &PgPool, log: Arc<dyn EventLog>, projectors: Vec<Arc<dyn Projector>>) -> Self {
-        let progress =
-            Progress { position: Position::START, committed: Position::START, active: false, stopped: None };
-        let members = projectors
-            .into_iter()
-            .map(|projector| Member { projector, progress: watch::Sender::new(progress.clone()) })
-            .collect();
+    /// Starts to run the projectors, or to follow them. The active copy of each has a connection of its own
+    /// beside the pool, and so has the task that watches.
+    pub fn start(
+        pool: &PgPool,
+        log: Arc<dyn EventLog>,
+        projectors: Vec<Arc<dyn Projector>>,
+        mode: Mode,
+    ) -> Self {
+        let members: Vec<Member> = projectors.into_iter().map(Member::new).collect();
         let tail = Tail::new(Arc::clone(&log));
-        let shared = Arc::new(Shared { log, tail, members, advanced: watch::Sender::new(Position::START) });
+        let shared = Arc::new(Shared {
+            log,
+            tail,
+            members,
+            advanced: watch::Sender::new(Position::START),
+            moved: watch::Sender::new(()),
+            look: Notify::new(),
+        });
         let (stop, stopping) = watch::channel(false);
-        let mut tasks = Vec::with_capacity(shared.members.len() + 1);
+        let mut tasks = Vec::with_capacity(shared.members.len() + 2);
         let (follower, until) = (Arc::clone(&shared), stopping.clone());
-        tasks.push(tokio::spawn(async move { follower.tail.follow(until).await }));
-        for index in 0..shared.members.len() {
-            let run = run(Arc::clone(&shared), index, pool.connect_options(), stopping.clone());
-            tasks.push(tokio::spawn(run));
+        tasks.push(tokio::spawn(async move { follower.tail.follow(until, || follower.publish()).await }));
+        tasks.push(tokio::spawn(watch_others(Arc::clone(&shared), pool.connect_options(), stopping.clone())));
+        if mode == Mode::Project {
+            for index in 0..shared.members.len() {
+                let run = run(Arc::clone(&shared), index, pool.connect_options(), stopping.clone());
+                tasks.push(tokio::spawn(run));
+            }
         }
         Self { shared, stop, tasks: Arc::new(Mutex::new(tasks)) }
     }
 
-    /// Returns when every projector that has not stopped has passed the position.
+    /// Returns when every projector that has not stopped has passed the position, in whichever process it
+    /// is active, and this process has read the log up to it.
     pub async fn wait(&self, position: Position, within: Duration) -> Result<(), Lagging> {
         let deadline = Instant::now() + within;
         self.shared.tail.nudge(position);
@@ -172,17 +213,62 @@ impl Projections {
                 return Err(Lagging { projector, reached: at.position, wanted: position });
             }
         }
+        let head = self.shared.tail.reach(position, deadline).await;
+        if head.position < position && head.broken.is_none() {
+            return Err(Lagging { projector: TAIL, reached: head.position, wanted: position });
+        }
         // The last of them may not have told yet, and who has waited shall find it told.
         self.shared.publish();
         Ok(())
     }
 
-    /// The position that all projectors have passed that have not stopped.
+    /// The position that all projectors have passed that have not stopped. It never goes back, and never
+    /// passes what this process has read of the log: [`Self::events_after`] is complete up to it.
     pub fn advanced(&self) -> watch::Receiver<Position> {
         self.shared.advanced.subscribe()
     }
 
-    /// Returns when the database has, again, all that the projectors of this process have committed; at
+    /// How far this process has read the log; it changes whenever the log was asked.
+    pub fn head(&self) -> watch::Receiver<Head> {
+        self.shared.tail.watch()
+    }
+
+    /// Changes when a projector moves that is active here: see [`Self::active`].
+    pub fn moved(&self) -> watch::Receiver<()> {
+        self.shared.moved.subscribe()
+    }
+
+    /// Where the projectors are that are active here; for [`Self::heard`] in other processes.
+    pub fn active(&self) -> Vec<(String, Position)> {
+        let position = |member: &Member| {
+            let progress = member.progress.borrow();
+            progress.session.map(|_| (member.projector.name().to_owned(), progress.position))
+        };
+        self.shared.members.iter().filter_map(position).collect()
+    }
+
+    /// Another process says how far projectors are that are active there.
+    pub fn heard(&self, positions: &[(String, Position)]) {
+        for (name, position) in positions {
+            if let Some(member) = self.shared.members.iter().find(|m| m.projector.name() == name) {
+                member.told(*position, &self.shared.tail);
+            }
+        }
+        self.shared.publish();
+    }
+
+    /// Another process says that the log has something at this position.
+    pub fn nudge(&self, position: Position) {
+        self.shared.tail.nudge(position);
+    }
+
+    /// Looks now at all that words of other processes tell, since some may have been lost.
+    pub fn look(&self) {
+        self.shared.tail.ask();
+        self.shared.look.notify_one();
+    }
+
+    /// Returns when the database has, again, all that projectors are known here to have committed; at
     /// once, unless it has crashed. To be asked on each new connection before it is read from: none is
     /// older than the crash. Late, it gives up and says which projector is missing something.
     pub async fn regained(
@@ -231,7 +317,7 @@ impl Projections {
                 name: member.projector.name(),
                 position: progress.position,
                 lag_events: self.shared.tail.count_after(progress.position),
-                active: progress.active,
+                active: progress.session.is_some(),
                 stopped: progress.stopped.map(|reason| reason.to_string()),
             }
         };
@@ -263,13 +349,15 @@ impl Projections {
 }
 
 impl Shared {
-    /// Tells those who wait how far all projectors have come.
+    /// Tells those who wait how far all projectors have come. What was read here is looked at first: it
+    /// may only be too low then.
     fn publish(&self) {
+        let read = self.tail.head().position;
         let running = self.members.iter().filter_map(|member| {
             let progress = member.progress.borrow();
             progress.stopped.is_none().then_some(progress.position)
         });
-        if let Some(least) = running.min() {
+        if let Some(least) = running.min().map(|least| least.min(read)) {
             self.advanced.send_if_modified(|advanced| {
                 let further = least > *advanced;
                 if further {
@@ -282,6 +370,22 @@ impl Shared {
 }
 
 impl Member {
+    fn new(projector: Arc<dyn Projector>) -> Self {
+        let progress = Progress {
+            position: Position::START,
+            committed: Position::START,
+            session: None,
+            stopped: None,
+            gave_up: false,
+        };
+        Self {
+            projector,
+            progress: watch::Sender::new(progress),
+            place: watch::Sender::new(Place::Free),
+            doubted: Notify::new(),
+        }
+    }
+
     async fn reach(&self, position: Position, deadline: Instant) -> Progress {
         let mut progress = self.progress.subscribe();
         let there = progress.wait_for(|at| at.position >= position || at.stopped.is_some());
@@ -289,16 +393,78 @@ impl Member {
         self.progress.borrow().clone()
     }
 
-    fn set(&self, position: Position, active: bool) {
+    /// Where the copy of this process is, with what it has committed.
+    fn set(&self, position: Position, committed: Position, session: i32) {
         self.progress.send_modify(|progress| {
             progress.position = position;
-            progress.active = active;
+            progress.committed = progress.committed.max(committed);
+            progress.session = Some(session);
         });
     }
 
     fn committed(&self, position: Position) {
         self.progress.send_modify(|progress| progress.committed = progress.committed.max(position));
     }
+
+    /// The copy of this process doesn't do the work any more.
+    fn lost(&self) {
+        self.progress.send_modify(|progress| progress.session = None);
+    }
+
+    /// The copy of another process is at this position. What it hears is committed there up to it; the rest
+    /// moved its checkpoint perhaps only in memory.
+    fn told(&self, position: Position, tail: &Tail) {
+        let known = self.progress.borrow().committed;
+        let committed = tail.last(known, position, |event| hears(self.projector.as_ref(), event));
+        self.progress.send_if_modified(|progress| {
+            let is_news = progress.session.is_none() && position > progress.position;
+            if is_news {
+                progress.position = position;
+                progress.committed = progress.committed.max(committed.unwrap_or(Position::START));
+            }
+            is_news
+        });
+    }
+
+    /// Takes in what the database says.
+    fn saw(&self, seen: Sighting) {
+        if let Some(session) = self.progress.borrow().session {
+            if seen.session != Some(session) {
+                self.doubted.notify_one();
+            }
+            return;
+        }
+        self.place.send_if_modified(|place| std::mem::replace(place, seen.place) != seen.place);
+        let (name, mine) = (self.projector.name(), version(self.projector.as_ref()));
+        let stored = seen.version.unwrap_or(mine);
+        self.progress.send_if_modified(|progress| {
+            if progress.session.is_some() {
+                return false;
+            }
+            // Tables of an older version will be filled again by whoever comes after those who hold them.
+            let stopped: Option<Arc<str>> = if stored > mine {
+                Some(other_version(name, mine, stored).into())
+            } else if progress.gave_up && seen.position <= progress.position {
+                progress.stopped.clone()
+            } else {
+                progress.gave_up = false;
+                seen.stop_reason.map(Into::into)
+            };
+            let position =
+                if stored == mine { seen.position.max(progress.position) } else { progress.position };
+            let is_news = (&progress.stopped, progress.position) != (&stopped, position);
+            progress.stopped = stopped;
+            progress.position = position;
+            if stored == mine {
+                progress.committed = progress.committed.max(seen.position);
+            }
+            is_news
+        });
+    }
+}
+
+fn other_version(name: &str, mine: i32, stored: i32) -> String {
+    format!("{name} is version {mine}, its tables are version {stored}")
 }
 
 /// Why a projector lost its place.
@@ -386,6 +552,73 @@ pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// Follows what the database says of the projectors, and renews the leases of those that are active here.
+async fn watch_others(shared: Arc<Shared>, options: Arc<PgConnectOptions>, mut stop: watch::Receiver<bool>) {
+    let names: Vec<&str> = shared.members.iter().map(|member| member.projector.name()).collect();
+    let options = options.as_ref().clone().options([("synchronous_commit", "off")]);
+    let mut connection = None;
+    let mut renew_at = Instant::now();
+    let mut backoff = Backoff::default();
+    loop {
+        let sessions = shared
+            .members
+            .iter()
+            .filter_map(|member| Some((member.projector.name(), member.progress.borrow().session?)));
+        let mut mine: Vec<(&str, i32)> = sessions.collect();
+        let all_mine = mine.len() == names.len();
+        let now = Instant::now();
+        if now < renew_at {
+            mine.clear();
+        } else {
+            renew_at = now + RENEW_EVERY;
+        }
+        match timeout(LOOK_WITHIN, see(connection.take(), &options, &names, &mine)).await.unwrap_or_else(late)
+        {
+            Ok((stands, seen)) => {
+                connection = Some(stands);
+                backoff.reset();
+                for sighting in seen {
+                    if let Some(member) =
+                        shared.members.iter().find(|m| m.projector.name() == sighting.projector)
+                    {
+                        member.saw(sighting);
+                    }
+                }
+                shared.publish();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the projectors can't be watched; trying again");
+                renew_at = now;
+                shared.members.iter().for_each(|member| member.doubted.notify_one());
+                if backoff.pause(&mut stop).await {
+                    return;
+                }
+                continue;
+            }
+        }
+        let pause = if all_mine { renew_at - now } else { STANDBY_POLL };
+        tokio::select! {
+            () = stopped(&mut stop) => return,
+            () = shared.look.notified() => (),
+            () = tokio::time::sleep(pause) => (),
+        }
+    }
+}
+
+async fn see(
+    connection: Option<PgConnection>,
+    options: &PgConnectOptions,
+    names: &[&str],
+    renewed: &[(&str, i32)],
+) -> sqlx::Result<(PgConnection, Vec<Sighting>)> {
+    let mut conn = match connection {
+        Some(conn) => conn,
+        None => PgConnection::connect_with(options).await?,
+    };
+    let seen = lease::see(&mut conn, names, renewed).await?;
+    Ok((conn, seen))
+}
+
 async fn run(
     shared: Arc<Shared>,
     index: usize,
@@ -394,36 +627,64 @@ async fn run(
 ) {
     let Some(member) = shared.members.get(index) else { return };
     let name = member.projector.name();
-    let options =
-        options.as_ref().clone().options([("synchronous_commit", "off"), ("search_path", LIVE_SCHEMA)]);
+    // No plan here runs for long enough to be worth compiling, though the planner may think so.
+    let session = [("synchronous_commit", "off"), ("search_path", LIVE_SCHEMA), ("jit", "off")];
+    let options = options.as_ref().clone().options(session);
     let mut backoff = Backoff::default();
     loop {
         let held = AssertUnwindSafe(hold(&shared, member, &options, &mut stop, &mut backoff)).catch_unwind();
-        match held.await.unwrap_or_else(|_| Err(Trouble::Final("it panicked".to_owned()))) {
-            Ok(()) => break,
+        let outcome = held.await.unwrap_or_else(|_| Err(Trouble::Final("it panicked".to_owned())));
+        member.lost();
+        match outcome {
+            Ok(()) => return,
             Err(Trouble::Passing(reason)) => {
                 tracing::warn!(projector = name, reason, "a projector lost its place; trying again");
-                member.progress.send_modify(|progress| progress.active = false);
                 if backoff.pause(&mut stop).await {
-                    break;
+                    return;
                 }
+                member.place.send_replace(Place::Free);
             }
             Err(Trouble::Final(reason)) => {
                 let position = member.progress.borrow().position.0;
                 tracing::error!(projector = name, position, reason, "a projector has stopped");
                 member.progress.send_modify(|progress| {
-                    progress.active = false;
                     progress.stopped = Some(reason.into());
+                    progress.gave_up = true;
                 });
                 shared.publish();
                 return;
             }
         }
     }
-    member.progress.send_modify(|progress| progress.active = false);
 }
 
-/// Takes the lock and applies batches, until it is asked to stop or meets trouble.
+/// Waits until there is something to take over, and takes it, with a new session. None when it was asked
+/// to stop.
+async fn take(
+    member: &Member,
+    options: &PgConnectOptions,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Option<(PgConnection, i32)>, Trouble> {
+    let name = member.projector.name();
+    let mut place = member.place.subscribe();
+    loop {
+        let found = tokio::select! {
+            () = stopped(stop) => return Ok(None),
+            found = place.wait_for(|place| *place != Place::Held) => found.map_or(Place::Held, |found| *found),
+        };
+        let mut conn = in_time(PgConnection::connect_with(options)).await?;
+        if found == Place::Hung && in_time(lease::end_hanging(&mut conn, name)).await? {
+            tracing::warn!(projector = name, "its active copy hung and was ended");
+        }
+        if let Some(session) = in_time(lease::take(&mut conn, name)).await? {
+            return Ok(Some((conn, session)));
+        }
+        // Somebody else has it; who watches says when that changes.
+        member.place.send_replace(Place::Held);
+    }
+}
+
+/// Takes the place and applies batches, until it is asked to stop or meets trouble.
 async fn hold(
     shared: &Shared,
     member: &Member,
@@ -432,18 +693,10 @@ async fn hold(
     backoff: &mut Backoff,
 ) -> Result<(), Trouble> {
     let projector = member.projector.as_ref();
-    let mut conn = PgConnection::connect_with(options).await?;
-    while !lock(&mut conn, projector.name()).await? {
-        if let Some(position) = stored_position(&mut conn, projector).await? {
-            member.set(position, false);
-            shared.publish();
-        }
-        if sleep_or_stop(STANDBY_POLL, stop).await {
-            return Ok(());
-        }
-    }
-    let mut saved = open(&mut conn, projector).await?;
-    member.set(saved, true);
+    let Some((mut conn, session)) = take(member, options, stop).await? else { return Ok(()) };
+    let mut saved = in_time(open(&mut conn, projector)).await?;
+    member.progress.send_modify(|progress| progress.stopped = None);
+    member.set(saved, saved, session);
     shared.publish();
     backoff.reset();
 
@@ -462,11 +715,15 @@ async fn hold(
                 () = stopped(stop) => (),
                 () = shared.tail.wait(position) => (),
                 () = until(save_at) => {
-                    save(&mut conn, projector, saved, position).await?;
+                    in_time(save(&mut conn, projector, saved, position)).await?;
                     (saved, save_at) = (position, None);
                     member.committed(saved);
                 }
-                () = tokio::time::sleep(LOOK_EVERY) => conn.ping().await?,
+                () = member.doubted.notified() => {
+                    if in_time(lease::take(&mut conn, projector.name())).await?.is_none() {
+                        return Err(Trouble::Passing("another copy has taken its place".to_owned()));
+                    }
+                }
             }
             continue;
         }
@@ -480,11 +737,11 @@ async fn hold(
         if heard.is_empty() {
             let now = Instant::now();
             if *save_at.get_or_insert(now + SAVE_AFTER) <= now {
-                save(&mut conn, projector, saved, reached).await?;
+                in_time(save(&mut conn, projector, saved, reached)).await?;
                 (saved, save_at) = (reached, None);
             }
         } else {
-            match project(&mut conn, projector, saved, reached, &heard).await {
+            match in_time(project(&mut conn, projector, saved, reached, &heard)).await {
                 Ok(()) => (saved, save_at) = (reached, None),
                 Err(Trouble::Final(_)) if careful == 0 => {
                     careful = batch.len();
@@ -500,15 +757,24 @@ async fn hold(
         }
         careful = careful.saturating_sub(batch.len());
         position = reached;
-        member.committed(saved);
-        member.set(position, true);
+        member.set(position, saved, session);
         shared.publish();
+        shared.moved.send_replace(());
     }
     if saved != position {
-        save(&mut conn, projector, saved, position).await?;
+        in_time(save(&mut conn, projector, saved, position)).await?;
     }
     conn.close().await?;
     Ok(())
+}
+
+/// What the database answers, unless it takes too long.
+async fn in_time<T, E: From<sqlx::Error>>(asked: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    timeout(BATCH_WITHIN, asked).await.unwrap_or_else(late)
+}
+
+fn late<T, E: From<sqlx::Error>>(_: Elapsed) -> Result<T, E> {
+    Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into())
 }
 
 async fn until(instant: Option<Instant>) {
@@ -518,7 +784,7 @@ async fn until(instant: Option<Instant>) {
     }
 }
 
-fn hears(projector: &dyn Projector, event: &Recorded) -> bool {
+pub(crate) fn hears(projector: &dyn Projector, event: &Recorded) -> bool {
     event.event.is_some() && projector.kinds().contains(&event.kind.as_str())
 }
 
@@ -527,27 +793,6 @@ fn blame(heard: &[Arc<Recorded>], reason: &str) -> String {
     let events: Vec<String> = heard.iter().map(|event| format!("{} {}", event.kind, event.id)).collect();
     let position = heard.first().map_or(Position::START, |event| event.position);
     format!("at position {position} ({}): {reason}", events.join(", "))
-}
-
-async fn lock(conn: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('kiroku.projector.' || $1, 0))")
-        .bind(name)
-        .fetch_one(conn)
-        .await
-}
-
-/// Where the active copy of the same version is.
-async fn stored_position(
-    conn: &mut PgConnection,
-    projector: &dyn Projector,
-) -> sqlx::Result<Option<Position>> {
-    let position: Option<i64> =
-        sqlx::query_scalar("select position from ops.checkpoints where projector = $1 and version = $2")
-            .bind(projector.name())
-            .bind(version(projector))
-            .fetch_optional(conn)
-            .await?;
-    Ok(position.map(to_position))
 }
 
 /// The checkpoint to go on from. Tables filled by an older version are emptied.
@@ -561,8 +806,7 @@ async fn open(conn: &mut PgConnection, projector: &dyn Projector) -> Result<Posi
     let position = match found {
         Some((stored, position)) if stored == version(projector) => to_position(position),
         Some((stored, _)) if stored > version(projector) => {
-            let (name, mine) = (projector.name(), projector.version());
-            return Err(Trouble::Final(format!("{name} is version {mine}, its tables are version {stored}")));
+            return Err(Trouble::Final(other_version(projector.name(), version(projector), stored)));
         }
         _ => {
             if found.is_some() {
@@ -588,6 +832,7 @@ async fn open(conn: &mut PgConnection, projector: &dyn Projector) -> Result<Posi
 /// Forgets every checkpoint, so that all read tables are filled anew: for a log that begins anew.
 pub async fn forget_checkpoints(pool: &PgPool) -> sqlx::Result<()> {
     sqlx::query("delete from ops.checkpoints").execute(pool).await?;
+    sqlx::query("delete from ops.rebuilds").execute(pool).await?;
     Ok(())
 }
 
@@ -658,11 +903,11 @@ async fn write_down(conn: &mut PgConnection, name: &str, reason: &str) {
     }
 }
 
-fn version(projector: &dyn Projector) -> i32 {
+pub(crate) fn version(projector: &dyn Projector) -> i32 {
     i32::try_from(projector.version()).unwrap_or(i32::MAX)
 }
 
-fn to_position(position: i64) -> Position {
+pub(crate) fn to_position(position: i64) -> Position {
     Position(u64::try_from(position).unwrap_or(0))
 }
 
@@ -762,7 +1007,7 @@ mod tests {
     async fn what_was_waited_for_can_be_read_and_a_restart_goes_on_from_there(pool: PgPool) {
         let log = Arc::new(MemoryLog::default());
         append(&log, person(1));
-        let running = Projections::start(&pool, log.clone(), projectors());
+        let running = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
         let mut advanced = running.advanced();
         let second = append(&log, person(2));
         running.wait(second, SOON).await.unwrap();
@@ -775,11 +1020,11 @@ mod tests {
             assert_eq!((status.position, status.lag_events, status.active), (second, 0, true), "{status:?}");
         }
         running.stop().await;
-        assert_eq!(checkpoint(&pool, "users").await, (1, 2, None));
-        assert_eq!(checkpoint(&pool, "notes").await, (1, 2, None), "it passed over what it does not hear");
+        assert_eq!(checkpoint(&pool, "users").await, (2, 2, None));
+        assert_eq!(checkpoint(&pool, "notes").await, (2, 2, None), "it passed over what it does not hear");
 
         append(&log, person(3));
-        let running = Projections::start(&pool, log.clone(), projectors());
+        let running = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
         running.settle().await.unwrap();
         assert_eq!(users(&pool).await, 3);
         running.stop().await;
@@ -788,7 +1033,7 @@ mod tests {
     #[sqlx::test(migrations = "../migrations")]
     async fn waiting_needs_no_wake_up_from_the_log(pool: PgPool) {
         let log = Arc::new(Faulty { silent: true, ..Faulty::default() });
-        let running = Projections::start(&pool, log.clone(), projectors());
+        let running = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
         running.settle().await.unwrap();
         let position = append(&log.log, person(1));
         let started = Instant::now();
@@ -800,10 +1045,10 @@ mod tests {
     #[sqlx::test(migrations = "../migrations")]
     async fn one_copy_is_active_and_the_other_follows_and_takes_over(pool: PgPool) {
         let log = Arc::new(MemoryLog::default());
-        let first = Projections::start(&pool, log.clone(), projectors());
+        let first = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
         append(&log, person(1));
         first.settle().await.unwrap();
-        let second = Projections::start(&pool, log.clone(), projectors());
+        let second = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
         let position = append(&log, person(2));
         second.wait(position, SOON).await.unwrap();
         assert_eq!(users(&pool).await, 2);
@@ -817,10 +1062,193 @@ mod tests {
         second.stop().await;
     }
 
+    fn watching(pool: &PgPool, log: &Arc<MemoryLog>) -> Projections {
+        Projections::start(pool, log.clone(), projectors(), Mode::Watch)
+    }
+
+    fn all_at(position: Position) -> Vec<(String, Position)> {
+        projectors().iter().map(|projector| (projector.name().to_owned(), position)).collect()
+    }
+
+    fn is_active(running: &Projections) -> bool {
+        running.status().iter().all(|status| status.active)
+    }
+
+    /// A session that holds every projector, and renews nothing: a process that hangs.
+    async fn hang(pool: &PgPool) -> (PgConnection, i32) {
+        let mut conn = PgConnection::connect_with(&pool.connect_options()).await.unwrap();
+        let mut session = None;
+        for projector in projectors() {
+            session = lease::take(&mut conn, projector.name()).await.unwrap();
+        }
+        (conn, session.expect("somebody else has it"))
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn who_watches_sees_what_others_project_without_a_word_from_them(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        let (active, watcher) =
+            (Projections::start(&pool, log.clone(), projectors(), Mode::Project), watching(&pool, &log));
+        for n in 1..=3 {
+            let position = append(&log, person(n));
+            watcher.wait(position, SOON).await.unwrap();
+            assert_eq!(users(&pool).await, i64::from(n));
+            assert!(*watcher.advanced().borrow() >= position);
+        }
+        assert!(watcher.active().is_empty() && watcher.status().iter().all(|status| !status.active));
+        assert_eq!(active.active().len(), projectors().len());
+        active.stop().await;
+        let unseen = append(&log, person(4));
+        assert!(watcher.wait(unseen, STANDBY_POLL * 2).await.is_err(), "nobody does the work");
+        watcher.stop().await;
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn words_of_others_may_come_late_doubled_or_never(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        let (active, watcher) =
+            (Projections::start(&pool, log.clone(), projectors(), Mode::Project), watching(&pool, &log));
+        let mut words: Vec<Vec<(String, Position)>> = Vec::new();
+        for n in 1..=20 {
+            let position = append(&log, person(n));
+            active.wait(position, SOON).await.unwrap();
+            words.push(active.active());
+            match n % 4 {
+                0 => watcher.heard(&words[usize::from(n) / 2]),
+                1 => (0..2).for_each(|_| watcher.heard(&words[words.len() - 1])),
+                2 => words.iter().rev().for_each(|word| watcher.heard(word)),
+                _ => (),
+            }
+            watcher.heard(&[("nobody".to_owned(), Position(99))]);
+            watcher.wait(position, SOON).await.unwrap();
+            assert_eq!(users(&pool).await, i64::from(n));
+            assert!(*watcher.advanced().borrow() <= position);
+        }
+        active.stop().await;
+        watcher.stop().await;
+    }
+
+    /// Nobody projects here, so that only words and what was read tell anything.
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_word_is_believed_at_once_but_not_beyond_what_was_read(pool: PgPool) {
+        let log = Arc::new(Faulty { silent: true, ..Faulty::default() });
+        let watcher = Projections::start(&pool, log.clone(), projectors(), Mode::Watch);
+        let first = append(&log.log, person(1));
+        watcher.heard(&all_at(first));
+        watcher.wait(first, SOON).await.unwrap();
+        assert_eq!(*watcher.advanced().borrow(), first);
+
+        let second = append(&log.log, person(2));
+        let beyond = Position(second.0 + 1);
+        watcher.heard(&all_at(beyond));
+        watcher.wait(second, SOON).await.unwrap();
+        assert_eq!(*watcher.advanced().borrow(), second);
+        assert_eq!(watcher.wait(beyond, Duration::from_millis(1)).await.unwrap_err().projector, TAIL);
+        watcher.stop().await;
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_copy_that_hangs_is_ended_and_one_that_dies_is_not_waited_for(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        let (mut hung, _) = hang(&pool).await;
+        let since = Instant::now();
+        let next = [(); 2].map(|()| Projections::start(&pool, log.clone(), projectors(), Mode::Project));
+        let position = append(&log, person(1));
+        next[0].wait(position, SOON).await.unwrap();
+        assert!(since.elapsed() >= lease::LEASE - RENEW_EVERY, "its lease had not run out");
+        assert!(hung.ping().await.is_err());
+        let holders = |name| {
+            let mine = |running: &&Projections| running.status().iter().any(|s| s.name == name && s.active);
+            next.iter().filter(mine).count()
+        };
+        eventually(async || projectors().iter().all(|projector| holders(projector.name()) == 1)).await;
+        for running in next {
+            running.stop().await;
+        }
+
+        let (dead, session) = hang(&pool).await;
+        sqlx::query("update ops.leases set renewed_at = clock_timestamp() + interval '1 s'")
+            .execute(&pool)
+            .await
+            .unwrap();
+        let next = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
+        eventually(async || next.status().iter().all(|s| s.position == position)).await;
+        assert!(!is_active(&next));
+        let since = Instant::now();
+        assert!(terminate(&pool, session).await);
+        eventually(async || is_active(&next)).await;
+        assert!(since.elapsed() < lease::LEASE, "it waited for a lease of nobody");
+        drop(dead);
+        next.stop().await;
+    }
+
+    async fn terminate(pool: &PgPool, session: i32) -> bool {
+        sqlx::query_scalar("select pg_terminate_backend($1)").bind(session).fetch_one(pool).await.unwrap()
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn who_has_lost_its_place_stands_by(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        let running = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
+        append(&log, person(1));
+        running.settle().await.unwrap();
+        // As if another process had found that this one hangs.
+        let sessions: Vec<i32> =
+            sqlx::query_scalar("select pid from ops.leases").fetch_all(&pool).await.unwrap();
+        let mut thief = PgConnection::connect_with(&pool.connect_options()).await.unwrap();
+        for session in sessions {
+            terminate(&pool, session).await;
+        }
+        for projector in projectors() {
+            eventually(async || running.status().iter().any(|s| s.name == projector.name())).await;
+            let deadline = Instant::now() + SOON;
+            while lease::take(&mut thief, projector.name()).await.unwrap().is_none() {
+                assert!(Instant::now() < deadline);
+                // It was faster.
+                let session: i32 = sqlx::query_scalar("select pid from ops.leases where projector = $1")
+                    .bind(projector.name())
+                    .fetch_one(&pool)
+                    .await
+                    .unwrap();
+                terminate(&pool, session).await;
+            }
+        }
+        eventually(async || running.active().is_empty()).await;
+        assert!(running.status().iter().all(|status| status.stopped.is_none()));
+        let position = append(&log, person(2));
+        thief.close().await.unwrap();
+        running.wait(position, SOON).await.unwrap();
+        assert_eq!(users(&pool).await, 2);
+        running.stop().await;
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn who_watches_is_let_in_after_a_crash_when_all_it_has_seen_is_back(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        let active = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
+        let watcher = watching(&pool, &log);
+        eventually(async || watcher.head().borrow().asked.is_some()).await;
+        let position = append(&log, person(1));
+        active.wait(position, SOON).await.unwrap();
+        eventually(async || watcher.head().borrow().position == position).await;
+        watcher.heard(&active.active());
+        active.stop().await;
+        sqlx::query("update ops.checkpoints set position = 0").execute(&pool).await.unwrap();
+        let mut conn = pool.acquire().await.unwrap();
+        let late = watcher.regained(&mut conn, Duration::ZERO).await.unwrap().unwrap_err();
+        assert_eq!((late.reached, late.wanted), (Position::START, position));
+        sqlx::query("truncate read.users, read.user_hosts").execute(&mut *conn).await.unwrap();
+        let active = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
+        watcher.regained(&mut conn, SOON).await.unwrap().unwrap();
+        assert_eq!(users(&pool).await, 1);
+        active.stop().await;
+        watcher.stop().await;
+    }
+
     #[sqlx::test(migrations = "../migrations")]
     async fn a_lost_connection_is_taken_again(pool: PgPool) {
         let log = Arc::new(MemoryLog::default());
-        let running = Projections::start(&pool, log.clone(), projectors());
+        let running = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
         append(&log, person(1));
         running.settle().await.unwrap();
         let killed: Vec<bool> = sqlx::query_scalar(
@@ -841,7 +1269,7 @@ mod tests {
     #[sqlx::test(migrations = "../migrations")]
     async fn what_a_crash_takes_back_is_there_again_before_it_is_read(pool: PgPool) {
         let log = Arc::new(MemoryLog::default());
-        let running = Projections::start(&pool, log.clone(), projectors());
+        let running = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
         append(&log, person(1));
         running.settle().await.unwrap();
         let mut conn = pool.acquire().await.unwrap();
@@ -874,7 +1302,7 @@ mod tests {
         append(&log, person(2));
         let bad = append(&log, twice.into());
         let last = append(&log, person(3));
-        let running = Projections::start(&pool, log.clone(), projectors());
+        let running = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
         running.wait(last, SOON).await.unwrap();
         eventually(async || running.status().iter().any(|status| status.stopped.is_some())).await;
         for status in running.status() {
@@ -918,7 +1346,7 @@ mod tests {
         }
         let log = Arc::new(MemoryLog::default());
         append(&log, person(1));
-        let running = Projections::start(&pool, log, vec![Arc::new(Panics)]);
+        let running = Projections::start(&pool, log, vec![Arc::new(Panics)], Mode::Project);
         eventually(async || running.status().iter().all(|status| status.stopped.is_some())).await;
         running.stop().await;
     }
@@ -926,7 +1354,7 @@ mod tests {
     #[sqlx::test(migrations = "../migrations")]
     async fn an_event_that_cannot_be_read_stops_everybody(pool: PgPool) {
         let log = Arc::new(Faulty::default());
-        let running = Projections::start(&pool, log.clone(), projectors());
+        let running = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
         append(&log.log, person(1));
         running.settle().await.unwrap();
         log.broken.store(true, Ordering::SeqCst);
@@ -967,20 +1395,20 @@ mod tests {
         append(&log, person(1));
         append(&log, person(2));
         for _ in 0..2 {
-            let running = Projections::start(&pool, log.clone(), vec![Arc::new(Later)]);
+            let running = Projections::start(&pool, log.clone(), vec![Arc::new(Later)], Mode::Project);
             running.settle().await.unwrap();
             running.stop().await;
             assert_eq!(users(&pool).await, 2);
-            assert_eq!(checkpoint(&pool, "users").await, (2, 2, None));
+            assert_eq!(checkpoint(&pool, "users").await, (3, 2, None));
         }
         sqlx::query("delete from read.users").execute(&pool).await.unwrap();
         sqlx::query("update ops.checkpoints set version = 1").execute(&pool).await.unwrap();
-        let running = Projections::start(&pool, log.clone(), vec![Arc::new(Later)]);
+        let running = Projections::start(&pool, log.clone(), vec![Arc::new(Later)], Mode::Project);
         running.settle().await.unwrap();
         running.stop().await;
         assert_eq!(people::by_username(&pool, "user2", None).await.unwrap(), Some(user(2)));
 
-        let older = Projections::start(&pool, log.clone(), vec![Arc::new(people::Projection)]);
+        let older = Projections::start(&pool, log.clone(), vec![Arc::new(people::Projection)], Mode::Project);
         let refused = older.settle().await;
         assert!(matches!(refused, Err(Unsettled::Stopped { projector: "users", .. })), "{refused:?}");
         older.stop().await;
@@ -992,7 +1420,7 @@ mod tests {
         append(&log, person(1));
         log.push(at(NOW), None, "user.created");
         let last = append(&log, person(2));
-        let running = Projections::start(&pool, log.clone(), projectors());
+        let running = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
         running.wait(last, SOON).await.unwrap();
         assert_eq!(users(&pool).await, 2);
         assert_eq!(running.events_after(Position(1), 1).await.unwrap().len(), 1);
@@ -1019,7 +1447,7 @@ mod tests {
                 assert_eq!(story.hashes().await, one_by_one, "in batches of {size}: {life:#?}");
             }
             story.empty().await;
-            let running = Projections::start(&pool, story.log.clone(), projectors());
+            let running = Projections::start(&pool, story.log.clone(), projectors(), Mode::Project);
             running.settle().await.unwrap();
             running.stop().await;
             assert_eq!(story.hashes().await, one_by_one, "by the runtime");
@@ -1044,6 +1472,6 @@ mod tests {
                 assert!(domain::event::KINDS.iter().any(|(known, _)| known == kind), "{kind}");
             }
         }
-        assert_eq!(note::Projection.tables().len(), 4);
+        assert_eq!(note::Projection.tables().len(), 5);
     }
 }

@@ -125,10 +125,9 @@ impl<K: Ord> Sums<K> {
         *self.0.entry(key).or_default() += n;
     }
 
-    /// The keys and their sums; zeros too, so that what comes and goes leaves the same rows whether in
-    /// one batch or in two.
+    /// The keys and their sums, but for those that change nothing.
     pub(crate) fn split(self) -> (Vec<K>, Vec<i64>) {
-        self.0.into_iter().unzip()
+        self.0.into_iter().filter(|(_, n)| *n != 0).unzip()
     }
 }
 

@@ -1,13 +1,16 @@
-//! The end of the log, read once for all projectors: a bounded ring of the newest events. Who is
-//! further behind reads the log itself.
+//! The end of the log, read once for all projectors: a bounded ring of the newest events, without what
+//! was said by people who have been erased. Who is further behind reads the log itself.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use domain::UserId;
 use domain::log::{EventLog, LogError, Position, Recorded};
 use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
 
+use crate::erased;
 use crate::runtime::{Backoff, stopped};
 
 /// Events kept in memory.
@@ -17,10 +20,12 @@ pub const READ_EVENTS: usize = 1_000;
 /// How long a lost wake-up of the log can delay an event.
 pub const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How far the tail has come.
+/// How far this process has read the log.
 #[derive(Debug, Clone)]
-pub(crate) struct Head {
+pub struct Head {
     pub position: Position,
+    /// Everything that was in the log at this instant is up to `position`; none before the first reading.
+    pub asked: Option<Instant>,
     /// Why the tail can't go on: an event after `position` can't be read by this program.
     pub broken: Option<Arc<str>>,
 }
@@ -41,16 +46,23 @@ pub(crate) struct Tail {
 
 impl Tail {
     pub(crate) fn new(log: Arc<dyn EventLog>) -> Self {
-        let head = Head { position: Position::START, broken: None };
+        let head = Head { position: Position::START, asked: None, broken: None };
         Self { log, ring: RwLock::default(), head: watch::Sender::new(head), nudged: Notify::new() }
     }
 
-    /// Follows the log until it is asked to stop, or meets an event that it can't read.
-    pub(crate) async fn follow(&self, mut stop: watch::Receiver<bool>) {
+    /// Follows the log until it is asked to stop, or meets an event that it can't read. `further` is called
+    /// whenever it has got further.
+    pub(crate) async fn follow(&self, mut stop: watch::Receiver<bool>, further: impl Fn()) {
         let mut backoff = Backoff::default();
         let mut at = loop {
+            let asked = Instant::now();
             match self.log.head().await {
-                Ok(head) => break head,
+                Ok(position) => {
+                    self.ring.write().unwrap_or_else(PoisonError::into_inner).floor = Some(position);
+                    self.head.send_modify(|head| (head.position, head.asked) = (position, Some(asked)));
+                    further();
+                    break position;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "the head of the log can't be read; trying again");
                     if backoff.pause(&mut stop).await {
@@ -59,24 +71,29 @@ impl Tail {
                 }
             }
         };
-        self.ring.write().unwrap_or_else(PoisonError::into_inner).floor = Some(at);
-        self.head.send_modify(|head| head.position = at);
         while !*stop.borrow() {
+            let asked = Instant::now();
             match self.log.after(at, READ_EVENTS).await {
                 Ok(events) => {
                     backoff.reset();
-                    match events.last().map(|event| event.position) {
-                        Some(last) => {
-                            at = last;
-                            self.push(events);
-                            self.head.send_modify(|head| head.position = at);
+                    let (read, last) = (events.len(), events.last().map(|event| event.position));
+                    self.push(events);
+                    self.head.send_modify(|head| {
+                        head.position = last.unwrap_or(at);
+                        if read < READ_EVENTS {
+                            head.asked = Some(asked);
                         }
-                        None => tokio::select! {
-                            () = stopped(&mut stop) => return,
-                            () = self.log.wait(at) => (),
-                            () = self.nudged.notified() => (),
-                            () = tokio::time::sleep(ASK_AGAIN) => (),
-                        },
+                    });
+                    if let Some(last) = last {
+                        at = last;
+                        further();
+                        continue;
+                    }
+                    tokio::select! {
+                        () = stopped(&mut stop) => return,
+                        () = self.log.wait(at) => (),
+                        () = self.nudged.notified() => (),
+                        () = tokio::time::sleep(ASK_AGAIN) => (),
                     }
                 }
                 Err(error @ LogError::Unreadable { .. }) => {
@@ -95,8 +112,15 @@ impl Tail {
     }
 
     fn push(&self, events: Vec<Recorded>) {
+        let gone: HashSet<UserId> = events.iter().filter_map(erased::who).collect();
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         ring.events.extend(events.into_iter().map(Arc::new));
+        if !gone.is_empty() {
+            let theirs = |event: &&mut Arc<Recorded>| event.subject.is_some_and(|of| gone.contains(&of));
+            for event in ring.events.iter_mut().filter(theirs) {
+                *event = Arc::new(Recorded { event: None, ..Recorded::clone(event) });
+            }
+        }
         while ring.events.len() > MAX_RING_EVENTS {
             // Whole appends only: a position is either in the ring or not.
             let Some(oldest) = ring.events.front().map(|event| event.position) else { break };
@@ -111,6 +135,18 @@ impl Tail {
         self.head.borrow().clone()
     }
 
+    pub(crate) fn watch(&self) -> watch::Receiver<Head> {
+        self.head.subscribe()
+    }
+
+    /// Returns when the tail has come to `position`, is broken, or it is late; says where it is.
+    pub(crate) async fn reach(&self, position: Position, deadline: Instant) -> Head {
+        let mut head = self.head.subscribe();
+        let there = head.wait_for(|head| head.position >= position || head.broken.is_some());
+        let _ = timeout_at(deadline, there).await;
+        self.head()
+    }
+
     /// Returns when there is something after `position`, or the tail is broken.
     pub(crate) async fn wait(&self, position: Position) {
         let mut head = self.head.subscribe();
@@ -122,6 +158,24 @@ impl Tail {
         if self.head.borrow().position < position {
             self.nudged.notify_one();
         }
+    }
+
+    /// Asks the log again now.
+    pub(crate) fn ask(&self) {
+        self.nudged.notify_one();
+    }
+
+    /// The last event in memory after `from` and up to `to` that is wanted.
+    pub(crate) fn last(
+        &self,
+        from: Position,
+        to: Position,
+        wanted: impl Fn(&Recorded) -> bool,
+    ) -> Option<Position> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let until = ring.events.partition_point(|event| event.position <= to);
+        let mut newest_first = ring.events.range(..until).rev().take_while(|event| event.position > from);
+        newest_first.find(|event| wanted(event)).map(|event| event.position)
     }
 
     /// Events after a position: about `limit`, always whole appends.

@@ -78,6 +78,13 @@ impl MemoryLog {
         position
     }
 
+    /// From now on nobody can read what is theirs.
+    pub fn forget(&self, user: UserId) {
+        for event in self.events.lock().unwrap().iter_mut().filter(|event| event.subject == Some(user)) {
+            event.event = None;
+        }
+    }
+
     pub fn all(&self) -> Vec<Arc<Recorded>> {
         self.events.lock().unwrap().iter().cloned().map(Arc::new).collect()
     }
@@ -225,12 +232,17 @@ impl Story {
     /// The same, in batches of so many events.
     pub async fn project_in(&mut self, size: usize) {
         let events = self.log.all();
+        self.apply(&events[self.projected..], size).await;
+        self.projected = events.len();
+    }
+
+    /// Applies events that this log need not have, in batches of so many.
+    pub async fn apply(&self, events: &[Arc<Recorded>], size: usize) {
         for projector in projectors() {
-            for batch in events[self.projected..].chunks(size) {
+            for batch in events.chunks(size) {
                 apply(&self.pool, projector.as_ref(), batch).await;
             }
         }
-        self.projected = events.len();
     }
 
     /// Empties every read table, and forgets what was projected.
@@ -260,8 +272,8 @@ impl Story {
 }
 
 async fn apply(pool: &PgPool, projector: &dyn Projector, batch: &[Arc<Recorded>]) {
-    let heard: Vec<_> =
-        batch.iter().filter(|e| projector.kinds().contains(&e.kind.as_str())).cloned().collect();
+    let hears = |e: &Recorded| e.event.is_some() && projector.kinds().contains(&e.kind.as_str());
+    let heard: Vec<_> = batch.iter().filter(|e| hears(e)).cloned().collect();
     if heard.is_empty() {
         return;
     }

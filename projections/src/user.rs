@@ -14,6 +14,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
+use crate::erased;
 use crate::page::MAX_ITEMS;
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::{self, Sums};
@@ -22,7 +23,7 @@ use crate::world::UserRow;
 /// An account is alive when a note of it was written or deleted within so many days (Misskey's `users`).
 pub const ALIVE_DAYS: u64 = 5;
 
-/// Fills `read.users`.
+/// Fills `read.users` and `read.user_hosts`.
 pub struct Projection;
 
 #[derive(Default)]
@@ -39,7 +40,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -47,30 +48,52 @@ impl Projector for Projection {
     }
 
     fn kinds(&self) -> &'static [&'static str] {
-        &["user.created", "user.changed", "user.active"]
+        &["user.created", "user.changed", "user.active", "user.erased"]
     }
 
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
-        let mut people: BTreeMap<Uuid, Folded<'_>> = BTreeMap::new();
-        for (_, event) in events(batch) {
-            match event {
-                Event::UserCreated(e) => people.entry(e.user.0).or_default().created = Some(e),
-                Event::UserChanged(e) => {
-                    people.entry(e.user.0).or_default().changes.extend(sql::fields(&e.changes)?);
-                }
-                Event::UserActive(e) => people.entry(e.user.0).or_default().days += 1,
-                _ => (),
+        for (part, erased) in erased::parts(batch) {
+            write(tx, part).await?;
+            if let Some(user) = erased {
+                purge(tx, user).await?;
             }
-        }
-        let (created, changed): (Vec<_>, Vec<_>) = people.iter().partition(|(_, f)| f.created.is_some());
-        if !created.is_empty() {
-            create(tx, &created).await?;
-        }
-        if !changed.is_empty() {
-            change(tx, &changed).await?;
         }
         Ok(())
     }
+}
+
+async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
+    let mut people: BTreeMap<Uuid, Folded<'_>> = BTreeMap::new();
+    for (_, event) in events(batch) {
+        match event {
+            Event::UserCreated(e) => people.entry(e.user.0).or_default().created = Some(e),
+            Event::UserChanged(e) => {
+                people.entry(e.user.0).or_default().changes.extend(sql::fields(&e.changes)?);
+            }
+            Event::UserActive(e) => people.entry(e.user.0).or_default().days += 1,
+            _ => (),
+        }
+    }
+    let (created, changed): (Vec<_>, Vec<_>) = people.iter().partition(|(_, f)| f.created.is_some());
+    if !created.is_empty() {
+        create(tx, &created).await?;
+    }
+    if !changed.is_empty() {
+        change(tx, &changed).await?;
+    }
+    Ok(())
+}
+
+async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<()> {
+    sqlx::query(
+        "with gone as (delete from users where id = $1 returning coalesce(host, '') as host)
+         update user_hosts h set users = h.users - 1 from gone g where h.host = g.host",
+    )
+    .bind(user.0)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query("delete from user_hosts where users = 0").execute(tx).await?;
+    Ok(())
 }
 
 async fn create(tx: &mut PgConnection, people: &[(&Uuid, &Folded<'_>)]) -> sqlx::Result<()> {

@@ -2,7 +2,7 @@
 //! endpoint that is offered is answered alike, or `tests/misskey/differences.md` says why not.
 //!
 //! The recording stands beside the repository, not in it; without it there is nothing to compare.
-//! Both recordings and the verdict stay in the target directory (`tmp/golden`).
+//! Both recordings and the verdict stay in the target directory (`tmp/golden`, for each engine of the log).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use regex_lite::Regex;
 use serde::Deserialize;
 use tokio::process::Command;
 
+use crate::eventstore;
+use crate::eventstore_double::Double;
 use crate::harness::TestApp;
 
 /// Offered without being in the list of endpoints, as on the reference.
@@ -38,22 +40,47 @@ struct Row {
     difference: Regex,
 }
 
+/// The scenario comes from many addresses.
+const FLAGS: [(&str, &str); 1] = [("trusted-proxies", "127.0.0.1")];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_recorded_scenario_is_answered_alike_or_it_is_said_why_not() {
+    play("postgres", async || TestApp::in_real_time(&FLAGS).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_recorded_scenario_is_answered_alike_with_the_log_in_a_double_of_eventstore() {
+    let double = Double::start().await;
+    let url = double.url();
+    play("double", async || TestApp::on_eventstore(&url, &eventstore::namespace(), &FLAGS).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_recorded_scenario_is_answered_alike_with_the_log_in_eventstore() {
+    match eventstore::server() {
+        Some(url) => {
+            let app = async || TestApp::on_eventstore(&url, &eventstore::namespace(), &FLAGS).await;
+            play("eventstore", app).await;
+        }
+        None => println!("SKIPPED: KIROKU_TEST_EVENTSTORE_URL names no EventStoreDB"),
+    }
+}
+
+/// Plays the scenario against a server with that engine.
+async fn play(engine: &str, start: impl AsyncFnOnce() -> TestApp) {
     let reference = crate::root().join("../shared/misskey");
     if !reference.join("golden").is_dir() {
         println!("SKIPPED: there is no recording of the reference at {}", reference.display());
         return;
     }
-    let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("golden");
+    let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("golden").join(engine);
     let (ours, offered, verdict) = (work.join("ours"), work.join("offered.json"), work.join("verdict.json"));
     let _ = fs::remove_dir_all(&work);
     fs::create_dir_all(&ours).unwrap();
     let paths: Vec<&str> = registry().paths().chain(UNLISTED).collect();
     fs::write(&offered, serde_json::to_vec(&paths).unwrap()).unwrap();
 
-    // The scenario comes from many addresses.
-    let app = TestApp::in_real_time(&[("trusted-proxies", "127.0.0.1")]).await;
+    let app = start().await;
     let mut record = Command::new(python());
     record.arg(reference.join("record.py")).args(["--quiet", "--base-url", &app.url, "--out"]).arg(&ours);
     // Its exit status says whether everything is there that the reference has; it isn't.

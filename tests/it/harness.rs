@@ -8,19 +8,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use commands::log::{Keyring, MasterKey, PostgresLog, Takeover};
-use domain::log::Clock;
+use commands::bus::{Bus, Nats};
+use commands::log::{EventStoreLog, Keyring, MasterKey, PostgresLog, Takeover};
+use domain::log::{Clock, EventLog};
 use gateway::app::{App, Parts};
-use gateway::config::{self, Given};
+use gateway::config::{self, Given, LogKind};
 use gateway::platform::shutdown::{Shutdown, Stop};
 use gateway::system::{SystemClock, TimeOrderedIds};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 /// Of everybody who is signed up here.
 pub const PASSWORD: &str = "correct horse battery staple";
 const MASTER_KEY: [u8; 32] = [7; 32];
@@ -34,8 +35,9 @@ pub struct TestApp {
     pub url: String,
     http: reqwest::Client,
     shutdown: Shutdown,
+    given: Given,
     /// Dropped last: nothing may use it then.
-    _database: Database,
+    database: Arc<Database>,
 }
 
 /// Somebody with an account.
@@ -57,35 +59,64 @@ pub struct Answer {
 impl TestApp {
     /// An empty server whose clock stands still.
     pub async fn start() -> Self {
-        Self::with(TestClock::standing(), &[]).await
+        Self::with(TestClock::standing(), &[], None).await
     }
 
     /// An empty server in the time of the machine, with these flags.
     pub async fn in_real_time(flags: &[(&str, &str)]) -> Self {
-        Self::with(TestClock::real(), flags).await
+        Self::with(TestClock::real(), flags, None).await
     }
 
-    async fn with(clock: TestClock, flags: &[(&str, &str)]) -> Self {
-        let database = Database::create().await;
+    /// An empty server whose feed goes to a NATS.
+    pub async fn with_nats(url: &str) -> Self {
+        Self::with(TestClock::real(), &[], Some(Nats::connect(url).await.unwrap())).await
+    }
+
+    /// An empty server in the time of the machine, whose log is in EventStoreDB.
+    pub async fn on_eventstore(url: &str, namespace: &str, flags: &[(&str, &str)]) -> Self {
+        let mut given = given(flags);
+        given.flags.insert("log".to_owned(), "eventstore".to_owned());
+        given.flags.insert("eventstore-namespace".to_owned(), namespace.to_owned());
+        given.environment.insert("KIROKU_EVENTSTORE_URL".to_owned(), url.to_owned());
+        Self::on(Arc::new(Database::create().await), TestClock::real(), given, None).await
+    }
+
+    /// Another server on the same database and log: a second process, or the same after a restart.
+    pub async fn another(&self) -> Self {
+        let mut given = self.given.clone();
+        given.flags.insert("url".to_owned(), self.app.config.url.clone());
+        Self::on(self.database.clone(), TestClock::real(), given, None).await
+    }
+
+    async fn with(clock: TestClock, flags: &[(&str, &str)], nats: Option<Nats>) -> Self {
+        Self::on(Arc::new(Database::create().await), clock, given(flags), nats).await
+    }
+
+    async fn on(database: Arc<Database>, clock: TestClock, mut given: Given, nats: Option<Nats>) -> Self {
         let pool = database.pool().await;
         MIGRATIONS.run(&pool).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-
-        let mut flags: BTreeMap<String, String> =
-            flags.iter().map(|(name, value)| (String::from(*name), String::from(*value))).collect();
-        flags.insert("listen".to_owned(), address.to_string());
-        let given = Given { flags, environment: BTreeMap::new(), file: None };
+        given.flags.insert("listen".to_owned(), address.to_string());
         let config = Arc::new(config::load(&given).unwrap().config);
         let master = MasterKey::given(MASTER_KEY);
         let keyring = Arc::new(Keyring::open(pool.clone(), &master).await.unwrap());
-        let log = PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Sole).await.unwrap();
+        let log: Arc<dyn EventLog> = match config.log {
+            LogKind::EventStore => {
+                let url = config.eventstore_url.as_ref().unwrap().expose();
+                let namespace = &config.eventstore_namespace;
+                Arc::new(EventStoreLog::open(url, namespace, keyring.clone()).await.unwrap())
+            }
+            _ => Arc::new(PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Shared).await.unwrap()),
+        };
         let (clock, shutdown) = (Arc::new(clock), Shutdown::default());
         let parts = Parts {
             config: config.clone(),
             pool,
-            log: Arc::new(log),
+            log,
             keyring,
+            bus: Bus::local(),
+            nats,
             clock: clock.clone(),
             ids: Arc::new(TimeOrderedIds::new()),
             shutdown: shutdown.clone(),
@@ -94,7 +125,8 @@ impl TestApp {
         let service = app.router().into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(axum::serve(listener, service).into_future());
         let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
-        Self { app, clock, url: config.url.clone(), http, shutdown, _database: database }
+        let url = format!("http://{address}");
+        Self { app, clock, url, http, shutdown, given, database }
     }
 
     /// With open registration and without limits of calls, and its first account.
@@ -171,7 +203,12 @@ impl TestApp {
     }
 }
 
-async fn answer(response: reqwest::Response) -> Answer {
+fn given(flags: &[(&str, &str)]) -> Given {
+    let flags = flags.iter().map(|(name, value)| (String::from(*name), String::from(*value))).collect();
+    Given { flags, environment: BTreeMap::new(), file: None }
+}
+
+pub async fn answer(response: reqwest::Response) -> Answer {
     let status = response.status().as_u16();
     let bytes = response.bytes().await.unwrap();
     let body = match bytes.as_ref() {
@@ -220,13 +257,13 @@ impl Clock for TestClock {
 }
 
 /// A database that goes away with its test.
-struct Database {
+pub struct Database {
     server: PgConnectOptions,
     name: String,
 }
 
 impl Database {
-    async fn create() -> Self {
+    pub async fn create() -> Self {
         let server: PgConnectOptions = database_url().parse().unwrap();
         let name = format!("kiroku_it_{}", Uuid::from_u128(rand::random()).simple());
         let mut connection = PgConnection::connect_with(&server).await.unwrap();
@@ -235,7 +272,12 @@ impl Database {
         Self { server, name }
     }
 
-    async fn pool(&self) -> PgPool {
+    /// Its address, with whatever lets one in.
+    pub fn url(&self) -> String {
+        self.server.clone().database(&self.name).to_url_lossy().into()
+    }
+
+    pub async fn pool(&self) -> PgPool {
         let options = self.server.clone().database(&self.name);
         PgPoolOptions::new().max_connections(POOL_CONNECTIONS).connect_with(options).await.unwrap()
     }

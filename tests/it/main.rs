@@ -5,14 +5,21 @@
 mod access;
 mod bad_input;
 mod browser;
+mod eventstore;
+#[path = "../eventstore_double/mod.rs"]
+mod eventstore_double;
+mod erase;
 mod first_day;
 mod golden;
 mod harness;
 mod misskey_js;
+mod nats;
 mod openapi;
 mod pages;
 mod privacy;
 mod process;
+mod processes;
+mod replay;
 mod streaming;
 mod tidy;
 mod wellknown;

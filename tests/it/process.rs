@@ -150,15 +150,15 @@ const URL: &str = "http://kiroku.example";
 const DEADLINE: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
-struct Kiroku {
+pub struct Kiroku {
     child: Child,
-    address: SocketAddr,
-    data: PathBuf,
+    pub address: SocketAddr,
+    pub data: PathBuf,
     log: TempDir,
 }
 
 impl Kiroku {
-    fn start(data: &TempDir) -> Self {
+    pub fn start(data: &TempDir) -> Self {
         Self::start_as(data, URL)
     }
 
@@ -181,7 +181,7 @@ impl Kiroku {
         Self { child, address, data, log }
     }
 
-    fn until_ready(&mut self) {
+    pub fn until_ready(&mut self) {
         self.until("it is ready", |kiroku| kiroku.ask("/readyz") == Some(200));
     }
 
@@ -226,7 +226,7 @@ impl Kiroku {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.log.path().join("log")).unwrap()
     }
 }

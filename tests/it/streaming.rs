@@ -16,11 +16,11 @@ use crate::harness::{PASSWORD, TestApp, User};
 const HEARD_WITHIN: Duration = Duration::from_secs(20);
 
 /// A client's end of a stream.
-struct Stream(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub struct Stream(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Stream {
     /// Opens a stream with these channels, each under its own name.
-    async fn open(app: &TestApp, user: Option<&User>, channels: &[&str]) -> Self {
+    pub async fn open(app: &TestApp, user: Option<&User>, channels: &[&str]) -> Self {
         let query = user.map_or_else(String::new, |user| format!("?i={}", user.token));
         let mut stream = Self(connect_async(address(app, &query)).await.unwrap().0);
         for channel in channels {
@@ -49,7 +49,7 @@ impl Stream {
         self.say("disconnect", json!({ "id": "heard" })).await;
     }
 
-    async fn next(&mut self) -> Value {
+    pub async fn next(&mut self) -> Value {
         loop {
             match self.message().await {
                 Message::Text(text) => return serde_json::from_str(&text).unwrap(),

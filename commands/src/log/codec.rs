@@ -9,26 +9,36 @@ use std::sync::Arc;
 use chrono::{DateTime, SubsecRound, Utc};
 use domain::event::UnreadableEvent;
 use domain::log::{By, LogError, Position, Recorded, StreamId, Version};
+use domain::user::Erased;
 use domain::{CommandId, Event, UserId};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::keys::{Cipher, DataKey, Keyring, KeysError};
 
+/// Length of the digest of an append.
+pub(super) const DIGEST_BYTES: usize = 32;
 /// Digits of a second that are stored: microseconds.
 const STORED_SUBSECOND_DIGITS: u16 = 6;
+/// The kind by which a person is no more.
+const ERASED: &str = "user.erased";
 
-/// One event as it is stored.
-#[derive(Debug, Clone)]
-pub(super) struct Row {
+/// One event as engines keep it: a clear envelope and a sealed payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
     /// 0 until an engine has given one out.
     pub position: u64,
+    /// The place inside the append, from 0.
     pub ordinal: u32,
     pub stream: String,
+    /// The version of the stream after this event, from 1.
     pub version: u64,
     pub event_id: Uuid,
     pub kind: String,
     pub schema: u16,
+    /// In microseconds; no engine keeps more.
     pub at: DateTime<Utc>,
+    /// With whose key the payload is sealed; none for the server's own.
     pub subject: Option<Uuid>,
     pub actor: Option<Uuid>,
     pub command: Uuid,
@@ -51,12 +61,12 @@ impl Codec {
         expected: Version,
         by: &By,
         events: &[Event],
-    ) -> Result<Vec<Row>, LogError> {
+    ) -> Result<Vec<Sealed>, LogError> {
         let keys = self.keyring.for_sealing(&owners(events.iter().map(|e| e.subject().map(|s| s.0)))).await?;
         let rows = events.iter().zip(0u32..).map(|(event, ordinal)| {
             let (kind, schema) = event.kind();
             let json = event.to_json().map_err(|e| unreadable(kind, schema, json_fault(&e)))?;
-            let mut row = Row {
+            let mut row = Sealed {
                 position: 0,
                 ordinal,
                 stream: stream.as_str().to_owned(),
@@ -79,15 +89,31 @@ impl Codec {
         rows.collect()
     }
 
-    /// Reads rows back. One whose subject's key has been destroyed has no event; one that can't be read
+    /// Reads rows back. Nothing is read of a person whose erasure is among them: their key goes first, unless
+    /// it has gone, so that nobody sees anything of them after it. One whose subject's key has been destroyed has no event; one that can't be read
     /// for any other reason is an error.
-    pub async fn open(&self, rows: Vec<Row>) -> Result<Vec<Recorded>, LogError> {
+    pub async fn open(&self, rows: Vec<Sealed>) -> Result<Vec<Recorded>, LogError> {
+        for row in rows.iter().filter(|row| row.kind == ERASED) {
+            self.finish_erasure(row).await?;
+        }
         let keys = self.keyring.for_opening(&owners(rows.iter().map(|row| row.subject))).await?;
         rows.into_iter().map(|row| recorded(row, &keys)).collect()
     }
+
+    async fn finish_erasure(&self, row: &Sealed) -> Result<(), LogError> {
+        let keys = self.keyring.for_opening(&[row.owner()]).await?;
+        let Some(Event::UserErased(Erased { user })) = recorded(row.clone(), &keys)?.event else {
+            return Ok(());
+        };
+        let left = self.keyring.for_opening(&[user.0]).await?;
+        if !matches!(left.get(&user.0), Some(DataKey::Destroyed)) {
+            self.keyring.destroy(user).await?;
+        }
+        Ok(())
+    }
 }
 
-impl Row {
+impl Sealed {
     /// The person with whose key the payload is sealed; the server itself is nil.
     fn owner(&self) -> Uuid {
         self.subject.unwrap_or(Uuid::nil())
@@ -117,12 +143,17 @@ impl Row {
     }
 }
 
-fn recorded(row: Row, keys: &HashMap<Uuid, DataKey>) -> Result<Recorded, LogError> {
-    let event = match keys.get(&row.owner()) {
-        Some(DataKey::Live(cipher)) => Some(row.event(cipher)?),
-        Some(DataKey::Destroyed) => None,
-        None => return Err(unreadable(&row.kind, row.schema, "the key of its subject is missing")),
-    };
+/// The event of a row; none when its key has been destroyed.
+pub(super) fn opened(row: &Sealed, keys: &HashMap<Uuid, DataKey>) -> Result<Option<Event>, LogError> {
+    match keys.get(&row.owner()) {
+        Some(DataKey::Live(cipher)) => row.event(cipher).map(Some),
+        Some(DataKey::Destroyed) => Ok(None),
+        None => Err(unreadable(&row.kind, row.schema, "the key of its subject is missing")),
+    }
+}
+
+fn recorded(row: Sealed, keys: &HashMap<Uuid, DataKey>) -> Result<Recorded, LogError> {
+    let event = opened(&row, keys)?;
     Ok(Recorded {
         position: Position(row.position),
         ordinal: row.ordinal,
@@ -138,8 +169,45 @@ fn recorded(row: Row, keys: &HashMap<Uuid, DataKey>) -> Result<Recorded, LogErro
     })
 }
 
+/// Of everything in the rows of one append but the position, which each engine gives anew.
+pub(super) fn digest(append: &[Sealed]) -> [u8; DIGEST_BYTES] {
+    let mut sha = Sha256::new();
+    for row in append {
+        sha.update(row.ordinal.to_be_bytes());
+        sized(&mut sha, row.stream.as_bytes());
+        sha.update(row.version.to_be_bytes());
+        sha.update(row.event_id);
+        sized(&mut sha, row.kind.as_bytes());
+        sha.update(row.schema.to_be_bytes());
+        sha.update(row.at.timestamp_micros().to_be_bytes());
+        for person in [row.subject, row.actor] {
+            sized(&mut sha, person.as_ref().map_or(&[], |person| person.as_bytes().as_slice()));
+        }
+        sha.update(row.command);
+        sized(&mut sha, &row.payload);
+    }
+    sha.finalize().into()
+}
+
+/// The hash of a link of the chain: of the hash before, then position and digest of each append.
+pub(super) fn link(before: &[u8], appends: &[(u64, [u8; DIGEST_BYTES])]) -> [u8; DIGEST_BYTES] {
+    let mut sha = Sha256::new();
+    sha.update(before);
+    for (position, digest) in appends {
+        sha.update(position.to_be_bytes());
+        sha.update(digest);
+    }
+    sha.finalize().into()
+}
+
+/// What has no length of its own, so that two rows never read the same.
+fn sized(sha: &mut Sha256, bytes: &[u8]) {
+    sha.update((bytes.len() as u64).to_be_bytes());
+    sha.update(bytes);
+}
+
 /// Each owner once.
-fn owners(subjects: impl Iterator<Item = Option<Uuid>>) -> Vec<Uuid> {
+pub(super) fn owners(subjects: impl Iterator<Item = Option<Uuid>>) -> Vec<Uuid> {
     let mut owners: Vec<Uuid> = subjects.map(Option::unwrap_or_default).collect();
     owners.sort_unstable();
     owners.dedup();
@@ -177,7 +245,7 @@ mod tests {
         By { user: Some(UserId(id(1))), now, command: CommandId(id(9)) }
     }
 
-    async fn sealed(codec: &Codec, events: &[Event]) -> Vec<Row> {
+    async fn sealed(codec: &Codec, events: &[Event]) -> Vec<Sealed> {
         codec.seal(&StreamId::new("user", "a"), Version(4), &by(), events).await.unwrap()
     }
 
@@ -212,7 +280,7 @@ mod tests {
     async fn a_payload_opens_in_its_own_envelope_only() {
         let (_, codec) = codec();
         let row = sealed(&codec, &[created(1)]).await.remove(0);
-        let changes: [fn(&mut Row); 6] = [
+        let changes: [fn(&mut Sealed); 6] = [
             |row| row.event_id = id(77),
             |row| row.stream = "user-b".to_owned(),
             |row| row.kind = "user.changed".to_owned(),
@@ -227,8 +295,8 @@ mod tests {
         }
         // Somebody else's row, who has a key too.
         sealed(&codec, &[created(2)]).await;
-        assert!(is_unreadable(codec.open(vec![Row { subject: Some(id(2)), ..row.clone() }]).await));
-        assert!(is_unreadable(codec.open(vec![Row { subject: Some(id(3)), ..row.clone() }]).await));
+        assert!(is_unreadable(codec.open(vec![Sealed { subject: Some(id(2)), ..row.clone() }]).await));
+        assert!(is_unreadable(codec.open(vec![Sealed { subject: Some(id(3)), ..row.clone() }]).await));
         assert!(codec.open(vec![row]).await.is_ok());
     }
 
@@ -263,5 +331,17 @@ mod tests {
         let more = codec.seal(&StreamId::new("user", "a"), Version(0), &by(), &[created(1)]).await;
         assert!(matches!(more, Err(LogError::Keys(_))));
         assert!(matches!(keyring.destroy(UserId(Uuid::nil())).await, Err(KeysError::ServersOwn)));
+    }
+
+    #[tokio::test]
+    async fn who_reads_of_an_erasure_finishes_it() {
+        let (keyring, codec) = codec();
+        let erased: Event = user::Erased { user: UserId(id(1)) }.into();
+        let rows = sealed(&codec, &[created(1), created(2), erased.clone(), created(1)]).await;
+        let read = codec.open(rows).await.unwrap();
+        let events: Vec<Option<Event>> = read.into_iter().map(|recorded| recorded.event).collect();
+        assert_eq!(events, [None, Some(created(2)), Some(erased), None]);
+        let key = keyring.for_opening(&[id(1)]).await.unwrap().remove(&id(1));
+        assert!(matches!(key, Some(DataKey::Destroyed)));
     }
 }

@@ -3,7 +3,7 @@
 //! Destroying a person's key erases everything that was sealed with it; a destroyed key is never made
 //! again. What belongs to nobody is sealed with the server's own key, that of the nil uuid.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -46,7 +46,7 @@ pub enum KeysError {
     File { path: PathBuf, source: io::Error },
     #[error("the master key file {} can be read by others (mode {mode:03o}): make it 600, and think about who has read it", path.display())]
     Exposed { path: PathBuf, mode: u32 },
-    #[error("the master key file {} is gone: put it back, nothing can be read without it", path.display())]
+    #[error("the master key file {} is gone: put it back, nothing can be read without it; processes of one server share it as `master_key`", path.display())]
     Missing { path: PathBuf },
     #[error("{place} is not a master key: it must be 64 hexadecimal digits, or 32 bytes in base64")]
     Malformed { place: String },
@@ -115,6 +115,20 @@ impl MasterKey {
             Err(e) if e.kind() != io::ErrorKind::InvalidData => Err(failed(e)),
             _ => Self::parse(&text).ok_or_else(|| malformed(&path.display().to_string())),
         }
+    }
+
+    /// Writes the key to a file that is not there yet, for its owner alone.
+    pub fn save(&self, path: &Path) -> Result<(), KeysError> {
+        let failed = |source| KeysError::File { path: path.to_owned(), source };
+        if path.try_exists().map_err(failed)? {
+            return Err(failed(io::ErrorKind::AlreadyExists.into()));
+        }
+        create(path, self).map_err(failed)
+    }
+
+    /// Whether this is the key of a database with this row in `ops.keyring`.
+    pub fn opens(&self, keyring_secret: &[u8]) -> bool {
+        Cipher::new(&self.0).open(keyring_secret, SECRET_NAME).is_some()
     }
 
     /// Reads 64 hexadecimal digits, or 32 bytes in base64 with or without its padding.
@@ -220,10 +234,13 @@ impl Keyring {
     }
 
     /// Destroys a person's key, durably and for good: nothing sealed with it can be read again, and
-    /// nothing more can be sealed for this person.
+    /// nothing more can be sealed for this person. Costs nothing when this process knows of it already.
     pub async fn destroy(&self, person: UserId) -> Result<(), KeysError> {
         if person.0.is_nil() {
             return Err(KeysError::ServersOwn);
+        }
+        if matches!(held(&self.cache).peek(&person.0), Some(DataKey::Destroyed)) {
+            return Ok(());
         }
         match &self.store {
             Store::Memory(keys) => {
@@ -245,6 +262,23 @@ impl Keyring {
         }
         held(&self.cache).put(person.0, DataKey::Destroyed);
         Ok(())
+    }
+
+    /// Everybody whose key has been destroyed.
+    pub async fn destroyed(&self) -> Result<HashSet<UserId>, KeysError> {
+        match &self.store {
+            Store::Memory(keys) => {
+                let keys = held(keys);
+                Ok(keys.iter().filter(|(_, wrapped)| wrapped.is_none()).map(|(p, _)| UserId(*p)).collect())
+            }
+            Store::Postgres(pool) => {
+                let people: Vec<Uuid> =
+                    sqlx::query_scalar("select person from ops.keys where wrapped is null")
+                        .fetch_all(pool)
+                        .await?;
+                Ok(people.into_iter().map(UserId).collect())
+            }
+        }
     }
 
     /// The keys with which to seal for these persons; made when there are none yet, all in one

@@ -13,7 +13,8 @@ use super::error::{
     ACCOUNT_MOVED, AUTHENTICATION_FAILED, ApiError, PERMISSION_DENIED, POLICY_DENIED, RATE_LIMIT_EXCEEDED,
     SECURE_ONLY,
 };
-use super::rate::{Limit, RateLimiter, TooOften};
+use super::limiter::Limiter;
+use super::rate::{Limit, TooOften};
 use crate::ops::{Apps, Browsers, Passwords, SecretKey, Tokens};
 
 /// What the API stands on: who may act, and how often.
@@ -23,7 +24,7 @@ pub struct Core {
     pub passwords: Passwords,
     pub apps: Apps,
     pub browsers: Browsers,
-    pub limiter: RateLimiter,
+    pub limiter: Limiter,
     pub proxies: TrustedProxies,
     pub clock: Arc<dyn Clock>,
     /// The public origin, such as `https://social.example`.
@@ -46,8 +47,8 @@ impl Core {
             tokens: Tokens::new(pool.clone(), key.clone()),
             passwords: Passwords::new(pool.clone()),
             apps: Apps::new(pool.clone(), key.clone()),
-            browsers: Browsers::new(pool, key),
-            limiter: RateLimiter::default(),
+            browsers: Browsers::new(pool.clone(), key),
+            limiter: Limiter::new(pool),
             proxies,
             clock,
             origin,
@@ -63,7 +64,7 @@ impl Core {
     }
 
     /// Whether this caller may call this endpoint now. Counts the call.
-    pub fn admit(
+    pub async fn admit(
         &self,
         meta: &Meta,
         credential: Credential,
@@ -75,7 +76,7 @@ impl Core {
             return Err(SECURE_ONLY.into());
         }
         if let Some(limit) = &meta.limit {
-            self.count(limit, meta.path, caller, client)?;
+            self.count(limit, meta.path, caller, client).await?;
         }
         credential.check_standing(caller)?;
         let account = caller.map(|caller| &caller.account);
@@ -96,12 +97,17 @@ impl Core {
     }
 
     /// Counts a call by an address alone, whoever it says it is.
-    pub fn count_address(&self, limit: &Limit, path: &str, client: IpAddr) -> Result<(), TooOften> {
+    pub async fn count_address(
+        &self,
+        limit: &Limit,
+        path: &str,
+        client: IpAddr,
+    ) -> Result<Result<(), TooOften>, ApiError> {
         let actor = format!("ip-{}", network_of(client));
-        self.limiter.admit(limit, path, &actor, 1.0, self.clock.now())
+        Ok(self.limiter.admit(limit, path, &actor, 1.0, self.clock.now()).await?)
     }
 
-    fn count(
+    async fn count(
         &self,
         limit: &Limit,
         path: &str,
@@ -111,10 +117,11 @@ impl Core {
         let now = self.clock.now();
         let outcome = match caller.map(|caller| &caller.account) {
             Some(account) if account.rate_limit_factor > 0.0 => {
-                self.limiter.admit(limit, path, &account.id.to_string(), account.rate_limit_factor, now)
+                let (actor, factor) = (account.id.to_string(), account.rate_limit_factor);
+                self.limiter.admit(limit, path, &actor, factor, now).await?
             }
             Some(_) => Ok(()),
-            None => self.count_address(limit, path, client),
+            None => self.count_address(limit, path, client).await?,
         };
         outcome.map_err(|early| self.too_often(early))
     }
@@ -184,7 +191,7 @@ pub mod tests {
         core_over(pool, Vec::new())
     }
 
-    fn core_over(pool: sqlx::PgPool, accounts: Vec<Account>) -> Core {
+    pub fn core_over(pool: sqlx::PgPool, accounts: Vec<Account>) -> Core {
         let known = accounts.into_iter().map(|account| (account.id, Arc::new(account))).collect();
         let people = Arc::new(People(Mutex::new(known)));
         Core::new(pool, [1; 32], "http://local".to_owned(), TrustedProxies::default(), people, Arc::new(Noon))
@@ -220,8 +227,8 @@ pub mod tests {
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const PLAIN: Meta = Meta::new("x");
 
-    fn refused(meta: &Meta, credential: Credential, caller: Option<&SignedIn>) -> Option<ErrorDef> {
-        core().admit(meta, credential, caller, CLIENT).err().map(|error| error.def())
+    async fn refused(meta: &Meta, credential: Credential, caller: Option<&SignedIn>) -> Option<ErrorDef> {
+        core().admit(meta, credential, caller, CLIENT).await.err().map(|error| error.def())
     }
 
     #[tokio::test]
@@ -245,7 +252,7 @@ pub mod tests {
             (Administrator, Some(&root), None),
         ];
         for (credential, caller, error) in expected {
-            assert_eq!(refused(&PLAIN, credential, caller), error, "{credential:?} {caller:?}");
+            assert_eq!(refused(&PLAIN, credential, caller).await, error, "{credential:?} {caller:?}");
         }
     }
 
@@ -253,9 +260,9 @@ pub mod tests {
     async fn a_suspended_or_deleted_person_is_nobody_but_not_shut_out() {
         let suspended = person(|a| a.is_suspended = true);
         let deleted = person(|a| a.is_deleted = true);
-        assert_eq!(refused(&PLAIN, Credential::SignedIn, Some(&suspended)), Some(ACCOUNT_SUSPENDED));
-        assert_eq!(refused(&PLAIN, Credential::SignedIn, Some(&deleted)), Some(ACCOUNT_DELETED));
-        assert_eq!(refused(&PLAIN, Credential::None, Some(&suspended)), None);
+        assert_eq!(refused(&PLAIN, Credential::SignedIn, Some(&suspended)).await, Some(ACCOUNT_SUSPENDED));
+        assert_eq!(refused(&PLAIN, Credential::SignedIn, Some(&deleted)).await, Some(ACCOUNT_DELETED));
+        assert_eq!(refused(&PLAIN, Credential::None, Some(&suspended)).await, None);
     }
 
     #[tokio::test]
@@ -263,16 +270,16 @@ pub mod tests {
         const NOTES: Meta = Meta::new("x").kind("write:notes");
         let app = by_app(person(|_| ()), &["write:notes"]);
         let other = by_app(person(|_| ()), &["read:account"]);
-        assert_eq!(refused(&NOTES, Credential::SignedIn, Some(&app)), None);
-        assert_eq!(refused(&NOTES, Credential::SignedIn, Some(&other)), Some(PERMISSION_DENIED));
-        assert_eq!(refused(&NOTES, Credential::None, Some(&other)), Some(PERMISSION_DENIED));
-        assert_eq!(refused(&PLAIN, Credential::SignedIn, Some(&app)), Some(PERMISSION_DENIED));
-        assert_eq!(refused(&PLAIN, Credential::None, Some(&app)), None);
-        assert_eq!(refused(&PLAIN.secure(), Credential::SignedIn, Some(&app)), Some(SECURE_ONLY));
-        assert_eq!(refused(&PLAIN.secure(), Credential::SignedIn, None), Some(SECURE_ONLY));
-        assert_eq!(refused(&PLAIN.secure(), Credential::SignedIn, Some(&person(|_| ()))), None);
+        assert_eq!(refused(&NOTES, Credential::SignedIn, Some(&app)).await, None);
+        assert_eq!(refused(&NOTES, Credential::SignedIn, Some(&other)).await, Some(PERMISSION_DENIED));
+        assert_eq!(refused(&NOTES, Credential::None, Some(&other)).await, Some(PERMISSION_DENIED));
+        assert_eq!(refused(&PLAIN, Credential::SignedIn, Some(&app)).await, Some(PERMISSION_DENIED));
+        assert_eq!(refused(&PLAIN, Credential::None, Some(&app)).await, None);
+        assert_eq!(refused(&PLAIN.secure(), Credential::SignedIn, Some(&app)).await, Some(SECURE_ONLY));
+        assert_eq!(refused(&PLAIN.secure(), Credential::SignedIn, None).await, Some(SECURE_ONLY));
+        assert_eq!(refused(&PLAIN.secure(), Credential::SignedIn, Some(&person(|_| ()))).await, None);
         // The role is asked before the scope.
-        assert_eq!(refused(&PLAIN, Credential::Administrator, Some(&app)), Some(NOT_ADMINISTRATOR));
+        assert_eq!(refused(&PLAIN, Credential::Administrator, Some(&app)).await, Some(NOT_ADMINISTRATOR));
     }
 
     #[tokio::test]
@@ -282,35 +289,40 @@ pub mod tests {
             let policies = json!({ "canSearchNotes": yes }).as_object().cloned().unwrap();
             person(|a| a.policies = Arc::new(policies))
         };
-        assert_eq!(refused(&asked, Credential::SignedIn, Some(&may(true))), None);
-        assert_eq!(refused(&asked, Credential::SignedIn, Some(&may(false))), Some(POLICY_DENIED));
-        assert_eq!(refused(&asked, Credential::SignedIn, Some(&person(|a| a.is_root = true))), None);
+        assert_eq!(refused(&asked, Credential::SignedIn, Some(&may(true))).await, None);
+        assert_eq!(refused(&asked, Credential::SignedIn, Some(&may(false))).await, Some(POLICY_DENIED));
+        assert_eq!(refused(&asked, Credential::SignedIn, Some(&person(|a| a.is_root = true))).await, None);
         let moved = person(|a| a.has_moved = true);
-        assert_eq!(refused(&PLAIN.not_moved(), Credential::SignedIn, Some(&moved)), Some(ACCOUNT_MOVED));
-        assert_eq!(refused(&PLAIN, Credential::SignedIn, Some(&moved)), None);
+        assert_eq!(
+            refused(&PLAIN.not_moved(), Credential::SignedIn, Some(&moved)).await,
+            Some(ACCOUNT_MOVED)
+        );
+        assert_eq!(refused(&PLAIN, Credential::SignedIn, Some(&moved)).await, None);
     }
 
     #[tokio::test]
     async fn the_limit_comes_before_the_credential_and_can_be_lifted() {
         let core = core();
         let limited = PLAIN.limit(1, per::HOUR);
-        let call = |caller: Option<&SignedIn>| core.admit(&limited, Credential::SignedIn, caller, CLIENT);
-        assert_eq!(call(None).unwrap_err().def(), CREDENTIAL_REQUIRED);
-        let error = call(None).unwrap_err();
+        let call = async |caller: Option<&SignedIn>| {
+            core.admit(&limited, Credential::SignedIn, caller, CLIENT).await
+        };
+        assert_eq!(call(None).await.unwrap_err().def(), CREDENTIAL_REQUIRED);
+        let error = call(None).await.unwrap_err();
         assert_eq!(error.def(), RATE_LIMIT_EXCEEDED);
         assert_eq!(error.headers()["retry-after"], "3600");
         let told = &error.to_json()["error"]["info"];
         assert_eq!((&told["remaining"], &told["total"]), (&json!(0), &json!(1)));
 
         let person = person(|_| ());
-        assert!(call(Some(&person)).is_ok(), "counted apart from their address");
-        assert_eq!(call(Some(&person)).unwrap_err().def(), RATE_LIMIT_EXCEEDED);
+        assert!(call(Some(&person)).await.is_ok(), "counted apart from their address");
+        assert_eq!(call(Some(&person)).await.unwrap_err().def(), RATE_LIMIT_EXCEEDED);
         let free = tests::person(|a| {
             a.id = UserId(Uuid::from_u128(2));
             a.rate_limit_factor = 0.0;
         });
         for _ in 0..3 {
-            assert!(call(Some(&free)).is_ok());
+            assert!(call(Some(&free)).await.is_ok());
         }
     }
 

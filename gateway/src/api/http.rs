@@ -121,7 +121,7 @@ async fn answer(app: &App, entry: &Entry, request: Request) -> (Response, Option
 async fn perform(app: &App, entry: &Entry, call: Call) -> Result<(Vec<u8>, bool), ApiError> {
     let Call { method, headers, client, mut params } = call;
     let caller = app.core.authenticate(token(&headers, &params)?.as_deref()).await?;
-    app.core.admit(&entry.meta, entry.credential, caller.as_ref(), client)?;
+    app.core.admit(&entry.meta, entry.credential, caller.as_ref(), client).await?;
     if params.is_null() {
         params = Value::Object(Map::new());
     }

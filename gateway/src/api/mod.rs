@@ -28,6 +28,7 @@ pub mod client;
 pub mod endpoint;
 pub mod error;
 pub mod http;
+pub mod limiter;
 pub mod openapi;
 pub mod param;
 pub mod permission;

@@ -1,6 +1,6 @@
 //! How often one caller may call: at most so many calls in any stretch of time (a sliding window, in
-//! which refused calls count as well), and a shortest interval between two calls. Kept in memory; a
-//! restart forgets it.
+//! which refused calls count as well), and a shortest interval between two calls. Here calls are counted in
+//! memory, which a restart forgets; [`super::limiter`] says when.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -49,6 +49,24 @@ impl TooOften {
     }
 }
 
+/// One count that a call adds to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Count {
+    pub key: String,
+    /// Calls that the window allows.
+    pub max: f64,
+    pub duration_ms: i64,
+}
+
+/// The calls of one window, as they are handed on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Remembered {
+    pub key: String,
+    pub duration_ms: i64,
+    /// How long ago calls were made, the longest first, in milliseconds.
+    pub ago_ms: Vec<i64>,
+}
+
 /// The calls of all callers.
 #[derive(Default)]
 pub struct RateLimiter {
@@ -77,19 +95,40 @@ impl RateLimiter {
         factor: f64,
         now: DateTime<Utc>,
     ) -> Result<(), TooOften> {
-        let key = limit.key.unwrap_or(path);
-        if let Some(interval) = limit.interval {
-            self.count(format!("{actor}:{key}:min"), 1.0, scaled(interval, factor), now)?;
-        }
-        if let Some((calls, duration)) = limit.window {
-            self.count(format!("{actor}:{key}"), f64::from(calls) / factor, scaled(duration, 1.0), now)?;
-        }
-        Ok(())
+        counts(limit, path, actor, factor).try_for_each(|count| self.count(count, now))
     }
 
-    fn count(&self, key: String, max: f64, duration_ms: i64, now: DateTime<Utc>) -> Result<(), TooOften> {
+    /// Hands all windows over that have not ended, and forgets them.
+    pub(super) fn take(&self, now: DateTime<Utc>) -> Vec<Remembered> {
         let now = now.timestamp_millis();
-        let kept = max.ceil().clamp(1.0, f64::from(MAX_PER_WINDOW)) as usize;
+        let windows = std::mem::take(&mut *self.windows.lock().unwrap_or_else(PoisonError::into_inner));
+        let taken = windows.by_key.into_iter().filter_map(|(key, mut window)| {
+            window.expire(now);
+            let ago_ms = window.calls.iter().map(|call| now.saturating_sub(*call)).collect();
+            let duration_ms = window.duration_ms;
+            (!window.calls.is_empty()).then_some(Remembered { key, duration_ms, ago_ms })
+        });
+        taken.collect()
+    }
+
+    /// Takes windows in, beside what is known already.
+    pub(super) fn give(&self, remembered: impl IntoIterator<Item = Remembered>, now: DateTime<Utc>) {
+        let now = now.timestamp_millis();
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        for Remembered { key, duration_ms, ago_ms } in remembered {
+            windows.make_room(now);
+            windows.calls += ago_ms.len();
+            let window =
+                windows.by_key.entry(key).or_insert_with(|| Window { duration_ms, calls: VecDeque::new() });
+            window.calls.extend(ago_ms.into_iter().map(|ago| now.saturating_sub(ago)));
+            window.calls.make_contiguous().sort_unstable();
+        }
+    }
+
+    fn count(&self, count: Count, now: DateTime<Utc>) -> Result<(), TooOften> {
+        let now = now.timestamp_millis();
+        let kept = count.kept();
+        let Count { key, max, duration_ms } = count;
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         windows.make_room(now);
         let window =
@@ -97,18 +136,47 @@ impl RateLimiter {
         window.duration_ms = duration_ms;
         let before = window.calls.len();
         window.expire(now);
-        let allowed = (window.calls.len() as f64) < max;
+        let counted = window.calls.len();
         window.calls.push_back(now);
         while window.calls.len() > kept {
             window.calls.pop_front();
         }
         let (after, oldest) = (window.calls.len(), window.calls.front().copied().unwrap_or(now));
         windows.calls = (windows.calls + after).saturating_sub(before);
-        if allowed {
-            Ok(())
-        } else {
-            Err(TooOften { reset_ms: oldest.saturating_add(duration_ms), total: max })
-        }
+        verdict(counted, max, oldest.saturating_add(duration_ms))
+    }
+}
+
+/// What a call counts towards, in this order: what refuses it is the last.
+pub(super) fn counts(
+    limit: &Limit,
+    path: &str,
+    actor: &str,
+    factor: f64,
+) -> impl Iterator<Item = Count> + use<> {
+    let key = limit.key.unwrap_or(path);
+    let interval = limit.interval.map(|interval| Count {
+        key: format!("{actor}:{key}:min"),
+        max: 1.0,
+        duration_ms: scaled(interval, factor),
+    });
+    let window = limit.window.map(|(calls, duration)| Count {
+        key: format!("{actor}:{key}"),
+        max: f64::from(calls) / factor,
+        duration_ms: scaled(duration, 1.0),
+    });
+    interval.into_iter().chain(window)
+}
+
+/// Whether a call may pass that found so many in its window.
+pub(super) fn verdict(counted: usize, max: f64, reset_ms: i64) -> Result<(), TooOften> {
+    if (counted as f64) < max { Ok(()) } else { Err(TooOften { reset_ms, total: max }) }
+}
+
+impl Count {
+    /// The newest calls, so many of which say all that must be known.
+    pub(super) fn kept(&self) -> usize {
+        self.max.ceil().clamp(1.0, f64::from(MAX_PER_WINDOW)) as usize
     }
 }
 
@@ -203,6 +271,19 @@ mod tests {
             assert!(limiter.admit(&THREE_A_MINUTE, "x", "a", 0.5, at(0)).is_ok());
         }
         assert!(limiter.admit(&THREE_A_MINUTE, "x", "a", 0.5, at(0)).is_err());
+    }
+
+    #[test]
+    fn what_is_handed_over_is_counted_elsewhere() {
+        let (first, second) = (RateLimiter::default(), RateLimiter::default());
+        let call = |limiter: &RateLimiter, millis| limiter.admit(&THREE_A_MINUTE, "x", "a", 1.0, at(millis));
+        assert!(call(&first, 0).is_ok() && call(&second, 10).is_ok() && call(&first, 20).is_ok());
+        second.give(first.take(at(30)), at(30));
+        assert_eq!(first.take(at(30)), []);
+        assert_eq!(call(&second, 30).unwrap_err().reset_ms, at(10).timestamp_millis() + 60_000);
+        assert_eq!(call(&first, 30), Ok(()));
+        assert_eq!(second.take(at(120_000)), [], "what has ended is not handed over");
+        assert_eq!(second.windows.lock().unwrap().calls, 0);
     }
 
     #[test]

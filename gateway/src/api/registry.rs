@@ -301,8 +301,8 @@ mod tests {
         let client = std::net::Ipv4Addr::LOCALHOST.into();
         for entry in crate::misskey::registry().entries() {
             let (meta, credential, path) = (&entry.meta, entry.credential, entry.meta.path);
-            let refused = |caller: Option<&SignedIn>| {
-                core().admit(meta, credential, caller, client).err().map(|error| error.def())
+            let refused = async |caller: Option<&SignedIn>| {
+                core().admit(meta, credential, caller, client).await.err().map(|error| error.def())
             };
             let by_policy = meta.policy.map(|_| POLICY_DENIED);
             let nobody = match credential {
@@ -310,19 +310,19 @@ mod tests {
                 Credential::None => by_policy,
                 _ => Some(CREDENTIAL_REQUIRED),
             };
-            assert_eq!(refused(None), nobody, "{path}, anonymously");
+            assert_eq!(refused(None).await, nobody, "{path}, anonymously");
             let plain = match credential {
                 Credential::Moderator => Some(NOT_MODERATOR),
                 Credential::Administrator => Some(NOT_ADMINISTRATOR),
                 _ => by_policy,
             };
-            assert_eq!(refused(Some(&person(|_| ()))), plain, "{path}, without a role");
+            assert_eq!(refused(Some(&person(|_| ()))).await, plain, "{path}, without a role");
             let moderator = match credential {
                 Credential::Administrator => Some(NOT_ADMINISTRATOR),
                 _ => by_policy,
             };
             let caller = person(|a| a.is_moderator = true);
-            assert_eq!(refused(Some(&caller)), moderator, "{path}, as a moderator");
+            assert_eq!(refused(Some(&caller)).await, moderator, "{path}, as a moderator");
         }
     }
 

@@ -30,7 +30,7 @@ async fn answer(app: &App, call: &Call) -> Result<Response, CannotCreate> {
     if !settings.takes_visitors() {
         return Err(CannotCreate::Refused(CannotSignUp::Closed));
     }
-    let counted = app.core.count_address(&SIGN_UP_LIMIT, "signup", call.client);
+    let counted = app.core.count_address(&SIGN_UP_LIMIT, "signup", call.client).await?;
     counted.map_err(|early| app.core.too_often(early))?;
     let username = call.params["username"].as_str().unwrap_or_default();
     let password = call.params["password"].as_str().unwrap_or_default();

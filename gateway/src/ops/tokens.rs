@@ -1,12 +1,17 @@
 //! Access tokens: one native token per person, and one token per grant to an app. Stored as hashes;
 //! a token that must be told again is derived ([`super::secret`]).
+//!
+//! What was found is remembered only while this process is sure to hear of every token that ends, whoever
+//! ends it: the database tells with the transaction ([`crate::neighbours`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use chrono::{DateTime, Duration, Utc};
 use domain::ids::UserId;
 use sqlx::PgPool;
+use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use super::secret::{self, HASH_BYTES, NoRandomness, SecretKey};
@@ -23,6 +28,11 @@ pub const MAX_SESSION_BYTES: usize = 256;
 pub const MIAUTH_SESSION_LIFE: Duration = Duration::hours(24);
 /// The most grants kept in memory.
 pub const MAX_CACHED_GRANTS: usize = 20_000;
+/// How long after it was last known that nothing goes unheard the memory of tokens is used. The connection
+/// that hears tells when it is lost; this is for one that hangs, or a process that was stopped.
+pub const HEARD_FOR: std::time::Duration = std::time::Duration::from_secs(2);
+/// Ends of tokens that a slow hearer may leave; with more of them it has missed some.
+const MAX_UNHEARD_ENDS: usize = 1_024;
 /// Length of hex(sha256(token + secret)), in characters.
 const LEGACY_CHARS: usize = 64;
 const SEED_BYTES: usize = 16;
@@ -34,6 +44,19 @@ pub enum TokenError {
     Storage(#[from] sqlx::Error),
     #[error(transparent)]
     Randomness(#[from] NoRandomness),
+}
+
+/// What is kept of a token, to know it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenHash([u8; HASH_BYTES]);
+
+/// Whose tokens have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// One of this person's.
+    Of(UserId),
+    /// Perhaps any.
+    Unknown,
 }
 
 /// Whom a token speaks for.
@@ -69,11 +92,12 @@ pub struct Tokens {
     pool: PgPool,
     key: SecretKey,
     cache: Arc<Mutex<Cache>>,
+    ends: broadcast::Sender<Ended>,
 }
 
 impl Tokens {
     pub fn new(pool: PgPool, key: SecretKey) -> Self {
-        Self { pool, key, cache: Arc::default() }
+        Self { pool, key, cache: Arc::default(), ends: broadcast::Sender::new(MAX_UNHEARD_ENDS) }
     }
 
     /// Whom the token speaks for; none when nobody. A token seen lately costs no statement.
@@ -81,9 +105,7 @@ impl Tokens {
         if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
             return Ok(None);
         }
-        // Older clients print their hash in either case.
-        let legacy = token.len() == LEGACY_CHARS;
-        let hash = if legacy { secret::hash(&token.to_lowercase()) } else { secret::hash(token) };
+        let hash = TokenHash::of(token);
         let epoch = {
             let mut cache = self.cache();
             if let Some(grant) = cache.get(&hash) {
@@ -99,7 +121,7 @@ impl Tokens {
              select user_id, id, permission from ops.app_tokens where legacy_hash = $1
              limit 1",
         )
-        .bind(hash.as_slice())
+        .bind(hash.0.as_slice())
         .fetch_optional(&self.pool)
         .await?;
         let Some((user, id, permission)) = row else { return Ok(None) };
@@ -211,6 +233,47 @@ impl Tokens {
         Ok(fetched.into_iter().max().map(|(id, user)| (UserId(user), self.derive_app(&id))))
     }
 
+    /// Those of these tokens that speak for nobody any more.
+    pub async fn dead(&self, tokens: &[TokenHash]) -> Result<Vec<TokenHash>, sqlx::Error> {
+        let hashes: Vec<&[u8]> = tokens.iter().map(|token| token.0.as_slice()).collect();
+        let living: Vec<Vec<u8>> = sqlx::query_scalar(
+            "select hash from ops.native_tokens where hash = any($1)
+             union all select hash from ops.app_tokens where hash = any($1)
+             union all select legacy_hash from ops.app_tokens where legacy_hash = any($1)",
+        )
+        .bind(hashes)
+        .fetch_all(&self.pool)
+        .await?;
+        let living: HashSet<Vec<u8>> = living.into_iter().collect();
+        Ok(tokens.iter().filter(|token| !living.contains(token.0.as_slice())).copied().collect())
+    }
+
+    /// Takes note that a token has ended: nothing is remembered of that person's.
+    pub fn ended(&self, ended: Ended) {
+        match ended {
+            Ended::Of(user) => self.forget(user),
+            Ended::Unknown => self.cache().empty(),
+        }
+        _ = self.ends.send(ended);
+    }
+
+    /// Hears of tokens that end, from now on.
+    pub fn ends(&self) -> broadcast::Receiver<Ended> {
+        self.ends.subscribe()
+    }
+
+    /// Takes note that of every token that had ended at `at` [`Self::ended`] has been told.
+    pub fn heard_all(&self, at: Instant) {
+        self.cache().heard_at = Some(at);
+    }
+
+    /// Takes note that tokens may end unheard, so nothing is remembered until all is heard again.
+    pub fn deaf(&self) {
+        let mut cache = self.cache();
+        cache.heard_at = None;
+        cache.empty();
+    }
+
     /// Drops what is remembered of a person's tokens, after one has ended.
     fn forget(&self, user: UserId) {
         let mut cache = self.cache();
@@ -239,12 +302,25 @@ impl Tokens {
 struct Cache {
     /// Raised when tokens end, so that a row read before it isn't remembered after it.
     epoch: u64,
-    young: HashMap<[u8; HASH_BYTES], Grant>,
-    old: HashMap<[u8; HASH_BYTES], Grant>,
+    /// When it was last known that every end had been heard; none while nobody listens.
+    heard_at: Option<Instant>,
+    young: HashMap<TokenHash, Grant>,
+    old: HashMap<TokenHash, Grant>,
+}
+
+impl TokenHash {
+    pub fn of(token: &str) -> Self {
+        // Older clients print their hash in either case.
+        let legacy = token.len() == LEGACY_CHARS;
+        Self(if legacy { secret::hash(&token.to_lowercase()) } else { secret::hash(token) })
+    }
 }
 
 impl Cache {
-    fn get(&mut self, hash: &[u8; HASH_BYTES]) -> Option<Grant> {
+    fn get(&mut self, hash: &TokenHash) -> Option<Grant> {
+        if self.heard_at.is_none_or(|at| at.elapsed() >= HEARD_FOR) {
+            return None;
+        }
         if let Some(grant) = self.young.get(hash) {
             return Some(grant.clone());
         }
@@ -253,7 +329,13 @@ impl Cache {
         Some(grant)
     }
 
-    fn insert(&mut self, hash: [u8; HASH_BYTES], grant: Grant, read_at: u64) {
+    fn empty(&mut self) {
+        self.epoch += 1;
+        self.young.clear();
+        self.old.clear();
+    }
+
+    fn insert(&mut self, hash: TokenHash, grant: Grant, read_at: u64) {
         if read_at != self.epoch {
             return;
         }
@@ -331,16 +413,50 @@ mod tests {
         assert_eq!(tokens.fetch_session("late", late).await.unwrap(), None);
     }
 
+    #[sqlx::test(migrations = "../migrations")]
+    async fn what_is_remembered_is_forgotten_when_a_token_ends(pool: PgPool) {
+        let tokens = tokens(pool.clone());
+        let (mine, other) =
+            (tokens.native(user(1), at(0)).await.unwrap(), tokens.native(user(2), at(0)).await.unwrap());
+        let (mine_hash, other_hash) = (TokenHash::of(&mine), TokenHash::of(&other));
+        tokens.heard_all(Instant::now());
+        for token in [&mine, &other] {
+            assert!(tokens.find(token).await.unwrap().is_some());
+        }
+        sqlx::query("delete from ops.native_tokens where user_id = $1")
+            .bind(user(1).0)
+            .execute(&pool)
+            .await
+            .unwrap();
+        assert_eq!(tokens.dead(&[mine_hash, other_hash]).await.unwrap(), [mine_hash]);
+        assert!(tokens.find(&mine).await.unwrap().is_some(), "from memory: nobody has told it yet");
+        let mut ends = tokens.ends();
+        tokens.ended(Ended::Of(user(1)));
+        assert_eq!(ends.recv().await.unwrap(), Ended::Of(user(1)));
+        assert_eq!(tokens.find(&mine).await.unwrap(), None);
+        sqlx::query("truncate ops.native_tokens").execute(&pool).await.unwrap();
+        assert!(tokens.find(&other).await.unwrap().is_some());
+        tokens.deaf();
+        assert_eq!(tokens.find(&other).await.unwrap(), None);
+    }
+
     #[test]
     fn the_cache_is_bounded_and_never_keeps_what_was_read_before_a_token_ended() {
-        let mut cache = Cache::default();
+        let mut cache = Cache { heard_at: Some(Instant::now()), ..Cache::default() };
         let grant = Grant { user: user(1), app: None };
         for n in 0..MAX_CACHED_GRANTS * 2 {
-            cache.insert(secret::hash(&n.to_string()), grant.clone(), 0);
+            cache.insert(TokenHash::of(&n.to_string()), grant.clone(), 0);
         }
         assert!(cache.young.len() + cache.old.len() <= MAX_CACHED_GRANTS);
         cache.epoch = 1;
-        cache.insert(secret::hash("stale"), grant, 0);
-        assert_eq!(cache.get(&secret::hash("stale")), None);
+        cache.insert(TokenHash::of("stale"), grant.clone(), 0);
+        assert_eq!(cache.get(&TokenHash::of("stale")), None);
+        let fresh = TokenHash::of("fresh");
+        cache.insert(fresh, grant.clone(), 1);
+        assert_eq!(cache.get(&fresh), Some(grant));
+        for unsure in [None, Instant::now().checked_sub(HEARD_FOR)] {
+            cache.heard_at = unsure;
+            assert_eq!(cache.get(&fresh), None, "a token may have ended unheard");
+        }
     }
 }

@@ -14,7 +14,7 @@ pub struct DataDir {
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    #[error("the data directory {path} is in use by another kiroku{}; stop it, or give this one another `data_dir`", process(.holder), path = .path.display())]
+    #[error("the data directory {path} is in use by another kiroku{}; stop it, or give this one another `data_dir` (and, to be one server with it, the same `database_url` and `master_key`)", process(.holder), path = .path.display())]
     InUse { path: PathBuf, holder: Option<u32> },
     #[error("the data directory {path} can't be used: {source}", path = .path.display())]
     Unusable { path: PathBuf, source: io::Error },

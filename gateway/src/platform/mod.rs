@@ -1,6 +1,7 @@
 //! What the server stands on: the data directory, PostgreSQL, HTTP, logs, metrics, health, and the order
 //! in which they come up and go down. Knows nothing of the application it carries.
 
+pub mod attach;
 pub mod data_dir;
 pub mod health;
 pub mod http;

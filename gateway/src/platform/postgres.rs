@@ -97,7 +97,20 @@ impl Embedded {
     }
 }
 
+/// Whether a data directory has an embedded database.
+pub fn is_in(data_dir: &Path) -> bool {
+    data_dir.join(CLUSTER_DIRECTORY).join("PG_VERSION").exists()
+}
+
+/// How to connect to the embedded database that runs in a data directory, as its `postmaster.pid` says.
+pub fn running_in(data_dir: &Path) -> Option<PgConnectOptions> {
+    let text = fs::read_to_string(data_dir.join(CLUSTER_DIRECTORY).join(PID_FILE)).ok()?;
+    let lines: Vec<&str> = text.lines().collect();
+    socket_directory_in(&lines).map(|directory| connect_options(directory, DATABASE))
+}
+
 const CLUSTER_DIRECTORY: &str = "postgres";
+const PID_FILE: &str = "postmaster.pid";
 const LOG_FILE: &str = "postgres.log";
 const SOCKET_PREFIX: &str = "kiroku-";
 /// The name of the database and of its superuser.
@@ -105,8 +118,9 @@ const DATABASE: &str = "kiroku";
 /// Only names the socket file; nothing listens on TCP.
 const PORT: u16 = 5432;
 const MIN_MAJOR: u32 = 14;
-/// Connections beyond those of Kiroku: an operator's psql, a backup, and the server's own reserve.
-const SPARE_CONNECTIONS: u32 = 10;
+/// Connections beyond those of the pool: projectors and the appender, tools, an operator's psql, and the
+/// server's own reserve.
+const SPARE_CONNECTIONS: u32 = 40;
 /// Unix socket paths end at 107 bytes, and `/.s.PGSQL.5432` comes after the directory.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 90;
 /// A larger log is set aside at the next start; one old copy is kept.
@@ -232,9 +246,15 @@ impl Server {
             ("log_destination", "stderr".to_owned()),
             ("logging_collector", "off".to_owned()),
             ("log_checkpoints", "off".to_owned()),
-            // What people wrote stays out of the log: no statements, no rows in error details.
+            // What people wrote stays out of the log: no statements, no values, no rows in error details.
+            ("log_statement", "none".to_owned()),
+            ("log_min_duration_statement", "-1".to_owned()),
             ("log_min_error_statement", "panic".to_owned()),
+            ("log_parameter_max_length_on_error", "0".to_owned()),
             ("log_error_verbosity", "terse".to_owned()),
+            // And what was erased doesn't stay in segments that wait to be used again.
+            ("wal_recycle", "off".to_owned()),
+            ("wal_keep_size", "0".to_owned()),
             ("cluster_name", DATABASE.to_owned()),
         ];
         let settings = settings.iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
@@ -258,14 +278,18 @@ impl Server {
     }
 
     fn connect_options(&self, database: &str) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .socket(self.socket_dir.path())
-            .port(PORT)
-            .username(DATABASE)
-            .database(database)
-            .ssl_mode(PgSslMode::Disable)
-            .application_name("kiroku")
+        connect_options(self.socket_dir.path(), database)
     }
+}
+
+fn connect_options(socket_dir: &Path, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .socket(socket_dir)
+        .port(PORT)
+        .username(DATABASE)
+        .database(database)
+        .ssl_mode(PgSslMode::Disable)
+        .application_name("kiroku")
 }
 
 enum Ready {
@@ -343,7 +367,7 @@ async fn halt(child: &mut Child, by: Instant) {
 
 /// A server that an earlier Kiroku could not stop any more.
 async fn stop_orphan(cluster: &Path) -> Result<(), PostgresError> {
-    let pid_file = cluster.join("postmaster.pid");
+    let pid_file = cluster.join(PID_FILE);
     let Ok(text) = fs::read_to_string(&pid_file) else { return Ok(()) };
     let lines: Vec<&str> = text.lines().collect();
     let Some(pid) = lines.first().and_then(|line| line.trim().parse().ok()) else { return Ok(()) };
@@ -371,11 +395,17 @@ async fn stop_orphan(cluster: &Path) -> Result<(), PostgresError> {
     Err(PostgresError::Orphan(pid))
 }
 
-/// The directory that the earlier run made for its socket; the fifth line of `postmaster.pid` names it.
+/// The fifth line of `postmaster.pid` names it, once the server listens there.
+fn socket_directory_in<'f>(pid_file: &[&'f str]) -> Option<&'f Path> {
+    pid_file.get(4).map(|line| Path::new(line.trim())).filter(|path| path.is_absolute())
+}
+
+/// The directory that the earlier run made for its socket.
 fn remove_left_sockets(pid_file: &[&str]) -> Result<(), PostgresError> {
-    let directory = pid_file.get(4).map(|line| Path::new(line.trim()));
     let is_ours = |name: &OsStr| name.to_string_lossy().starts_with(SOCKET_PREFIX);
-    if let Some(directory) = directory.filter(|path| path.file_name().is_some_and(is_ours)) {
+    if let Some(directory) =
+        socket_directory_in(pid_file).filter(|path| path.file_name().is_some_and(is_ours))
+    {
         // It is only litter.
         fs::remove_dir_all(directory).ok();
     }

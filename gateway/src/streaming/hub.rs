@@ -4,14 +4,18 @@
 //! Everything is loaded before anything is sent, so a failed batch can be tried again without telling a
 //! thing twice. When a batch can't be loaded at all, every socket is closed: a client hears all, or knows
 //! that it has to look for itself.
+//!
+//! It doesn't matter which process projects: what is told is told up to the position that the read models
+//! have passed, and is read from the log itself where the end of it that is in memory here is older.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::log::{Clock, EventLog, LogError, Position, Recorded};
 use domain::note::{self, Created};
-use domain::policy::{Between, Facts, Viewer, may_see};
+use domain::policy::{Between, Facts, may_see};
 use domain::{Event, NoteId, UserId, notification::told_by};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use projections::world::FollowingRow;
@@ -24,7 +28,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::channel::Post;
 use super::errands::{self, Errand, Message, What};
 use super::frame::note_updated;
-use super::listeners::{Ending, Eyes, Inbox, Listeners, MAX_QUEUED_FRAMES, SocketId, mailbox};
+use super::leaving;
+use super::listeners::{Ending, Eyes, Inbox, Listeners, MAX_QUEUED_FRAMES, SocketId, Visitor, mailbox};
 use super::telling::{Own, Telling, chain, sees};
 use crate::api::{ApiError, Core};
 use crate::json::{Look, Time};
@@ -34,8 +39,13 @@ use crate::presence::Presence;
 
 /// Sockets of this process.
 pub const MAX_SOCKETS: usize = 50_000;
+/// Sockets of this process that come from one address and belong to nobody who is signed in.
+pub const MAX_STRANGERS_OF_ADDRESS: usize = 256;
 /// Events taken up at once; one append more may be in it.
 pub const MAX_BATCH_EVENTS: usize = 256;
+/// Events that were appended before this process began, and are told all the same since the read models
+/// didn't show them yet. With more of them none is told: they are no news.
+pub const MAX_LATE_EVENTS: usize = 1_000;
 /// How long a notification may be read before it is called unread.
 pub const UNREAD_AFTER: Duration = Duration::from_secs(2);
 /// Notifications that wait to be called unread; with more of them the oldest don't wait.
@@ -69,15 +79,25 @@ pub struct Hub {
 impl Hub {
     /// Begins to tell what is appended from now on, until the shutdown.
     pub async fn start(sources: Sources) -> Result<Self, LogError> {
-        let hub = Self {
-            listeners: Arc::default(),
-            open: Arc::new(watch::Sender::new(0)),
-            shutdown: sources.shutdown.clone(),
-        };
+        let hub = Self::silent(sources.shutdown.clone());
         let head = sources.log.head().await?;
+        let shutdown = sources.shutdown.clone();
+        let (tokens, listeners) = (sources.core.tokens.clone(), hub.listeners.clone());
+        let ends = tokens.ends();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = shutdown.wait() => (),
+                () = leaving::watch(tokens, ends, listeners) => (),
+            }
+        });
         let teller = Teller { hub: hub.clone(), sources, unread: VecDeque::new() };
         tokio::spawn(teller.run(head));
         Ok(hub)
+    }
+
+    /// For a process without sockets: tells nothing.
+    pub fn silent(shutdown: Shutdown) -> Self {
+        Self { listeners: Arc::default(), open: Arc::new(watch::Sender::new(0)), shutdown }
     }
 
     /// Returns when no socket is open any more.
@@ -91,14 +111,21 @@ impl Hub {
         *self.open.borrow() >= MAX_SOCKETS
     }
 
+    /// Whether there are enough sockets of strangers from there.
+    pub(super) fn is_crowded(&self, network: IpAddr) -> bool {
+        self.lock().strangers(network) >= MAX_STRANGERS_OF_ADDRESS
+    }
+
     /// Takes a socket in; none when the server stops or has enough of them.
-    pub(super) fn enter(&self, viewer: Viewer) -> Option<(Guest, Inbox)> {
+    pub(super) fn enter(&self, visitor: Visitor) -> Option<(Guest, Inbox)> {
         let mut listeners = self.lock();
-        if self.shutdown.begun().is_some() || listeners.len() >= MAX_SOCKETS {
+        let crowded =
+            visitor.viewer.is_none() && listeners.strangers(visitor.network) >= MAX_STRANGERS_OF_ADDRESS;
+        if self.shutdown.begun().is_some() || listeners.len() >= MAX_SOCKETS || crowded {
             return None;
         }
         let (outbox, inbox) = mailbox(MAX_QUEUED_FRAMES);
-        let id = listeners.enter(viewer, outbox);
+        let id = listeners.enter(visitor, outbox);
         self.count(&listeners);
         Some((Guest { hub: self.clone(), id }, inbox))
     }
@@ -147,6 +174,14 @@ struct Unread {
     body: Arc<str>,
 }
 
+/// The log has nothing where the read models say that there is something.
+#[derive(Debug, thiserror::Error)]
+#[error("the log shows nothing after {at} up to {reached}")]
+struct NotShown {
+    at: Position,
+    reached: Position,
+}
+
 /// What a batch needs from the read tables.
 #[derive(Default)]
 struct Needs {
@@ -172,9 +207,12 @@ struct Loaded {
 
 impl Teller {
     async fn run(mut self, head: Position) {
-        let mut at = head;
         let mut advanced = self.sources.projections.advanced();
         let shutdown = self.sources.shutdown.clone();
+        let mut at = tokio::select! {
+            _ = shutdown.wait() => head,
+            at = self.begin(head, &mut advanced) => at,
+        };
         loop {
             let due = self.unread.front().map(|unread| unread.due);
             let reached = tokio::select! {
@@ -194,6 +232,26 @@ impl Teller {
             };
         }
         self.hub.lock().end_all(Ending::Shutdown);
+    }
+
+    /// From where on all is told: the end of the log when this process began, or where the read models were
+    /// then, if they weren't far behind it.
+    async fn begin(&self, head: Position, advanced: &mut watch::Receiver<Position>) -> Position {
+        let shown = match advanced.wait_for(|shown| *shown > Position::START).await {
+            Ok(shown) => *shown,
+            Err(_) => return head,
+        };
+        if shown >= head {
+            return head;
+        }
+        match self.sources.log.after(shown, MAX_LATE_EVENTS).await {
+            Ok(late) if late.len() < MAX_LATE_EVENTS => shown,
+            Ok(_) => head,
+            Err(error) => {
+                tracing::warn!(%error, "events from before the start aren't told");
+                head
+            }
+        }
     }
 
     /// Tells what was appended between two positions that the read models have passed.
@@ -234,8 +292,15 @@ impl Teller {
         }
         let events = self.sources.projections.events_after(at, MAX_BATCH_EVENTS).await;
         let mut events = events.map_err(ApiError::internal)?;
+        if events.is_empty() {
+            // Another process has projected what the end of the log in memory here doesn't have yet.
+            let read = self.sources.log.after(at, MAX_BATCH_EVENTS).await.map_err(ApiError::internal)?;
+            events = read.into_iter().map(Arc::new).collect();
+        }
         events.retain(|event| event.position <= reached);
-        let Some(last) = events.last().map(|last| last.position) else { return Ok(reached) };
+        // The read models have passed it, so it is there.
+        let last = events.last().map(|last| last.position).ok_or(NotShown { at, reached });
+        let last = last.map_err(ApiError::internal)?;
         let loaded = self.load(&events, at, last).await?;
         self.tell(&events, &loaded);
         Ok(last)
@@ -400,8 +465,10 @@ impl Teller {
             }
             for event in append.iter().filter_map(|recorded| recorded.event.as_ref()) {
                 // Whoever had the token listens no longer; whoever has a good one comes back.
-                if let Event::UserTokenRegenerated(e) = event {
-                    listeners.end_of(e.user, Ending::SignedOut);
+                match event {
+                    Event::UserTokenRegenerated(e) => listeners.end_of(e.user, Ending::SignedOut),
+                    Event::UserErased(e) => listeners.end_of(e.user, Ending::SignedOut),
+                    _ => (),
                 }
             }
         }

@@ -3,6 +3,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use domain::follow::Notify;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::channel::{Kind, Params, Post, receives};
 use super::frame::{ChannelId, Frame};
+use crate::ops::tokens::TokenHash;
 
 /// Frames that wait for one socket; when there are more, its reader is too slow.
 pub const MAX_QUEUED_FRAMES: usize = 256;
@@ -24,6 +26,16 @@ pub const MAX_CAPTURES: usize = 4_096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SocketId(u64);
+
+/// Who opens a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visitor {
+    pub viewer: Viewer,
+    /// By which they were let in.
+    pub token: Option<TokenHash>,
+    /// From where, as it is counted.
+    pub network: IpAddr,
+}
 
 /// Why the server ends a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +84,8 @@ pub struct Listeners {
     last: u64,
     sockets: HashMap<SocketId, Socket>,
     people: HashMap<UserId, Person>,
+    /// Sockets of nobody in particular, by where they come from.
+    strangers: HashMap<IpAddr, usize>,
     /// People here, by whom they follow.
     fans: HashMap<UserId, HashSet<UserId>>,
     /// Sockets with a channel that carries notes of strangers.
@@ -81,7 +95,7 @@ pub struct Listeners {
 
 #[derive(Debug)]
 struct Socket {
-    viewer: Viewer,
+    visitor: Visitor,
     outbox: Outbox,
     channels: Vec<Channel>,
     /// How often each note was captured.
@@ -120,19 +134,27 @@ impl Listeners {
     }
 
     /// Takes a socket in. From now on followings are kept up; [`Self::loaded`] fills in those before.
-    pub fn enter(&mut self, viewer: Viewer, outbox: Outbox) -> SocketId {
+    pub fn enter(&mut self, visitor: Visitor, outbox: Outbox) -> SocketId {
         self.last += 1;
         let id = SocketId(self.last);
-        let socket = Socket { viewer, outbox, channels: Vec::new(), captures: HashMap::new() };
+        let socket = Socket { visitor, outbox, channels: Vec::new(), captures: HashMap::new() };
         self.sockets.insert(id, socket);
-        if let Some(user) = viewer {
-            let person = self
-                .people
-                .entry(user)
-                .or_insert_with(|| Person { ended_meanwhile: Some(HashSet::new()), ..Person::default() });
-            person.sockets.push(id);
+        match visitor.viewer {
+            Some(user) => {
+                let person = self
+                    .people
+                    .entry(user)
+                    .or_insert_with(|| Person { ended_meanwhile: Some(HashSet::new()), ..Person::default() });
+                person.sockets.push(id);
+            }
+            None => *self.strangers.entry(visitor.network).or_default() += 1,
         }
         id
+    }
+
+    /// How many sockets of nobody in particular come from there.
+    pub fn strangers(&self, network: IpAddr) -> usize {
+        self.strangers.get(&network).copied().unwrap_or(0)
     }
 
     /// Fills in whom a person follows, as read after they came.
@@ -156,7 +178,15 @@ impl Listeners {
         for note in socket.captures.keys() {
             remove_from(&mut self.captured, note, &id);
         }
-        let Some(user) = socket.viewer else { return };
+        let Some(user) = socket.visitor.viewer else {
+            if let Entry::Occupied(mut strangers) = self.strangers.entry(socket.visitor.network) {
+                *strangers.get_mut() -= 1;
+                if *strangers.get() == 0 {
+                    strangers.remove();
+                }
+            }
+            return;
+        };
         let Entry::Occupied(mut person) = self.people.entry(user) else { return };
         person.get_mut().sockets.retain(|other| *other != id);
         if person.get().sockets.is_empty() {
@@ -170,7 +200,7 @@ impl Listeners {
     pub fn connect(&mut self, id: SocketId, channel: Channel) -> bool {
         let Some(socket) = self.sockets.get_mut(&id) else { return false };
         let again = channel.kind == Kind::Main && socket.has(Kind::Main);
-        let nobody = channel.kind.needs_account() && socket.viewer.is_none();
+        let nobody = channel.kind.needs_account() && socket.visitor.viewer.is_none();
         if socket.channels.len() >= MAX_CHANNELS || again || nobody {
             return false;
         }
@@ -255,7 +285,7 @@ impl Listeners {
         let mut near = self.fans.get(&post.author).cloned().unwrap_or_default();
         near.insert(post.author);
         if receives_public(post) {
-            near.extend(self.public.iter().filter_map(|id| self.sockets.get(id)?.viewer));
+            near.extend(self.public.iter().filter_map(|id| self.sockets.get(id)?.visitor.viewer));
         }
         near
     }
@@ -270,7 +300,7 @@ impl Listeners {
         }
         if receives_public(post) {
             for id in &self.public {
-                let viewer = self.sockets.get(id).and_then(|socket| socket.viewer);
+                let viewer = self.sockets.get(id).and_then(|socket| socket.visitor.viewer);
                 let done = viewer.is_some_and(|user| {
                     user == post.author
                         || self.people.get(&user).is_some_and(|p| p.follows.contains_key(&post.author))
@@ -284,11 +314,11 @@ impl Listeners {
 
     fn offer(&self, id: SocketId, post: &Post, body: &mut impl FnMut(&Eyes<'_>) -> Option<Arc<str>>) {
         let Some(socket) = self.sockets.get(&id) else { return };
-        let eyes = self.eyes(socket.viewer);
+        let eyes = self.eyes(socket.visitor.viewer);
         let following = eyes.following(post.author);
         let mut made = None;
         for channel in &socket.channels {
-            if !receives(channel.kind, channel.params, post, socket.viewer, following) {
+            if !receives(channel.kind, channel.params, post, eyes.viewer, following) {
                 continue;
             }
             let Some(text) = made.get_or_insert_with(|| body(&eyes)) else { return };
@@ -328,7 +358,7 @@ impl Listeners {
     pub fn send_captured(&self, note: NoteId, frame: &Frame, may_see: impl Fn(&Eyes<'_>) -> bool) {
         let watching = self.captured.get(&note).into_iter().flatten();
         for socket in watching.filter_map(|id| self.sockets.get(id)) {
-            if may_see(&self.eyes(socket.viewer)) {
+            if may_see(&self.eyes(socket.visitor.viewer)) {
                 socket.outbox.send(frame.clone());
             }
         }
@@ -343,6 +373,19 @@ impl Listeners {
     /// Ends the sockets of one person.
     pub fn end_of(&self, user: UserId, why: Ending) {
         self.sockets_of(user).for_each(|socket| socket.outbox.end(why));
+    }
+
+    /// The tokens of these people by which sockets are open; everybody's when none are named.
+    pub fn tokens(&self, people: Option<&HashSet<UserId>>) -> HashSet<TokenHash> {
+        let named =
+            |socket: &&Socket| people.is_none_or(|p| socket.visitor.viewer.is_some_and(|u| p.contains(&u)));
+        self.sockets.values().filter(named).filter_map(|socket| socket.visitor.token).collect()
+    }
+
+    /// Ends the sockets that were opened by these tokens.
+    pub fn end_with(&self, tokens: &HashSet<TokenHash>, why: Ending) {
+        let by = |socket: &&Socket| socket.visitor.token.is_some_and(|token| tokens.contains(&token));
+        self.sockets.values().filter(by).for_each(|socket| socket.outbox.end(why));
     }
 
     pub fn end_all(&self, why: Ending) {
@@ -400,7 +443,7 @@ fn remove_from<K: Eq + std::hash::Hash, V: Eq + std::hash::Hash>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::frame::{Said, read};
     use super::*;
     use domain::FollowId;
@@ -429,6 +472,10 @@ mod tests {
         }
     }
 
+    pub(in super::super) fn visitor(viewer: Viewer) -> Visitor {
+        Visitor { viewer, token: None, network: IpAddr::from([127, 0, 0, 1]) }
+    }
+
     struct Room {
         listeners: Listeners,
     }
@@ -441,7 +488,7 @@ mod tests {
         /// Somebody with these channels open, who follows these people.
         fn comes(&mut self, who: Option<u128>, follows: &[u128], kinds: &[Kind]) -> (SocketId, Inbox) {
             let (outbox, inbox) = mailbox(8);
-            let id = self.listeners.enter(who.map(user), outbox);
+            let id = self.listeners.enter(visitor(who.map(user)), outbox);
             if let Some(who) = who {
                 self.listeners.loaded(user(who), follows.iter().map(|followee| (user(*followee), PLAIN)));
             }
@@ -531,7 +578,7 @@ mod tests {
     fn what_is_heard_while_followings_load_is_newer_than_what_is_read() {
         let mut listeners = Listeners::default();
         let (outbox, _inbox) = mailbox(8);
-        listeners.enter(Some(user(BOB)), outbox);
+        listeners.enter(visitor(Some(user(BOB))), outbox);
         let with_replies = FollowingRow { with_replies: true, ..PLAIN };
         listeners.follow_started(user(BOB), user(10), with_replies);
         listeners.follow_ended(user(BOB), user(11));
@@ -615,9 +662,30 @@ mod tests {
         room.listeners.leave(first);
         assert!(room.listeners.eyes(Some(user(BOB))).follows(user(ALICE)));
         room.listeners.leave(second);
-        let Listeners { last: _, sockets, people, fans, public, captured } = &room.listeners;
-        assert!(sockets.is_empty() && people.is_empty() && fans.is_empty());
+        let (stranger, _c) = room.comes(None, &[], &[]);
+        assert_eq!(room.listeners.strangers(visitor(None).network), 1);
+        room.listeners.leave(stranger);
+        let Listeners { last: _, sockets, people, strangers, fans, public, captured } = &room.listeners;
+        assert!(sockets.is_empty() && people.is_empty() && strangers.is_empty() && fans.is_empty());
         assert!(public.is_empty() && captured.is_empty());
+    }
+
+    #[test]
+    fn sockets_end_with_their_token() {
+        let mut listeners = Listeners::default();
+        let mut comes = |n, token: &str| {
+            let (outbox, inbox) = mailbox(8);
+            let token = Some(TokenHash::of(token));
+            listeners.enter(Visitor { token, ..visitor(Some(user(n))) }, outbox);
+            inbox
+        };
+        let (first, second, other) = (comes(BOB, "a"), comes(BOB, "b"), comes(ALICE, "c"));
+        let of_bob = listeners.tokens(Some(&HashSet::from([user(BOB)])));
+        assert_eq!(of_bob, ["a", "b"].map(TokenHash::of).into());
+        assert_eq!(listeners.tokens(None).len(), 3);
+        listeners.end_with(&[TokenHash::of("b")].into(), Ending::SignedOut);
+        assert_eq!(*second.ending.borrow(), Some(Ending::SignedOut));
+        assert_eq!((*first.ending.borrow(), *other.ending.borrow()), (None, None));
     }
 
     #[test]

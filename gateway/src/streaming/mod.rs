@@ -6,6 +6,7 @@
 //!   the receivers without asking the database;
 //! - the policy decides for each viewer whether they may see a note, and [`telling`] makes its text once for
 //!   all who see the same; [`errands`] makes what only one person is told on `main`;
+//! - [`leaving`] ends the sockets whose token has ended, on whatever process that was;
 //! - each [`socket`] puts its channel's name around the shared text ([`frame`]) and writes it.
 //!
 //! Nothing waits without a bound: a socket that falls behind is closed, and its client looks for itself.
@@ -16,6 +17,7 @@ mod channel;
 mod errands;
 mod frame;
 mod hub;
+mod leaving;
 mod listeners;
 mod socket;
 mod telling;
@@ -24,16 +26,21 @@ use axum::Router;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
 use crate::api::SignedIn;
+use crate::api::client::network_of;
 use crate::api::error::AUTHENTICATION_FAILED;
-use crate::api::http::refusal;
+use crate::api::http::{client_of, refusal};
 use crate::app::App;
+use crate::ops::tokens::TokenHash;
 
 pub use hub::{Hub, Sources};
+
+use listeners::Visitor;
 
 /// The permission that an app needs.
 const PERMISSION: &str = "read:account";
@@ -50,16 +57,17 @@ pub fn routes() -> Router<App> {
 
 async fn handshake(
     State(app): State<App>,
-    uri: Uri,
-    headers: HeaderMap,
+    parts: Parts,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    let (uri, headers) = (&parts.uri, &parts.headers);
     let upgrade = match upgrade {
         Ok(upgrade) => upgrade,
         Err(rejection) if headers.contains_key(header::UPGRADE) => return rejection.into_response(),
         Err(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
     };
-    let caller = match app.core.authenticate(token(&uri, &headers).as_deref()).await {
+    let token = token(uri, headers);
+    let caller = match app.core.authenticate(token.as_deref()).await {
         Ok(caller) => caller,
         Err(error) if error.def() == AUTHENTICATION_FAILED => return unauthorized(),
         Err(error) => return refusal(&error),
@@ -67,8 +75,16 @@ async fn handshake(
     if let Some(refused) = caller.as_ref().and_then(turn_away) {
         return refused;
     }
+    let visitor = Visitor {
+        viewer: caller.as_ref().map(SignedIn::id),
+        token: token.as_deref().map(TokenHash::of),
+        network: network_of(client_of(&app.core, &parts)),
+    };
     if app.hub.is_full() {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    if caller.is_none() && app.hub.is_crowded(visitor.network) {
+        return StatusCode::TOO_MANY_REQUESTS.into_response();
     }
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -76,7 +92,7 @@ async fn handshake(
         .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
         .max_message_size(frame::MAX_MESSAGE_BYTES)
         .max_frame_size(frame::MAX_MESSAGE_BYTES)
-        .on_upgrade(move |socket| socket::serve(app, caller, socket))
+        .on_upgrade(move |socket| socket::serve(app, caller, visitor, socket))
 }
 
 fn turn_away(caller: &SignedIn) -> Option<Response> {

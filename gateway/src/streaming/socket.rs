@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use super::channel::Kind;
 use super::frame::{self, Frame, Said};
 use super::hub::Guest;
-use super::listeners::{Channel, Ending, Inbox};
+use super::listeners::{Channel, Ending, Inbox, Visitor};
 use crate::api::{ApiError, SignedIn};
 use crate::app::App;
 use crate::platform::metrics::STREAMING_SENT_TOTAL;
@@ -38,14 +38,14 @@ enum Left {
 }
 
 /// Serves a socket until its end.
-pub async fn serve(app: App, caller: Option<SignedIn>, socket: WebSocket) {
-    let viewer = caller.as_ref().map(SignedIn::id);
+pub async fn serve(app: App, caller: Option<SignedIn>, visitor: Visitor, socket: WebSocket) {
     // None when the server has just been told to stop, or has filled up since the handshake.
-    let Some((guest, mut inbox)) = app.hub.enter(viewer) else { return };
+    let Some((guest, mut inbox)) = app.hub.enter(visitor) else { return };
     let (mut out, mut incoming) = socket.split();
     let mut served = Served { app, caller, guest, read_last: None, read_next: None };
-    let left = match served.load().await {
-        Ok(()) => served.run(&mut out, &mut incoming, &mut inbox).await,
+    let left = match served.load(visitor).await {
+        Ok(true) => served.run(&mut out, &mut incoming, &mut inbox).await,
+        Ok(false) => Left::Ended(Ending::SignedOut),
         Err(error) => {
             tracing::error!(%error, "a stream can't be opened");
             Left::Ended(Ending::Gap)
@@ -74,13 +74,19 @@ type Out = SplitSink<WebSocket, Message>;
 type Incoming = SplitStream<WebSocket>;
 
 impl Served {
-    /// Fills in whom they follow.
-    async fn load(&self) -> sqlx::Result<()> {
+    /// Fills in whom they follow. False when their token has ended since they were let in: from when they
+    /// have a place, its end is heard.
+    async fn load(&self, visitor: Visitor) -> sqlx::Result<bool> {
+        if let Some(token) = visitor.token
+            && !self.app.core.tokens.dead(&[token]).await?.is_empty()
+        {
+            return Ok(false);
+        }
         if let Some(caller) = &self.caller {
             let follows = projections::follow::all_of(&self.app.pool, caller.id()).await?;
             self.guest.listeners().loaded(caller.id(), follows);
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn run(&mut self, out: &mut Out, incoming: &mut Incoming, inbox: &mut Inbox) -> Left {

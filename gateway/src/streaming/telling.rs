@@ -122,6 +122,7 @@ pub fn to_text(entity: &impl serde::Serialize) -> Option<Arc<str>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::listeners::tests::visitor;
     use super::super::listeners::{Listeners, mailbox};
     use super::*;
     use crate::json::note::tests::{note_id as note, note_of, now, person, to_parent, user_id as user};
@@ -149,7 +150,7 @@ mod tests {
         let mut listeners = Listeners::default();
         let following = FollowingRow { id: FollowId(Uuid::nil()), notify: Notify::None, with_replies: false };
         for n in 10..20 {
-            listeners.enter(Some(user(n)), mailbox(1).0);
+            listeners.enter(visitor(Some(user(n))), mailbox(1).0);
             listeners.loaded(user(n), (n % 2 == 0).then_some((user(ANSWERED), following)));
         }
         listeners

@@ -157,6 +157,44 @@ pub enum WrongExpected {
     NoStream(Empty),
 }
 
+// Append, many in one call.
+
+#[derive(Clone, PartialEq, Message)]
+pub struct BatchAppendReq {
+    #[prost(message, optional, tag = "1")]
+    pub correlation: Option<Uuid>,
+    #[prost(message, optional, tag = "2")]
+    pub options: Option<AppendOptions>,
+    #[prost(message, repeated, tag = "3")]
+    pub events: Vec<Proposed>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct BatchAppendResp {
+    #[prost(message, optional, tag = "1")]
+    pub correlation: Option<Uuid>,
+    #[prost(message, optional, tag = "4")]
+    pub stream: Option<StreamName>,
+    #[prost(oneof = "BatchAppended", tags = "2, 3")]
+    pub result: Option<BatchAppended>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub enum BatchAppended {
+    #[prost(message, tag = "2")]
+    Error(Status),
+    #[prost(message, tag = "3")]
+    Success(Success),
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Status {
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    #[prost(string, tag = "2")]
+    pub message: String,
+}
+
 // Read.
 
 #[derive(Clone, PartialEq, Message)]
@@ -252,7 +290,7 @@ pub struct Expression {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ReadResp {
-    #[prost(oneof = "ReadContent", tags = "1, 2, 4")]
+    #[prost(oneof = "ReadContent", tags = "1, 2, 3, 4")]
     pub content: Option<ReadContent>,
 }
 
@@ -262,6 +300,8 @@ pub enum ReadContent {
     Event(ReadEvent),
     #[prost(message, tag = "2")]
     Confirmation(Confirmation),
+    #[prost(message, tag = "3")]
+    Checkpoint(Place),
     #[prost(message, tag = "4")]
     NotFound(NotFound),
 }
@@ -310,8 +350,18 @@ pub struct NotFound {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct SupportedMethods {
+    #[prost(message, repeated, tag = "1")]
+    pub methods: Vec<SupportedMethod>,
     #[prost(string, tag = "2")]
     pub version: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SupportedMethod {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub service: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

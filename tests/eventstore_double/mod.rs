@@ -1,9 +1,13 @@
 //! A double of EventStoreDB, not the server: its Streams protocol over a real socket (HTTP/2 without
 //! TLS), what it holds in memory. It follows the published rules of expected revisions, of idempotent
 //! writes and of places in `$all`, writes events of its own in between as a server does, and makes
-//! trouble when told to.
+//! trouble when told to: it cuts connections, delays, and does everything twice.
+//!
+//! What passes here may still fail on a server. The suites that use it run on one as well, at
+//! `KIROKU_TEST_EVENTSTORE_URL`.
 
-mod troubles;
+#![allow(dead_code, reason = "each suite makes its own trouble")]
+
 mod wire;
 
 use std::collections::HashMap;
@@ -14,14 +18,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::stream::{self, BoxStream, StreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use uuid::Uuid;
 
@@ -36,8 +40,12 @@ const FIRST_PLACE: u64 = 250;
 /// What an event takes beside its bytes.
 const OVERHEAD: u64 = 90;
 
+/// How many events a subscription is past before it is told so.
+const EVENTS_BETWEEN_CHECKPOINTS: usize = 8;
+
 // Codes of gRPC.
 const INVALID: u16 = 3;
+const ALREADY_EXISTS: i32 = 6;
 const UNIMPLEMENTED: u16 = 12;
 const UNAVAILABLE: u16 = 14;
 
@@ -62,6 +70,7 @@ struct Held {
     all: Vec<Arc<Event>>,
     streams: HashMap<String, Vec<Arc<Event>>>,
     appends: u64,
+    single_appends: u64,
     end: u64,
 }
 
@@ -76,16 +85,24 @@ struct Event {
 }
 
 #[derive(Default, Clone)]
-struct Trouble {
+pub struct Trouble {
     /// Of this many next appends, the last is written and never answered: every connection is cut.
-    unanswered: Option<u32>,
+    pub unanswered: Option<u32>,
     /// Appends to streams that begin so wait.
-    delayed: Option<String>,
+    pub delayed: Option<String>,
     /// Every append arrives twice, every event of a subscription is told twice.
-    twice: bool,
+    pub twice: bool,
+    /// As a server before 21.10: every append needs a call of its own.
+    pub is_old: bool,
+    /// As a follower: appends and reads are sent on to the leader at this port.
+    pub leader: Option<u16>,
 }
 
+/// A code of gRPC and a reason.
+#[derive(Clone, Copy)]
 struct Refused(u16, &'static str);
+
+const NOT_LEADER: Refused = Refused(5, "not the leader");
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 type Messages = BoxStream<'static, Vec<u8>>;
@@ -107,6 +124,71 @@ impl Double {
 
     pub fn url(&self) -> String {
         format!("esdb://{}?tls=false", self.shared.address)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.shared.address.port()
+    }
+
+    pub fn trouble(&self, change: impl FnOnce(&mut Trouble)) {
+        self.shared.trouble.send_modify(change);
+    }
+
+    pub fn has_trouble(&self, is_made: impl FnOnce(&Trouble) -> bool) -> bool {
+        is_made(&self.shared.trouble.borrow())
+    }
+
+    /// Cuts every connection.
+    pub fn cut(&self) {
+        self.shared.cut();
+    }
+
+    /// Takes the first events of a stream away, as an operator may with `$maxCount`.
+    pub fn cut_off(&self, stream: &str, before: u64) {
+        let mut held = self.shared.held();
+        held.all.retain(|event| event.stream != stream || event.revision >= before);
+        held.streams.get_mut(stream).unwrap().retain(|event| event.revision >= before);
+    }
+
+    /// As if a stream had never been.
+    pub fn forget(&self, stream: &str) {
+        self.cut_off(stream, u64::MAX);
+        self.shared.held().streams.remove(stream);
+    }
+
+    /// Writes one event to a stream that isn't there.
+    pub fn begin(&self, stream: &str, data: &[u8]) {
+        let event = Proposed { data: data.to_vec(), ..Proposed::default() };
+        let written = self.shared.write(stream, &Expected::NoStream(Empty {}), &[event]);
+        assert!(matches!(written, Ok(Appended::Success(_))), "{stream} was there");
+    }
+
+    /// How many events there are in streams that begin so.
+    pub fn count(&self, prefix: &str) -> usize {
+        self.shared.held().all.iter().filter(|event| event.stream.starts_with(prefix)).count()
+    }
+
+    /// How many events there are; changes are told.
+    pub fn written(&self) -> watch::Receiver<usize> {
+        self.shared.written.subscribe()
+    }
+
+    /// How often each stream was read; changes are told.
+    pub fn read(&self) -> watch::Receiver<HashMap<String, u32>> {
+        self.shared.read.subscribe()
+    }
+
+    /// How many appends came each in a call of its own.
+    pub fn single_appends(&self) -> u64 {
+        self.shared.held().single_appends
+    }
+
+    /// The names of all streams, and all data and metadata.
+    pub fn everything(&self) -> Vec<Vec<u8>> {
+        let held = self.shared.held();
+        let parts =
+            |e: &Arc<Event>| [e.stream.clone().into_bytes(), e.data.clone(), e.custom_metadata.clone()];
+        held.all.iter().flat_map(parts).collect()
     }
 }
 
@@ -148,10 +230,17 @@ impl Shared {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
+        let leader = self.trouble.borrow().leader;
+        if leader.is_some() && path.starts_with("/event_store.client.streams.Streams/") {
+            return respond(Err(NOT_LEADER), leader);
+        }
+        if path == "/event_store.client.streams.Streams/BatchAppend" {
+            return respond(Ok(self.append_many(request.into_body())), None);
+        }
         let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let answer = match path.as_str() {
             "/event_store.client.server_features.ServerFeatures/GetSupportedMethods" => {
-                Ok(only(&SupportedMethods { version: "24.10.0".to_owned() }))
+                Ok(only(&self.methods()))
             }
             "/event_store.client.gossip.Gossip/Read" => Ok(only(&self.members())),
             "/event_store.client.streams.Streams/Append" => {
@@ -160,7 +249,19 @@ impl Shared {
             "/event_store.client.streams.Streams/Read" => self.read(&body),
             _ => Err(Refused(UNIMPLEMENTED, "the double doesn't do that")),
         };
-        respond(answer)
+        respond(answer, None)
+    }
+
+    fn methods(&self) -> SupportedMethods {
+        let method = |name: &str| SupportedMethod {
+            name: name.to_owned(),
+            service: "event_store.client.streams.streams".to_owned(),
+        };
+        let mut methods = vec![method("append"), method("read")];
+        if !self.trouble.borrow().is_old {
+            methods.push(method("batchappend"));
+        }
+        SupportedMethods { methods, version: "24.10.0".to_owned() }
     }
 
     fn members(&self) -> ClusterInfo {
@@ -182,15 +283,63 @@ impl Shared {
                 _ => panic!("not an event"),
             })
             .collect();
-        let stream = named(options.stream);
-        let expected = options.expected.unwrap();
+        self.held().single_appends += 1;
+        let result = self.arrived(&named(options.stream), &options.expected.unwrap(), &events).await?;
+        Ok(AppendResp { result: Some(result) })
+    }
+
+    /// The open call: its appends are done in order, unless one is delayed, and answered as they are done.
+    fn append_many(self: Arc<Self>, body: Incoming) -> Messages {
+        let (answers, answered) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut frames = BodyStream::new(body);
+            let mut bytes = Vec::new();
+            while let Some(Ok(frame)) = frames.next().await {
+                bytes.extend_from_slice(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
+                let messages = unframed(&bytes);
+                let used: usize = messages.iter().map(|message| message.len() + FRAME_HEAD).sum();
+                for message in messages {
+                    let request = BatchAppendReq::decode(message).unwrap();
+                    let (shared, answers) = (self.clone(), answers.clone());
+                    let done = async move { _ = answers.send(shared.batched(request).await.encode_to_vec()) };
+                    if self.trouble.borrow().delayed.is_some() {
+                        tokio::spawn(done);
+                    } else {
+                        done.await;
+                    }
+                }
+                bytes.drain(..used);
+            }
+        });
+        stream::unfold(answered, async |mut answered| Some((answered.recv().await?, answered))).boxed()
+    }
+
+    async fn batched(&self, request: BatchAppendReq) -> BatchAppendResp {
+        let options = request.options.unwrap();
+        let name = named(options.stream.clone());
+        let failed = |code, message: &str| BatchAppended::Error(Status { code, message: message.to_owned() });
+        let result = match self.arrived(&name, &options.expected.unwrap(), &request.events).await {
+            Ok(Appended::Success(success)) => BatchAppended::Success(success),
+            Ok(Appended::Wrong(_)) => failed(ALREADY_EXISTS, "WrongExpectedVersion"),
+            Err(Refused(code, reason)) => failed(code.into(), reason),
+        };
+        BatchAppendResp { correlation: request.correlation, stream: options.stream, result: Some(result) }
+    }
+
+    /// Writes what has arrived, with all the trouble that is made.
+    async fn arrived(
+        &self,
+        stream: &str,
+        expected: &Expected,
+        events: &[Proposed],
+    ) -> Result<Appended, Refused> {
         let mut trouble = self.trouble.subscribe();
         let is_let = |trouble: &Trouble| !trouble.delayed.as_ref().is_some_and(|s| stream.starts_with(s));
         _ = trouble.wait_for(is_let).await;
 
-        let answer = self.write(&stream, &expected, &events)?;
+        let answer = self.write(stream, expected, events)?;
         let again = self.trouble.borrow().twice;
-        let answer = if again { self.write(&stream, &expected, &events)? } else { answer };
+        let answer = if again { self.write(stream, expected, events)? } else { answer };
         let mut lost = false;
         self.trouble.send_if_modified(|trouble| {
             trouble.unanswered = trouble.unanswered.map(|n| n - 1);
@@ -204,7 +353,7 @@ impl Shared {
         Ok(answer)
     }
 
-    fn write(&self, stream: &str, expected: &Expected, events: &[Proposed]) -> Result<AppendResp, Refused> {
+    fn write(&self, stream: &str, expected: &Expected, events: &[Proposed]) -> Result<Appended, Refused> {
         if events.iter().map(|e| e.data.len() + e.custom_metadata.len()).sum::<usize>() > MAX_APPEND_BYTES {
             return Err(Refused(INVALID, "maximum append size exceeded"));
         }
@@ -236,6 +385,9 @@ impl Shared {
             held.add("somebody-else.s", &Proposed { data: b"{}".to_vec(), ..Proposed::default() });
         }
         let mut answer = wrong(current, expected);
+        if matches!(expected, Expected::Exists(_)) && current < 0 {
+            return Ok(answer);
+        }
         for event in events {
             answer = success(&held.add(stream, event));
         }
@@ -307,7 +459,11 @@ impl Shared {
                 let event = shared.held().all[next].clone();
                 let is_told = event.place > after && event.stream.starts_with(&prefix);
                 let times = if shared.trouble.borrow().twice { 2 } else { 1 };
-                let messages = vec![told(&event); if is_told { times } else { 0 }];
+                let mut messages = vec![told(&event); if is_told { times } else { 0 }];
+                if event.place > after && next.is_multiple_of(EVENTS_BETWEEN_CHECKPOINTS) {
+                    let at = Place { commit: event.place, prepare: event.place };
+                    messages.push(ReadResp { content: Some(ReadContent::Checkpoint(at)) }.encode_to_vec());
+                }
                 Some((stream::iter(messages), (written, next + 1)))
             }
         });
@@ -334,14 +490,15 @@ impl Held {
     }
 }
 
-fn success(last: &Event) -> AppendResp {
+fn success(last: &Event) -> Appended {
     let at = Place { commit: last.place, prepare: last.place };
-    let success =
-        Success { current: Some(Current::Revision(last.revision)), position: Some(Written::At(at)) };
-    AppendResp { result: Some(Appended::Success(success)) }
+    Appended::Success(Success {
+        current: Some(Current::Revision(last.revision)),
+        position: Some(Written::At(at)),
+    })
 }
 
-fn wrong(current: i64, expected: &Expected) -> AppendResp {
+fn wrong(current: i64, expected: &Expected) -> Appended {
     let current = match u64::try_from(current) {
         Ok(revision) => WrongCurrent::Revision(revision),
         Err(_) => WrongCurrent::NoStream(Empty {}),
@@ -352,7 +509,7 @@ fn wrong(current: i64, expected: &Expected) -> AppendResp {
         Expected::Any(_) => WrongExpected::Any(Empty {}),
         Expected::Exists(_) => WrongExpected::Exists(Empty {}),
     };
-    AppendResp { result: Some(Appended::Wrong(Wrong { current: Some(current), expected: Some(expected) })) }
+    Appended::Wrong(Wrong { current: Some(current), expected: Some(expected) })
 }
 
 fn told(event: &Event) -> Vec<u8> {
@@ -393,6 +550,8 @@ fn given(id: Option<&wire::Uuid>) -> Uuid {
 
 // gRPC: a byte for compression and four of length before each message, the outcome in the trailers.
 
+const FRAME_HEAD: usize = 5;
+
 fn only(message: &impl Message) -> Messages {
     let message = message.encode_to_vec();
     stream::once(async { message }).boxed()
@@ -400,7 +559,7 @@ fn only(message: &impl Message) -> Messages {
 
 fn unframed(mut body: &[u8]) -> Vec<&[u8]> {
     let mut messages = Vec::new();
-    while let Some((head, rest)) = body.split_first_chunk::<5>() {
+    while let Some((head, rest)) = body.split_first_chunk::<FRAME_HEAD>() {
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
         let Some((message, rest)) = rest.split_at_checked(length) else { break };
         messages.push(message);
@@ -409,15 +568,20 @@ fn unframed(mut body: &[u8]) -> Vec<&[u8]> {
     messages
 }
 
-fn respond(answer: Result<Messages, Refused>) -> Response<Body> {
+fn respond(answer: Result<Messages, Refused>, leader: Option<u16>) -> Response<Body> {
     let (messages, Refused(code, reason)) = match answer {
         Ok(messages) => (messages, Refused(0, "")),
         Err(refused) => (stream::empty().boxed(), refused),
     };
-    let trailers = HeaderMap::from_iter([
+    let mut trailers = HeaderMap::from_iter([
         ("grpc-status".parse().unwrap(), HeaderValue::from(code)),
         ("grpc-message".parse().unwrap(), HeaderValue::from_static(reason)),
     ]);
+    if let Some(port) = leader {
+        trailers.insert("exception", HeaderValue::from_static("not-leader"));
+        trailers.insert("leader-endpoint-host", HeaderValue::from_static("127.0.0.1"));
+        trailers.insert("leader-endpoint-port", HeaderValue::from(port));
+    }
     let frames = messages.map(|message| {
         let mut frame = vec![0];
         frame.extend_from_slice(&(message.len() as u32).to_be_bytes());

@@ -1,0 +1,299 @@
+//! Erasing a person: their key, their rows in every table, and what the files of the database still hold of
+//! them. Ends with a certificate.
+//!
+//! In this order, so that whatever is cut off is made whole by doing it again: what lets them in (`ops`) is
+//! removed; the log is told, and the key destroyed ([`Commands::erase`]); every projector removes what it has
+//! of them, in whichever process it runs, and every process what it remembers; then [`scrub`] rewrites the
+//! tables, because a row that was deleted is still in its file.
+//!
+//! The events stay where they are in the log, sealed with a key that nobody has any more.
+
+pub mod scrub;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use commands::bus::Bus;
+use commands::log::{Engine, Keyring, MAX_EVENTS_PER_READ};
+use commands::{Commands, Failed};
+use domain::log::{By, Clock, EventLog, Ids, LogError, Position};
+use domain::user::{CannotErase, Reservation, username_stream};
+use domain::{CommandId, Fold, UserId, user};
+use projections::runtime::Mode;
+use projections::{Projections, erased};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use sqlx::{AssertSqlSafe, PgPool};
+use uuid::Uuid;
+
+pub use scrub::Scrub;
+
+/// How long the read models may take to be without the person.
+pub const PURGED_WITHIN: Duration = Duration::from_secs(600);
+/// The kind of the event, readable when nothing else of the person is.
+const ERASED: &str = "user.erased";
+/// What keyed hashes of names in certificates belong to.
+const HASH_DOMAIN: &str = "erased name";
+/// What is kept of a person besides the log and what is shown: by table, which rows. `$1` is their id, `$2`
+/// the same as text.
+const OPS: [(&str, &str); 7] = [
+    ("passwords", "user_id = $1"),
+    ("native_tokens", "user_id = $1"),
+    ("app_tokens", "user_id = $1 or app_id in (select id from ops.apps where user_id = $1)"),
+    ("auth_sessions", "user_id = $1 or app_id in (select id from ops.apps where user_id = $1)"),
+    ("apps", "user_id = $1"),
+    ("browser_sessions", "user_id = $1"),
+    ("rate_windows", "split_part(key, ':', 1) = $2"),
+];
+
+/// What it takes to erase somebody.
+pub struct Eraser {
+    pub pool: PgPool,
+    pub log: Arc<dyn Engine>,
+    pub keyring: Arc<Keyring>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn Ids>,
+}
+
+/// What was done, and to whom: without a name, so that it can be kept and shown.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Certificate {
+    pub user: UserId,
+    /// By which whoever has the server's keys can tell that a name was this person's; none when they had been
+    /// erased before.
+    pub name_hash: Option<String>,
+    /// When the log was told, and where.
+    pub erased_at: DateTime<Utc>,
+    pub position: u64,
+    pub key_destroyed_at: DateTime<Utc>,
+    /// Events in the log that nobody can read any more, by kind.
+    pub unreadable_events: BTreeMap<String, u64>,
+    /// Rows removed this time, by table.
+    pub removed_rows: BTreeMap<String, u64>,
+    /// Rows that are still there, by table; none unless something went wrong.
+    pub left_rows: BTreeMap<String, u64>,
+    /// From the first step until nothing showed them any more.
+    pub gone_after_ms: u64,
+    pub scrub: Scrub,
+    pub written_at: DateTime<Utc>,
+    /// Of this certificate as JSON without spaces, with this field empty.
+    pub sha256: String,
+}
+
+impl Eraser {
+    /// The person of an id, of a name here (`alice`, `@alice`), or of a name elsewhere (`@alice@host`). The
+    /// name of a person here leads to them also when they have been erased.
+    pub async fn find(&self, who: &str) -> Result<UserId, EraseError> {
+        if let Ok(id) = Uuid::parse_str(who) {
+            return Ok(UserId(id));
+        }
+        if who.len() == domain::ids::ID_CHARS
+            && let Ok(id) = who.parse()
+        {
+            return Ok(id);
+        }
+        let (name, host) = match who.trim_start_matches('@').split_once('@') {
+            Some((name, host)) => (name, Some(host)),
+            None => (who.trim_start_matches('@'), None),
+        };
+        if let Some(user) = projections::user::by_username(&self.pool, name, host).await? {
+            return Ok(user);
+        }
+        if host.is_some() {
+            return Err(EraseError::NoSuchUser);
+        }
+        let stream = username_stream(&self.keyring.hash("username", &name.to_ascii_lowercase()));
+        let (recorded, _) = self.log.stream(&stream).await?;
+        let events = recorded.iter().filter_map(|recorded| recorded.event.as_ref());
+        Reservation::of(events).holder.ok_or(EraseError::NoSuchUser)
+    }
+
+    /// Erases a person. Asked again, it does again what is left to do.
+    pub async fn erase(&self, user: UserId) -> Result<Certificate, EraseError> {
+        let (story, _) = self.log.stream(&user::stream(user)).await?;
+        let Some(began) = story.first().map(|recorded| recorded.position) else {
+            return Err(EraseError::NoSuchUser);
+        };
+        let log: Arc<dyn EventLog> = self.log.clone();
+        let started = Instant::now();
+        let name_hash = self.name_hash(user).await?;
+        let before = erased::rows_of(&self.pool, user).await?;
+        let mut removed_rows = self.purge_ops(user).await?;
+
+        let now = self.clock.now();
+        let by = By { user: None, now, command: CommandId(self.ids.at(now)) };
+        let bus = Bus::postgres(&self.pool);
+        let commands = Commands::new(log.clone(), self.keyring.clone(), self.ids.clone(), bus);
+        let receipt = commands.erase(by, user).await.map_err(|failed| match failed {
+            Failed::Refused(CannotErase::NoSuchUser) => EraseError::NoSuchUser,
+            Failed::Log(error) => error.into(),
+            other => EraseError::Command(other.to_string()),
+        })?;
+        self.purge_read_models(log, receipt.position).await?;
+        // A sign-in may have been on its way.
+        for (table, rows) in self.purge_ops(user).await? {
+            *removed_rows.entry(table).or_default() += rows;
+        }
+        let left = erased::rows_of(&self.pool, user).await?;
+        let gone_after_ms = started.elapsed().as_millis() as u64;
+
+        for (table, rows) in before {
+            let gone = rows.saturating_sub(left.get(table).copied().unwrap_or_default());
+            if gone > 0 {
+                removed_rows.insert(format!("read.{table}"), gone);
+            }
+        }
+        let certificate = Certificate {
+            user,
+            name_hash,
+            erased_at: self.erased_at(user).await?,
+            position: receipt.position.0,
+            key_destroyed_at: self.key_destroyed_at(user).await?,
+            unreadable_events: self.unreadable(user, began, receipt.position).await?,
+            removed_rows,
+            left_rows: left.into_iter().map(|(table, rows)| (format!("read.{table}"), rows)).collect(),
+            gone_after_ms,
+            scrub: scrub::scrub(&self.pool).await?,
+            written_at: self.clock.now(),
+            sha256: String::new(),
+        };
+        Ok(certificate.sealed()?)
+    }
+
+    /// Waits until no projector shows them; does its work where no server runs.
+    async fn purge_read_models(&self, log: Arc<dyn EventLog>, at: Position) -> Result<(), EraseError> {
+        let projections = Projections::start(&self.pool, log, projections::projectors(), Mode::Project);
+        let reached = projections.wait(at, PURGED_WITHIN).await;
+        let stopped = projections.status().into_iter().find_map(|status| {
+            let reason = status.stopped?;
+            (status.position < at).then(|| EraseError::Stopped { projector: status.name, reason })
+        });
+        projections.stop().await;
+        reached.map_err(EraseError::Late)?;
+        stopped.map_or(Ok(()), Err)
+    }
+
+    async fn purge_ops(&self, user: UserId) -> sqlx::Result<BTreeMap<String, u64>> {
+        let mut removed = BTreeMap::new();
+        let mut tx = self.pool.begin().await?;
+        for (table, theirs) in OPS {
+            let sql =
+                format!("delete from ops.{table} where ($1::uuid, $2::text) is not null and ({theirs})");
+            let query = sqlx::query(AssertSqlSafe(sql)).bind(user.0).bind(user.to_string());
+            let rows = query.execute(&mut *tx).await?.rows_affected();
+            if rows > 0 {
+                removed.insert(format!("ops.{table}"), rows);
+            }
+        }
+        tx.commit().await?;
+        Ok(removed)
+    }
+
+    async fn name_hash(&self, user: UserId) -> Result<Option<String>, EraseError> {
+        let found = projections::user::by_ids(&self.pool, &[user]).await?.remove(&user);
+        Ok(found.map(|person| {
+            let name = person.username.to_lowercase();
+            let full = person.host.map_or_else(|| name.clone(), |host| format!("{name}@{host}"));
+            self.keyring.hash(HASH_DOMAIN, &full)
+        }))
+    }
+
+    async fn erased_at(&self, user: UserId) -> Result<DateTime<Utc>, EraseError> {
+        let (story, _) = self.log.stream(&user::stream(user)).await?;
+        let told = story.iter().find(|recorded| recorded.kind == ERASED).map(|recorded| recorded.at);
+        told.ok_or(EraseError::Unfinished)
+    }
+
+    async fn key_destroyed_at(&self, user: UserId) -> Result<DateTime<Utc>, EraseError> {
+        let at: Option<Option<DateTime<Utc>>> =
+            sqlx::query_scalar("select destroyed_at from ops.keys where person = $1")
+                .bind(user.0)
+                .fetch_optional(&self.pool)
+                .await?;
+        at.flatten().ok_or(EraseError::Unfinished)
+    }
+
+    /// How many events of theirs are in the log, by kind: none are before their account and after its end.
+    async fn unreadable(
+        &self,
+        user: UserId,
+        began: Position,
+        ended: Position,
+    ) -> Result<BTreeMap<String, u64>, EraseError> {
+        let mut kinds = BTreeMap::new();
+        let mut at = Position(began.0.saturating_sub(1));
+        while at < ended {
+            let rows = self.log.sealed_after(at, MAX_EVENTS_PER_READ).await?;
+            let Some(last) = rows.last().map(|row| Position(row.position)) else { break };
+            for row in rows.into_iter().filter(|row| row.subject == Some(user.0)) {
+                *kinds.entry(row.kind).or_default() += 1;
+            }
+            at = last;
+        }
+        Ok(kinds)
+    }
+}
+
+/// Why a person was not erased, or not altogether: asked again, it goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum EraseError {
+    #[error("no such user")]
+    NoSuchUser,
+    #[error("the read models still show them: {0}; ask again")]
+    Late(projections::Lagging),
+    #[error("the read models still show them: the projector {projector} has stopped: {reason}")]
+    Stopped { projector: &'static str, reason: String },
+    #[error("the log was not told: {0}")]
+    Command(String),
+    #[error("what was done can't be found in the log or among the keys; ask again")]
+    Unfinished,
+    #[error("the certificate can't be written: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Certificate {
+    /// Whether nothing is left of them, as far as this server can tell.
+    pub fn is_complete(&self) -> bool {
+        self.left_rows.is_empty() && self.scrub.is_complete()
+    }
+
+    fn sealed(self) -> serde_json::Result<Self> {
+        let digest = Sha256::digest(serde_json::to_vec(&Self { sha256: String::new(), ..self.clone() })?);
+        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { sha256, ..self })
+    }
+}
+
+/// For people: what is in the certificate, line by line.
+impl fmt::Display for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
+        let list = |counts: &BTreeMap<String, u64>| {
+            counts.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(f, "Certificate of erasure")?;
+        writeln!(f, "person              {}", self.user)?;
+        if let Some(hash) = &self.name_hash {
+            writeln!(f, "name, keyed hash    {hash}")?;
+        }
+        writeln!(f, "erased              {}, position {} of the log", self.erased_at, self.position)?;
+        writeln!(f, "key destroyed       {}", self.key_destroyed_at)?;
+        let events = &self.unreadable_events;
+        writeln!(f, "unreadable events   {} ({})", total(events), list(events))?;
+        writeln!(f, "removed rows        {} ({})", total(&self.removed_rows), list(&self.removed_rows))?;
+        writeln!(f, "gone after          {} ms", self.gone_after_ms)?;
+        if !self.left_rows.is_empty() {
+            writeln!(f, "STILL THERE         {}", list(&self.left_rows))?;
+        }
+        write!(f, "{}", self.scrub)?;
+        writeln!(f, "written             {}", self.written_at)?;
+        write!(f, "sha-256             {}", self.sha256)
+    }
+}

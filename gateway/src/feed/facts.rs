@@ -1,0 +1,110 @@
+//! What of an event is told outside: to everybody, or to an operator who asked for all.
+
+use chrono::{DateTime, Utc};
+use commands::Commands;
+use domain::log::{LogError, Recorded};
+use domain::note::Note;
+use domain::policy::{Between, Facts, may_see};
+use domain::user::{FfVisibility, ProfileChanges, User};
+use domain::{Event, NoteId, UserId, note, user};
+use serde_json::{Map, Value, json};
+
+use crate::config::FeedScope;
+
+/// What anybody may know of a profile; the names are those of [`domain::user::Profile`].
+const PUBLIC_PROFILE: [&str; 9] =
+    ["name", "description", "location", "birthday", "lang", "fields", "is_locked", "is_bot", "is_cat"];
+
+/// What the feed tells of an event; nothing when it is nobody's business, or erased.
+pub async fn told(
+    commands: &Commands,
+    recorded: &Recorded,
+    scope: FeedScope,
+    now: DateTime<Utc>,
+) -> Result<Option<Value>, LogError> {
+    let Some(event) = &recorded.event else { return Ok(None) };
+    match scope {
+        FeedScope::Public => public(commands, event, now).await,
+        FeedScope::All => Ok(event.to_json().ok().and_then(|json| serde_json::from_slice(&json).ok())),
+    }
+}
+
+/// What anybody may know, who has no account and follows nobody.
+async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Result<Option<Value>, LogError> {
+    let told = match event {
+        Event::UserCreated(e) => Some(json!({ "user": e.user, "username": e.username, "host": e.host })),
+        Event::UserChanged(e) => profile(e.user, &e.changes),
+        Event::UserErased(e) => Some(json!({ "user": e.user })),
+        Event::NoteCreated(e) => {
+            let is_public = may_anybody_see(commands, e.id, now).await?;
+            is_public.then(|| serde_json::to_value(e).ok()).flatten()
+        }
+        Event::NoteDeleted(e) => {
+            let is_public = may_anybody_see(commands, e.id, now).await?;
+            is_public.then(|| json!({ "id": e.id, "author": e.author }))
+        }
+        Event::ReactionAdded(e) => {
+            let is_public = may_anybody_see(commands, e.note, now).await?;
+            is_public.then(|| json!({ "note": e.note, "reactor": e.reactor, "reaction": e.reaction }))
+        }
+        Event::ReactionRemoved(e) => {
+            let is_public = may_anybody_see(commands, e.note, now).await?;
+            is_public.then(|| json!({ "note": e.note, "reactor": e.reactor, "reaction": e.reaction }))
+        }
+        // What was chosen is told, and not by whom.
+        Event::PollVoted(e) => {
+            let is_public = may_anybody_see(commands, e.note, now).await?;
+            is_public.then(|| json!({ "note": e.note, "choice": e.choice }))
+        }
+        Event::FollowStarted(e) => {
+            let is_public = is_open_following(commands, e.follower, e.followee).await?;
+            is_public.then(|| json!({ "follower": e.follower, "followee": e.followee }))
+        }
+        Event::FollowEnded(e) => {
+            let is_public = is_open_following(commands, e.follower, e.followee).await?;
+            is_public.then(|| json!({ "follower": e.follower, "followee": e.followee }))
+        }
+        Event::InstanceClaimed(_)
+        | Event::InstanceRooted(_)
+        | Event::SettingsChanged(_)
+        | Event::PoliciesChanged(_)
+        | Event::UsernameReserved(_)
+        | Event::UserAbandoned(_)
+        | Event::UserActive(_)
+        | Event::UserSignedIn(_)
+        | Event::UserAppAuthorized(_)
+        | Event::UserTokenRegenerated(_)
+        | Event::FollowRequested(_)
+        | Event::FollowRequestEnded(_)
+        | Event::FollowChanged(_)
+        | Event::FollowGreeted(_)
+        | Event::NotificationsRead(_) => None,
+    };
+    Ok(told)
+}
+
+fn profile(user: UserId, changes: &ProfileChanges) -> Option<Value> {
+    let Ok(Value::Object(all)) = serde_json::to_value(changes) else { return None };
+    let public: Map<String, Value> =
+        all.into_iter().filter(|(name, _)| PUBLIC_PROFILE.contains(&name.as_str())).collect();
+    (!public.is_empty()).then(|| json!({ "user": user, "changes": public }))
+}
+
+/// Whether the note, which may be deleted by now, can be seen, or could be, without an account.
+async fn may_anybody_see(commands: &Commands, note: NoteId, now: DateTime<Utc>) -> Result<bool, LogError> {
+    let note = commands.load::<Note>(&note::stream(note)).await?;
+    let Some(created) = &note.created else { return Ok(false) };
+    let author = commands.load::<User>(&user::stream(created.author)).await?;
+    Ok(may_see(None, &Facts::of(created, &author.profile), Between::default(), now))
+}
+
+async fn is_open_following(
+    commands: &Commands,
+    follower: UserId,
+    followee: UserId,
+) -> Result<bool, LogError> {
+    let follower = commands.load::<User>(&user::stream(follower)).await?;
+    let followee = commands.load::<User>(&user::stream(followee)).await?;
+    Ok(follower.profile.following_visibility == FfVisibility::Public
+        && followee.profile.followers_visibility == FfVisibility::Public)
+}

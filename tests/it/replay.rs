@@ -1,0 +1,282 @@
+//! Whatever happens, replaying the log gives the same tables: random commands on every engine of the log,
+//! in one process and in two at once, and then everything is built again and compared row by row.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use commands::bus::Bus;
+use commands::log::{EventStoreLog, Keyring, MasterKey, MemoryLog, PostgresLog, Takeover};
+use commands::{AskedBy, Commands, Failed, NewAccount, NewNote};
+use domain::log::{By, EventLog};
+use domain::note::Visibility;
+use domain::poll::Poll;
+use domain::user::ProfileChanges;
+use domain::{NoteId, UserId};
+use gateway::app::{App, Parts};
+use gateway::config::{self, Given};
+use gateway::platform::shutdown::{Shutdown, Stop};
+use gateway::system::{SystemClock, TimeOrderedIds};
+use projections::rebuild::{Handle, Progress, Report, rebuild, verify};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+use sqlx::PgPool;
+use tokio::sync::watch;
+
+use crate::eventstore_double::Double;
+use crate::harness::{Database, MIGRATIONS};
+
+/// Commands in one story, and people in it.
+const COMMANDS: usize = 400;
+const PEOPLE: usize = 6;
+const EMOJI: [&str; 3] = ["👍", "🎉", "no emoji"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_memory() {
+    let world = World::new().await;
+    let log = Arc::new(MemoryLog::new(world.keyring.clone()));
+    world.lives(1, vec![log]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_postgres() {
+    let world = World::new().await;
+    let log = Arc::new(world.postgres_log().await);
+    world.lives(2, vec![log]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_postgres_by_two_processes() {
+    let world = World::new().await;
+    let logs: Vec<Arc<dyn EventLog>> =
+        vec![Arc::new(world.postgres_log().await), Arc::new(world.postgres_log().await)];
+    world.lives(3, logs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_eventstore_by_two_processes() {
+    let (world, double) = (World::new().await, Double::start().await);
+    let open = async || EventStoreLog::open(&double.url(), "replay", world.keyring.clone()).await.unwrap();
+    let logs: Vec<Arc<dyn EventLog>> = vec![Arc::new(open().await), Arc::new(open().await)];
+    world.lives(4, logs).await;
+}
+
+/// The database and the keys that all processes share.
+struct World {
+    pool: PgPool,
+    keyring: Arc<Keyring>,
+    _database: Database,
+}
+
+impl World {
+    async fn new() -> Self {
+        let database = Database::create().await;
+        let pool = database.pool().await;
+        MIGRATIONS.run(&pool).await.unwrap();
+        let keyring = Keyring::open(pool.clone(), &MasterKey::given([7; 32])).await.unwrap();
+        Self { pool, keyring: Arc::new(keyring), _database: database }
+    }
+
+    async fn postgres_log(&self) -> PostgresLog {
+        PostgresLog::open(self.pool.clone(), self.keyring.clone(), Takeover::Shared).await.unwrap()
+    }
+
+    /// One process per handle of the log; all of them act at once.
+    async fn lives(&self, seed: u64, logs: Vec<Arc<dyn EventLog>>) {
+        let shutdown = Shutdown::default();
+        let mut apps = Vec::new();
+        for log in logs {
+            let flags = BTreeMap::from([("listen".to_owned(), "127.0.0.1:1".to_owned())]);
+            let given = Given { flags, ..Given::default() };
+            let parts = Parts {
+                config: Arc::new(config::load(&given).unwrap().config),
+                pool: self.pool.clone(),
+                log,
+                keyring: self.keyring.clone(),
+                bus: Bus::postgres(&self.pool),
+                nats: None,
+                clock: Arc::new(SystemClock),
+                ids: Arc::new(TimeOrderedIds::new()),
+                shutdown: shutdown.clone(),
+            };
+            apps.push(App::start(parts).await.unwrap());
+        }
+        let people = people(&apps[0]).await;
+        let notes: Arc<Mutex<Vec<NoteId>>> = Arc::default();
+        let stories = apps.iter().zip(0..).map(|(app, n)| {
+            let rng = StdRng::seed_from_u64(seed * 100 + n);
+            let (app, people, notes) = (app.clone(), people.clone(), notes.clone());
+            tokio::spawn(Story { app, people, notes, rng, done: 0 }.happens(COMMANDS / apps.len()))
+        });
+        let stories: Vec<_> = stories.collect();
+        let mut done = 0;
+        for story in stories {
+            done += story.await.unwrap();
+        }
+        assert!(done > COMMANDS / 4, "only {done} commands did something: the story tests nothing");
+        for app in &apps {
+            app.projections.settle().await.unwrap();
+        }
+        self.is_what_the_log_says(&apps[0], "after the story").await;
+
+        let by = apps[0].by_user(None);
+        apps[0].commands.erase(by, people[1]).await.unwrap();
+        apps[0].projections.settle().await.unwrap();
+        self.is_what_the_log_says(&apps[0], "after somebody was erased").await;
+
+        sqlx::query("update read.notes set text = 'forged' where id = (select id from read.notes order by id desc limit 1)")
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        let found = self.run(&apps[0], true).await;
+        assert!(!found.is_clean(), "a forged row was not found");
+        self.is_what_the_log_says(&apps[0], "after the rebuild").await;
+        shutdown.begin(Stop::Asked);
+        for app in apps {
+            app.projections.stop().await;
+        }
+    }
+
+    async fn is_what_the_log_says(&self, app: &App, when: &str) {
+        let report = self.run(app, false).await;
+        let compared = report.projectors.iter().all(|projector| projector.compared);
+        assert!(compared && report.is_clean(), "{when}: {}", json!(report));
+    }
+
+    async fn run(&self, app: &App, switch: bool) -> Report {
+        let (stop, stopping) = watch::channel(false);
+        let handle = Handle { progress: watch::Sender::new(Progress::default()), stop: stopping };
+        let projectors = projections::projectors();
+        let report = if switch {
+            rebuild(&self.pool, app.log.clone(), projectors, &handle).await
+        } else {
+            verify(&self.pool, app.log.clone(), projectors, &handle).await
+        };
+        drop(stop);
+        report.unwrap()
+    }
+}
+
+async fn people(app: &App) -> Vec<UserId> {
+    let mut people = Vec::new();
+    for n in 0..PEOPLE {
+        let by = app.by_user(None);
+        let user = UserId(app.ids.at(by.now));
+        let asked_by = if n == 0 { AskedBy::Founder } else { AskedBy::Administrator };
+        let new = NewAccount { user, username: format!("person{n}"), asked_by };
+        app.commands.sign_up(by, new).await.unwrap();
+        people.push(user);
+    }
+    people
+}
+
+/// One process' part of what happens.
+struct Story {
+    app: App,
+    people: Vec<UserId>,
+    /// Of all parts.
+    notes: Arc<Mutex<Vec<NoteId>>>,
+    rng: StdRng,
+    done: usize,
+}
+
+impl Story {
+    /// How many commands were not refused.
+    async fn happens(mut self, commands: usize) -> usize {
+        for _ in 0..commands {
+            self.act().await;
+        }
+        self.done
+    }
+
+    async fn act(&mut self) {
+        let (me, other) = (self.somebody(), self.somebody());
+        let commands: Commands = self.app.commands.clone();
+        let by: By = self.app.by_user(Some(me));
+        let note = self.a_note();
+        match (self.rng.random_range(0..20), note) {
+            (0..6, _) => self.write(by, me).await,
+            (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
+            (7..10, Some(note)) => {
+                let with = EMOJI.choose(&mut self.rng).copied().unwrap_or_default();
+                self.take(commands.react(by, me, note, with).await);
+            }
+            (10, Some(note)) => self.take(commands.unreact(by, me, note).await),
+            (11..13, Some(note)) => {
+                let choice = self.rng.random_range(0..2);
+                self.take(commands.vote(by, me, note, choice).await);
+            }
+            (13..15, _) => {
+                let with_replies = self.rng.random();
+                self.take(commands.follow(by, me, other, with_replies).await);
+            }
+            (15, _) => {
+                let by_followee = self.rng.random();
+                self.take(commands.unfollow(by, me, other, by_followee).await);
+            }
+            (16, _) => self.take(commands.accept_follow(by, other, me).await),
+            (17, _) => {
+                let (name, locked) = (self.rng.random_range(0..9), self.rng.random_bool(0.3));
+                let changes = ProfileChanges {
+                    name: Some(Some(format!("name {name}"))),
+                    is_locked: Some(locked),
+                    followed_message: Some(Some(format!("welcome {name}"))),
+                    ..ProfileChanges::default()
+                };
+                self.take(commands.change_profile(by, me, changes).await);
+            }
+            (18, _) => self.take(commands.be_active(by, me).await),
+            _ => self.take(commands.read_notifications(by, me).await),
+        }
+    }
+
+    async fn write(&mut self, by: By, author: UserId) {
+        let id = NoteId(self.app.ids.at(by.now));
+        let visibility = [Visibility::Public, Visibility::Home, Visibility::Followers, Visibility::Specified];
+        let visibility = visibility.choose(&mut self.rng).copied().unwrap_or_default();
+        let reply = self.a_note().filter(|_| self.rng.random_bool(0.3));
+        let renote = self.a_note().filter(|_| self.rng.random_bool(0.3));
+        let pure = renote.is_some() && reply.is_none() && self.rng.random();
+        let choices = vec!["yes".to_owned(), "no".to_owned()];
+        let poll = self.rng.random_bool(0.4).then_some(Poll { choices, multiple: true, expires_at: None });
+        let words =
+            format!("{id} for @person{} #tag{}", self.rng.random_range(0..PEOPLE), id.0.as_u128() % 3);
+        let new = NewNote {
+            id,
+            text: (!pure).then_some(words),
+            cw: None,
+            visibility,
+            visible_to: vec![self.somebody()],
+            local_only: false,
+            reaction_acceptance: None,
+            reply,
+            renote,
+            poll: poll.filter(|_| !pure),
+            extract_mentions: true,
+            extract_hashtags: true,
+            extract_emojis: true,
+        };
+        let written = self.app.commands.write_note(by, author, new).await;
+        if written.is_ok() {
+            self.notes.lock().unwrap().push(id);
+        }
+        self.take(written);
+    }
+
+    fn take<T, R: std::fmt::Debug>(&mut self, outcome: Result<T, Failed<R>>) {
+        match outcome {
+            Ok(_) => self.done += 1,
+            Err(Failed::Refused(_)) => (),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    fn a_note(&mut self) -> Option<NoteId> {
+        self.notes.lock().unwrap().choose(&mut self.rng).copied()
+    }
+
+    fn somebody(&mut self) -> UserId {
+        self.people.choose(&mut self.rng).copied().unwrap()
+    }
+}
