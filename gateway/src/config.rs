@@ -65,6 +65,17 @@ pub enum LogKind {
     Memory,
 }
 
+impl LogKind {
+    /// As it is written in the setting.
+    pub fn word(self) -> &'static str {
+        match self {
+            LogKind::Postgres => "postgres",
+            LogKind::EventStore => "eventstore",
+            LogKind::Memory => "memory",
+        }
+    }
+}
+
 /// What a process does; every process also answers health checks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Roles {

@@ -209,31 +209,4 @@ mod tests {
             app.projections.stop().await;
         }
     }
-
-    async fn commits(pool: &PgPool) -> i64 {
-        sleep(Duration::from_millis(2500)).await;
-        sqlx::query_scalar("select xact_commit from pg_stat_database where datname = current_database()").fetch_one(pool).await.unwrap()
-    }
-
-    #[sqlx::test(migrations = "../migrations")]
-    async fn temp_measure(pool: PgPool) {
-        let (one, end) = process(&pool, "api,stream,projector,federation", Bus::local()).await;
-        one.projections.settle().await.unwrap();
-        let a = commits(&pool).await; let t = Instant::now();
-        sleep(Duration::from_secs(10)).await;
-        let b = commits(&pool).await;
-        println!("alone idle per s: {}", (b - a) as f64 / t.elapsed().as_secs_f64());
-        let ts = times(&one, 200).await;
-        println!("alone shown after: {:?} {:?}", ts[100], ts[198]);
-        let (two, end2) = process(&pool, "api", Bus::postgres(&pool)).await;
-        two.projections.settle().await.unwrap();
-        let a = commits(&pool).await; let t = Instant::now();
-        sleep(Duration::from_secs(10)).await;
-        let b = commits(&pool).await;
-        println!("with a watcher idle per s: {}", (b - a) as f64 / t.elapsed().as_secs_f64());
-        end.begin(crate::platform::shutdown::Stop::Asked);
-        end2.begin(crate::platform::shutdown::Stop::Asked);
-        one.projections.stop().await;
-        two.projections.stop().await;
-    }
 }

@@ -174,8 +174,7 @@ mod tests {
     #[sqlx::test(migrations = "../migrations")]
     async fn what_they_said_goes_from_memory_too(pool: PgPool) {
         let log = Arc::new(MemoryLog::default());
-        let running =
-            Projections::start(&pool, log.clone(), crate::projectors(), crate::runtime::Mode::Project);
+        let running = Projections::start(&pool, log.clone(), crate::projectors(), Mode::Project);
         let says = |event: Event| log.push(at(NOW), Some(event.clone()), event.kind().0);
         let person =
             |n| Created { user: user(n), username: format!("user{n}"), host: None, uri: None }.into();

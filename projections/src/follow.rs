@@ -275,33 +275,32 @@ async fn write_counts(tx: &mut PgConnection, counts: Counts) -> sqlx::Result<()>
     if followed.is_empty() && follows.is_empty() {
         return Ok(());
     }
-    sqlx::query(
-        "insert into follow_counts as c (user_id, followers, following)
-         select user_id, sum(followers), sum(following)
-           from (select f.user_id, f.n as followers, 0 as following
-                   from unnest($1::uuid[], $2::bigint[]) as f(user_id, n)
-                 union all
-                 select g.user_id, 0, g.n
-                   from unnest($3::uuid[], $4::bigint[]) as g(user_id, n)) d
-          group by user_id
-         on conflict (user_id) do update
-            set followers = c.followers + excluded.followers,
-                following = c.following + excluded.following",
-    )
-    .bind(&followed)
-    .bind(followers)
-    .bind(&follows)
-    .bind(following)
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query(
-        "delete from follow_counts
-          where (user_id = any($1) or user_id = any($2)) and followers = 0 and following = 0",
+    let gone: Vec<Uuid> = sqlx::query_scalar(
+        "with counts as (
+             insert into follow_counts as c (user_id, followers, following)
+             select user_id, sum(followers), sum(following)
+               from (select f.user_id, f.n as followers, 0 as following
+                       from unnest($1::uuid[], $2::bigint[]) as f(user_id, n)
+                     union all
+                     select g.user_id, 0, g.n
+                       from unnest($3::uuid[], $4::bigint[]) as g(user_id, n)) d
+              group by user_id
+             on conflict (user_id) do update
+                set followers = c.followers + excluded.followers,
+                    following = c.following + excluded.following
+             returning user_id, followers, following
+         )
+         select user_id from counts where followers = 0 and following = 0",
     )
     .bind(followed)
+    .bind(followers)
     .bind(follows)
-    .execute(tx)
+    .bind(following)
+    .fetch_all(&mut *tx)
     .await?;
+    if !gone.is_empty() {
+        sqlx::query("delete from follow_counts where user_id = any($1)").bind(gone).execute(tx).await?;
+    }
     Ok(())
 }
 

@@ -9,7 +9,8 @@
 //! Invariants kept here:
 //! - only projectors write read tables, each its own; nothing here appends to the log or knows HTTP;
 //! - any read table can be emptied and filled again from the log, with the same rows, however the log
-//!   is cut into batches: ids and times come from events, never from a clock or a generator;
+//!   is cut into batches: ids and times come from events, never from a clock or a generator. [`rebuild`]
+//!   does so beside the live tables, and compares;
 //! - a page of a hundred costs as many statements as a page of one, and no page skips rows to get to
 //!   its place, except where Misskey's API asks for an offset;
 //! - each batch, page, wait and retry has a bound.

@@ -92,24 +92,32 @@ async fn write_counts(tx: &mut PgConnection, counts: Sums<(Uuid, i32)>) -> sqlx:
         return Ok(());
     }
     let (notes, choices): (Vec<Uuid>, Vec<i32>) = keys.into_iter().unzip();
-    sqlx::query(
-        "insert into vote_counts as c (note_id, choice, votes)
-         select note_id, choice, n from unnest($1::uuid[], $2::integer[], $3::bigint[]) as d(note_id, choice, n)
-         on conflict (note_id, choice) do update set votes = c.votes + excluded.votes",
-    )
-    .bind(&notes)
-    .bind(&choices)
-    .bind(sums)
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query(
-        "delete from vote_counts c using unnest($1::uuid[], $2::integer[]) as d(note_id, choice)
-          where c.note_id = d.note_id and c.choice = d.choice and c.votes = 0",
+    let gone: Vec<(Uuid, i32)> = sqlx::query_as(
+        "with counts as (
+             insert into vote_counts as c (note_id, choice, votes)
+             select note_id, choice, n
+               from unnest($1::uuid[], $2::integer[], $3::bigint[]) as d(note_id, choice, n)
+             on conflict (note_id, choice) do update set votes = c.votes + excluded.votes
+             returning note_id, choice, votes
+         )
+         select note_id, choice from counts where votes = 0",
     )
     .bind(notes)
     .bind(choices)
-    .execute(tx)
+    .bind(sums)
+    .fetch_all(&mut *tx)
     .await?;
+    if !gone.is_empty() {
+        let (notes, choices): (Vec<Uuid>, Vec<i32>) = gone.into_iter().unzip();
+        sqlx::query(
+            "delete from vote_counts c using unnest($1::uuid[], $2::integer[]) as d(note_id, choice)
+              where c.note_id = d.note_id and c.choice = d.choice",
+        )
+        .bind(notes)
+        .bind(choices)
+        .execute(tx)
+        .await?;
+    }
     Ok(())
 }
 

@@ -125,24 +125,32 @@ async fn write_counts(tx: &mut PgConnection, counts: Sums<(Uuid, &str)>) -> sqlx
     }
     let (notes, reactions): (Vec<Uuid>, Vec<_>) =
         keys.into_iter().map(|(note, reaction)| (note, sql::clean(reaction))).unzip();
-    sqlx::query(
-        "insert into reaction_counts as c (note_id, reaction, reactions)
-         select note_id, reaction, n from unnest($1::uuid[], $2::text[], $3::bigint[]) as d(note_id, reaction, n)
-         on conflict (note_id, reaction) do update set reactions = c.reactions + excluded.reactions",
-    )
-    .bind(&notes)
-    .bind(&reactions)
-    .bind(sums)
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query(
-        "delete from reaction_counts c using unnest($1::uuid[], $2::text[]) as d(note_id, reaction)
-          where c.note_id = d.note_id and c.reaction = d.reaction and c.reactions = 0",
+    let gone: Vec<(Uuid, String)> = sqlx::query_as(
+        "with counts as (
+             insert into reaction_counts as c (note_id, reaction, reactions)
+             select note_id, reaction, n
+               from unnest($1::uuid[], $2::text[], $3::bigint[]) as d(note_id, reaction, n)
+             on conflict (note_id, reaction) do update set reactions = c.reactions + excluded.reactions
+             returning note_id, reaction, reactions
+         )
+         select note_id, reaction from counts where reactions = 0",
     )
     .bind(notes)
     .bind(reactions)
-    .execute(tx)
+    .bind(sums)
+    .fetch_all(&mut *tx)
     .await?;
+    if !gone.is_empty() {
+        let (notes, reactions): (Vec<Uuid>, Vec<String>) = gone.into_iter().unzip();
+        sqlx::query(
+            "delete from reaction_counts c using unnest($1::uuid[], $2::text[]) as d(note_id, reaction)
+              where c.note_id = d.note_id and c.reaction = d.reaction",
+        )
+        .bind(notes)
+        .bind(reactions)
+        .execute(tx)
+        .await?;
+    }
     Ok(())
 }
 

@@ -112,7 +112,7 @@ pub struct Report {
 impl Report {
     /// Whether every table that could be compared was as the log says.
     pub fn is_clean(&self) -> bool {
-        self.projectors.iter().flat_map(|projector| &projector.tables).all(TableReport::is_same)
+        self.projectors.iter().all(ProjectorReport::is_same)
     }
 }
 
@@ -125,6 +125,12 @@ pub struct ProjectorReport {
     /// False when an older version had filled the live tables, or nobody.
     pub compared: bool,
     pub tables: Vec<TableReport>,
+}
+
+impl ProjectorReport {
+    fn is_same(&self) -> bool {
+        self.tables.iter().all(TableReport::is_same)
+    }
 }
 
 /// Why a run has not come to its end. Nothing live has changed.
@@ -183,13 +189,28 @@ pub async fn discard(pool: &PgPool, projectors: Vec<Arc<dyn Projector>>) -> Resu
     Ok(())
 }
 
+/// Replaces the tables of a projector that an older version has filled. False when it was asked to stop.
+pub(crate) async fn replace(
+    options: &PgConnectOptions,
+    log: Arc<dyn EventLog>,
+    projector: Arc<dyn Projector>,
+    stop: &watch::Receiver<bool>,
+) -> Result<bool, RebuildError> {
+    let handle = Handle { progress: watch::Sender::new(Progress::default()), stop: stop.clone() };
+    match run(options, log, vec![projector], &handle, Then::Switch).await {
+        Ok(_) => Ok(true),
+        Err(RebuildError::Stopped { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
+enum Then {
     Switch,
     Drop,
 }
 
-pub(crate) async fn run(
+async fn run(
     options: &PgConnectOptions,
     log: Arc<dyn EventLog>,
     projectors: Vec<Arc<dyn Projector>>,
@@ -204,8 +225,13 @@ pub(crate) async fn run(
     let mut control = PgConnection::connect_with(options).await?;
     let mut run = Run { log, lanes, handle, started, events: 0 };
     run.catch_up(&mut control).await?;
-    try_join_all(run.lanes.iter_mut().map(Lane::analyze)).await?;
-    let compared = run.compare(options, &mut control).await?;
+    try_join_all(run.lanes.iter_mut().map(Lane::vacuum)).await?;
+    let mut compared = run.compare(options, &mut control).await?;
+    if !compared.iter().all(ProjectorReport::is_same) {
+        // Of somebody who was erased just now the live tables may still have had what nobody can read any
+        // more. What somebody has changed differs the second time, too.
+        compared = run.compare(options, &mut control).await?;
+    }
     if then == Then::Switch {
         run.switch(&mut control).await?;
     }
@@ -222,6 +248,9 @@ pub(crate) async fn run(
         seconds: started.elapsed().as_secs_f64(),
     })
 }
+
+/// A batch that is on its way.
+type Reading = JoinHandle<Result<Vec<Recorded>, LogError>>;
 
 struct Run<'h> {
     log: Arc<dyn EventLog>,
@@ -301,11 +330,9 @@ impl Run<'_> {
     /// Applies the log up to the target of each lane. The next batch is read while one is applied.
     async fn feed(&mut self) -> Result<(), RebuildError> {
         self.tell(Step::Reading);
-        let mut ahead: Option<(Position, JoinHandle<Result<Vec<Recorded>, LogError>>)> = None;
+        let mut ahead: Option<(Position, Reading)> = None;
         while let Some(from) = self.next_from(Position::START) {
-            if *self.handle.stop.borrow() {
-                return Err(RebuildError::Stopped { position: from });
-            }
+            self.go_on()?;
             let read = match ahead.take() {
                 Some((at, reading)) if at == from => match reading.await {
                     Ok(read) => read?,
@@ -361,9 +388,7 @@ impl Run<'_> {
         for lane in &self.lanes {
             let mut tables = Vec::with_capacity(lane.tables.len());
             for table in &lane.tables {
-                if *self.handle.stop.borrow() {
-                    return Err(RebuildError::Stopped { position: lane.position });
-                }
+                self.go_on()?;
                 tables.push(compare::table(&mut snapshot, table, lane.comparable).await?);
             }
             reports.push(ProjectorReport {
@@ -382,6 +407,7 @@ impl Run<'_> {
     async fn switch(&mut self, control: &mut PgConnection) -> Result<(), RebuildError> {
         let mut pause = FIRST_SWITCH_PAUSE;
         for _ in 0..SWITCH_TRIES {
+            self.go_on()?;
             self.catch_up(control).await?;
             let mut tx = control.begin().await?;
             match self.try_switch(&mut tx).await {
@@ -418,13 +444,24 @@ impl Run<'_> {
         Ok(())
     }
 
+    fn go_on(&self) -> Result<(), RebuildError> {
+        if *self.handle.stop.borrow() {
+            return Err(RebuildError::Stopped { position: self.position() });
+        }
+        Ok(())
+    }
+
+    /// What every lane has passed.
+    fn position(&self) -> Position {
+        self.lanes.iter().map(|lane| lane.position).min().unwrap_or(Position::START)
+    }
+
     fn tell(&self, step: Step) {
         let seconds = self.started.elapsed().as_secs_f64();
-        let position = self.lanes.iter().map(|lane| lane.position).min();
         let target = self.lanes.iter().map(|lane| lane.target).max();
         self.handle.progress.send_replace(Progress {
             step,
-            position: position.unwrap_or(Position::START),
+            position: self.position(),
             target: target.unwrap_or(Position::START),
             events: self.events,
             events_per_second: self.events as f64 / seconds.max(f64::EPSILON),

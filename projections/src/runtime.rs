@@ -31,6 +31,7 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::lease::{self, Place, RENEW_EVERY, Sighting};
+use crate::rebuild::{self, RebuildError};
 use crate::tail::{Head, Tail};
 
 /// Events given to a projector at once; one append more may be in it.
@@ -61,8 +62,8 @@ pub trait Projector: Send + Sync {
     /// Unique, and for ever: the key of its checkpoint.
     fn name(&self) -> &'static str;
 
-    /// To be raised when the same events shall give other rows: the tables are emptied and filled
-    /// again from the start of the log.
+    /// To be raised when the same events shall give other rows: the tables are built again beside the
+    /// live ones, which readers see until then.
     fn version(&self) -> u32;
 
     /// Every table that it writes, by its name alone. Nobody else writes them.
@@ -499,6 +500,27 @@ impl From<LogError> for Trouble {
     }
 }
 
+impl From<RebuildError> for Trouble {
+    fn from(error: RebuildError) -> Self {
+        match error {
+            RebuildError::Sql(error) => error.into(),
+            RebuildError::Log(error) => error.into(),
+            RebuildError::Apply { source: ProjectError::Sql(ref source), .. } if is_passing(source) => {
+                Self::Passing(error.to_string())
+            }
+            RebuildError::Apply { .. }
+            | RebuildError::Newer { .. }
+            | RebuildError::NoTable { .. }
+            | RebuildError::ShortLog { .. } => Self::Final(error.to_string()),
+            RebuildError::Busy { .. }
+            | RebuildError::Stopped { .. }
+            | RebuildError::Behind { .. }
+            | RebuildError::Moved { .. }
+            | RebuildError::Contended => Self::Passing(error.to_string()),
+        }
+    }
+}
+
 /// Whether the fault is with the connection or the state of the server, not with what was asked.
 fn is_passing(error: &sqlx::Error) -> bool {
     match error {
@@ -694,7 +716,22 @@ async fn hold(
 ) -> Result<(), Trouble> {
     let projector = member.projector.as_ref();
     let Some((mut conn, session)) = take(member, options, stop).await? else { return Ok(()) };
-    let mut saved = in_time(open(&mut conn, projector)).await?;
+    let mut saved = match in_time(open(&mut conn, projector)).await? {
+        Opened::At(position) => position,
+        Opened::Older => {
+            tracing::info!(projector = projector.name(), "a new version: building its tables again");
+            // It has its place, which others would take otherwise.
+            member.set(Position::START, Position::START, session);
+            let log = Arc::clone(&shared.log);
+            if !rebuild::replace(options, log, Arc::clone(&member.projector), stop).await? {
+                return Ok(());
+            }
+            match in_time(open(&mut conn, projector)).await? {
+                Opened::At(position) => position,
+                Opened::Older => return Err(Trouble::Passing("its tables are older again".to_owned())),
+            }
+        }
+    };
     member.progress.send_modify(|progress| progress.stopped = None);
     member.set(saved, saved, session);
     shared.publish();
@@ -795,8 +832,15 @@ fn blame(heard: &[Arc<Recorded>], reason: &str) -> String {
     format!("at position {position} ({}): {reason}", events.join(", "))
 }
 
-/// The checkpoint to go on from. Tables filled by an older version are emptied.
-async fn open(conn: &mut PgConnection, projector: &dyn Projector) -> Result<Position, Trouble> {
+enum Opened {
+    /// The checkpoint to go on from.
+    At(Position),
+    /// The tables were filled by an older version.
+    Older,
+}
+
+/// Finds the place to go on from. Tables that nobody has filled are emptied.
+async fn open(conn: &mut PgConnection, projector: &dyn Projector) -> Result<Opened, Trouble> {
     let mut tx = conn.begin().await?;
     let found: Option<(i32, i64)> =
         sqlx::query_as("select version, position from ops.checkpoints where projector = $1 for update")
@@ -808,25 +852,23 @@ async fn open(conn: &mut PgConnection, projector: &dyn Projector) -> Result<Posi
         Some((stored, _)) if stored > version(projector) => {
             return Err(Trouble::Final(other_version(projector.name(), version(projector), stored)));
         }
-        _ => {
-            if found.is_some() {
-                tracing::info!(projector = projector.name(), "a new version: filling the tables again");
-            }
+        Some(_) => {
+            // Now, since the checkpoint is wanted by others.
+            tx.rollback().await?;
+            return Ok(Opened::Older);
+        }
+        None => {
             empty(&mut tx, projector).await?;
-            sqlx::query(
-                "insert into ops.checkpoints (projector, version, position) values ($1, $2, 0)
-                 on conflict (projector) do update
-                    set version = excluded.version, position = 0, stopped_at = null, stop_reason = null",
-            )
-            .bind(projector.name())
-            .bind(version(projector))
-            .execute(&mut *tx)
-            .await?;
+            sqlx::query("insert into ops.checkpoints (projector, version, position) values ($1, $2, 0)")
+                .bind(projector.name())
+                .bind(version(projector))
+                .execute(&mut *tx)
+                .await?;
             Position::START
         }
     };
     tx.commit().await?;
-    Ok(position)
+    Ok(Opened::At(position))
 }
 
 /// Forgets every checkpoint, so that all read tables are filled anew: for a log that begins anew.

@@ -341,11 +341,13 @@ fn the_search_knows_the_encodings() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a/b");
     fs::create_dir(directory.path().join("a")).unwrap();
-    let base64 = ["dnE3enhrM3c=", "eHZxN3p4azN3", "eHh2cTd6eGszdw=="];
-    for content in [HERS, "767137787a", "v\0q\0007\0z\0x\0k\0003\0w\0", "76713778"].into_iter().chain(base64)
-    {
+    let base64 = ["dnE3enhrM3c=", "eHZxN3p4azN3", "eHh2cTd6eGszdw=="].map(str::to_owned);
+    let wide: String = HERS.chars().map(|letter| format!("{letter}\0")).collect();
+    let others = [HERS.to_owned(), HERS.to_uppercase(), wide, "7671377a786b3377".to_owned()];
+    let near = [&HERS[1..], "dnE3enhrM3d", "7671377a786b3378"].map(str::to_owned);
+    let cases = base64.into_iter().chain(others).map(|content| (content, true));
+    for (content, is_there) in cases.chain(near.map(|content| (content, false))) {
         fs::write(&file, format!("before {content} after")).unwrap();
-        let is_there = content != "767137787a" && content != "76713778";
         assert_eq!(found_in(directory.path(), &[HERS]).contains(HERS), is_there, "{content}");
     }
 }

@@ -192,7 +192,13 @@ async fn torture(plan: &Plan) -> Result<bool, String> {
         let directory = fresh_directory(plan)?;
         let until = end.min(round + ROUNDS_PER_WORLD);
         let started = World::start(directory.clone(), plan.means.clone()).await;
-        let world = Arc::new(started.map_err(|error| format!("{error}; see {}", directory.display()))?);
+        let world = match started {
+            Ok(world) => Arc::new(world),
+            Err(error) => {
+                world::unmount(&directory).await;
+                return Err(format!("{error}; see {}", directory.display()));
+            }
+        };
         let went_well = life(plan, world.clone(), round..until, &mut totals).await;
         world.end().await;
         if !went_well? {

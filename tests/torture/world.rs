@@ -577,7 +577,8 @@ async fn mount(directory: &Path) -> io::Result<()> {
     run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(directory.join("disk"))).await
 }
 
-async fn unmount(directory: &Path) {
+/// Takes the disk of a world away, if there is one.
+pub async fn unmount(directory: &Path) {
     _ = run(Command::new("umount").arg("--lazy").arg(directory.join("disk"))).await;
 }
 

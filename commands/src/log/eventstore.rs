@@ -23,7 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::log::{AppendError, By, EventLog, LogError, Position, Recorded, StreamId, Version};
+use domain::log::{
+    AppendError, By, EventLog, LogError, MAX_EVENTS_PER_APPEND, Position, Recorded, StreamId, Version,
+};
 use domain::{CommandId, Event};
 use eventstore::{ExpectedRevision, ReadAllOptions, ReadStreamOptions, StreamPosition};
 use tokio::sync::Semaphore;
@@ -48,6 +50,8 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long another writer's open target is waited for: longer than a write that was sent before
 /// its reservation was [`WRITE_TIMEOUT`] old can take.
 const RESERVED_FOR: Duration = Duration::from_secs(12);
+/// How many times more events are asked for when too few were ours.
+const ASKED_MORE: usize = 4;
 /// The most targets that are seen to be replaced by others during one attempt.
 const MAX_RIVALS: usize = 16;
 
@@ -239,19 +243,30 @@ impl EventStoreLog {
     }
 
     async fn read_after(&self, link: &Link, after: u64, limit: usize) -> Result<Vec<Sealed>, Fault> {
-        let after = self.tail.passed(after.max(self.beginning.place));
-        let options = ReadAllOptions::default().position(from(after)).forwards().requires_leader(true);
-        let mut events = opened(link.client.read_all(&options)).await?;
+        let mut at = self.tail.passed(after.max(self.beginning.place));
         let mut appends = Appends::default();
-        while appends.complete() < limit
-            && let Some(event) = next(&mut events).await?
-        {
-            // A read begins with the event at its position.
-            if event.position.commit > after && self.names.is_ours(&event) {
-                appends.push(&self.names, &event)?;
+        // Every append of ours has a target beside it; what else there is, nobody knows.
+        let mut asked = limit.saturating_mul(2) + MAX_EVENTS_PER_APPEND;
+        loop {
+            let options = ReadAllOptions::default().position(from(at)).forwards();
+            let options = options.max_count(asked).requires_leader(true);
+            let mut events = opened(link.client.read_all(&options)).await?;
+            let mut told = 0;
+            while appends.complete() < limit
+                && let Some(event) = next(&mut events).await?
+            {
+                told += 1;
+                // A read begins with the event at its position.
+                if event.position.commit > at && self.names.is_ours(&event) {
+                    appends.push(&self.names, &event)?;
+                }
+                at = at.max(event.position.commit);
             }
+            if told < asked || appends.complete() >= limit {
+                return Ok(appends.whole());
+            }
+            asked = asked.saturating_mul(ASKED_MORE);
         }
-        Ok(appends.whole())
     }
 }
 

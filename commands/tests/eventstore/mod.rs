@@ -332,3 +332,63 @@ async fn an_address_that_is_none_is_refused_without_showing_it() {
         assert!(!reason.contains("secret"), "{reason}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore]
+async fn measure() {
+    use std::time::Instant;
+    let (double, log) = started().await;
+    append(&log, 1, Version(0), "x").await.unwrap();
+    let t = Instant::now();
+    for n in 1..101 { append(&log, 1, Version(n), "x").await.unwrap(); }
+    println!("sequential append {:?}", t.elapsed() / 100);
+    let t = Instant::now();
+    for _ in 0..20 { log.stream(&stream(1)).await.unwrap(); }
+    println!("stream {:?}", t.elapsed() / 20);
+    let t = Instant::now();
+    for _ in 0..20 { log.head().await.unwrap(); }
+    println!("head {:?}", t.elapsed() / 20);
+    let t = Instant::now();
+    let mut at = log.head().await.unwrap();
+    for n in 101..201 { let p = append(&log, 1, Version(n), "x").await.unwrap(); let got = log.after(at, 100).await.unwrap(); assert_eq!(got.last().unwrap().position, p); at = p; }
+    println!("append+after {:?}", t.elapsed() / 100);
+    let t = Instant::now();
+    futures_util::future::join_all((0..64u64).map(|w| { let log = log.clone(); tokio::spawn(async move { for n in 0..50 { append(&log, 100 + w, Version(n), "x").await.unwrap(); } }) })).await;
+    println!("64 writers: {:.0}/s, single {}", 3200.0 / t.elapsed().as_secs_f64(), double.single_appends());
+    double.trouble(|t| t.is_old = true);
+    let log = opened(&double.url()).await;
+    let t = Instant::now();
+    for n in 201..221 { append(&log, 1, Version(n), "x").await.unwrap(); }
+    println!("old: sequential append {:?}", t.elapsed() / 20);
+    let t = Instant::now();
+    futures_util::future::join_all((0..64u64).map(|w| { let log = log.clone(); tokio::spawn(async move { for n in 50..60 { append(&log, 100 + w, Version(n), "x").await.unwrap(); } }) })).await;
+    println!("old 64 writers: {:.0}/s", 640.0 / t.elapsed().as_secs_f64());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore]
+async fn measure_reads() {
+    use std::time::Instant;
+    let keyring = Arc::new(Keyring::memory());
+    let from = MemoryLog::new(keyring.clone());
+    for n in 0..10_000u64 { from.append(&stream(n), Version::NONE, &by(None), vec![named(n % 50, "x")]).await.unwrap(); }
+    let sealed = from.sealed_after(Position::START, 10_000).await.unwrap();
+    let appends: Vec<Vec<_>> = sealed.chunk_by(|a, b| a.position == b.position).map(<[_]>::to_vec).collect();
+    let double = Double::start().await;
+    let log = EventStoreLog::open(&double.url(), NAMESPACE, keyring.clone()).await.unwrap();
+    let t = Instant::now();
+    log.import(appends).await.unwrap();
+    println!("import {:.0}/s", 10_000.0 / t.elapsed().as_secs_f64());
+    drop(log);
+    let t = Instant::now();
+    let log = EventStoreLog::open(&double.url(), NAMESPACE, keyring).await.unwrap();
+    println!("open {:?}", t.elapsed());
+    let t = Instant::now();
+    let (mut at, mut n) = (Position::START, 0);
+    loop {
+        let page = log.after(at, 1000).await.unwrap();
+        let Some(last) = page.last() else { break };
+        at = last.position; n += page.len();
+    }
+    println!("after by 1000: {:.0} events/s ({n})", n as f64 / t.elapsed().as_secs_f64());
+}

@@ -123,11 +123,12 @@ impl Lane {
         Ok(())
     }
 
-    /// Tells the planner about the tables, whose readers are to come all at once.
-    pub async fn analyze(&mut self) -> sqlx::Result<()> {
+    /// Makes the tables ready for readers, who are to come all at once: the planner knows them, and no
+    /// reader has to find out which rows are seen by all.
+    pub async fn vacuum(&mut self) -> sqlx::Result<()> {
         for table in &self.tables {
-            let analyze = format!("analyze {NEXT_SCHEMA}.{}", table.name);
-            sqlx::query(AssertSqlSafe(analyze)).execute(&mut self.conn).await?;
+            let vacuum = format!("vacuum (analyze) {NEXT_SCHEMA}.{}", table.name);
+            sqlx::query(AssertSqlSafe(vacuum)).execute(&mut self.conn).await?;
         }
         Ok(())
     }

@@ -121,6 +121,8 @@ struct Slow {
     /// At this read somebody asks the run to stop.
     stops_at: Option<(usize, watch::Sender<bool>)>,
     hung: AtomicBool,
+    /// While it is set, nobody reads from the start.
+    shut: AtomicBool,
 }
 
 #[async_trait]
@@ -151,6 +153,9 @@ impl EventLog for Slow {
         if self.hangs_at.is_some_and(|at| read >= at) {
             self.hung.store(true, Ordering::SeqCst);
             std::future::pending::<()>().await;
+        }
+        while position == Position::START && self.shut.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.log.after(position, 7).await
     }
@@ -563,4 +568,33 @@ async fn tables_of_an_older_version_are_replaced_uncompared(pool: PgPool) {
     assert_eq!(notes, [head]);
     project(&story).await;
     assert!(verified(&story).await.projectors.iter().all(|p| p.compared && p.position == head_position.0));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_new_version_builds_its_tables_beside_what_readers_see(pool: PgPool) {
+    let mut story = a_story(&pool, &mut TestRunner::deterministic()).await;
+    let rows = story.hashes().await;
+    run_sql(&pool, "update ops.checkpoints set version = version - 1").await;
+    run_sql(&pool, "update read.users set username = 'as it was'").await;
+    let log = Arc::new(Slow { log: story.log.clone(), ..Slow::default() });
+    log.shut.store(true, Ordering::SeqCst);
+    let running = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
+    let deadline = Instant::now() + SOON;
+    let building = "select count(*) from ops.rebuilds";
+    while sqlx::query_scalar::<_, i64>(building).fetch_one(&pool).await.unwrap() < projectors().len() as i64 {
+        assert!(Instant::now() < deadline, "they don't begin");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let seen = "select count(*) from read.users where username = 'as it was'";
+    assert!(sqlx::query_scalar::<_, i64>(seen).fetch_one(&pool).await.unwrap() > 0);
+    log.shut.store(false, Ordering::SeqCst);
+    running.settle().await.unwrap();
+    assert_eq!(story.hashes().await, rows);
+    story.note(1, |_| ());
+    running.settle().await.unwrap();
+    running.stop().await;
+    assert_ne!(story.hashes().await, rows);
+    let report = verified(&story).await;
+    assert!(report.is_clean() && report.projectors.iter().all(|projector| projector.compared), "{report:#?}");
+    assert_eq!(leftovers(&pool).await, 0);
 }

@@ -1,15 +1,33 @@
-//! The command line: `kiroku serve`, `config`, `health`, `version`.
+//! The command line: the server, and the tools with which an operator looks after it. One file per
+//! command, with what it is called (`command`) and what it does (`run`).
+
+mod at;
+mod backup;
+mod desk;
+mod doctor;
+mod erase;
+mod health;
+mod log;
+mod output;
+mod projections;
+mod rebuild;
+mod restore;
+mod secrets;
+mod segments;
+mod when;
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use commands::log::KeysError;
+use domain::log::{AppendError, LogError};
 
 use crate::config::{self, Given, KEYS, Key, Loaded};
+use crate::platform::attach::AttachError;
 use crate::platform::data_dir::DataDirError;
 use crate::platform::{self, Ground, ServeError, Service};
 
@@ -21,6 +39,8 @@ pub const USAGE: u8 = 2;
 pub const IN_USE: u8 = 3;
 /// `url` is not the one this server has been writing under.
 pub const URL_CHANGED: u8 = 4;
+/// What was compared is not the same.
+pub const DIFFERS: u8 = 5;
 
 /// Does what `arguments` (with the program's name first) say. `build` makes the application for `serve`.
 pub fn run<B>(arguments: impl IntoIterator<Item = OsString>, build: B) -> ExitCode
@@ -42,27 +62,86 @@ where
             Some(("check", matches)) => with_settings(matches, |_| print("the configuration is good\n")),
             _ => USAGE.into(),
         },
-        Some(("health", matches)) => with_settings(matches, |loaded| health(loaded.config.listen)),
+        Some(("health", matches)) => with_settings(matches, |loaded| health::run(loaded.config.listen)),
         Some(("version", matches)) => print(&version(matches.get_flag("json"))),
+        Some(("doctor", matches)) => doctor::run(matches),
+        Some(("log", matches)) => log::run(matches),
+        Some(("at", matches)) => at::run(matches),
+        Some(("projections", matches)) => projections::run(matches),
+        Some(("rebuild", matches)) => rebuild::run_rebuild(matches),
+        Some(("verify", matches)) => rebuild::run_verify(matches),
+        Some(("erase", matches)) => erase::run(matches),
+        Some(("backup", matches)) => backup::run(matches),
+        Some(("restore", matches)) => restore::run(matches),
         _ => USAGE.into(),
+    }
+}
+
+/// How a tool ended that could do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// What was compared is not the same.
+    Differs,
+    /// What was looked at is not well.
+    Unwell,
+}
+
+/// Why a tool could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    /// The arguments can't be meant.
+    #[error("{0}")]
+    Wrong(String),
+    /// What was asked for is not so.
+    #[error("{0}")]
+    Refused(String),
+    #[error("nothing was done")]
+    Declined,
+    #[error("stopped before the end; run it again to go on")]
+    Stopped,
+    #[error("it can't be said: {0}")]
+    Output(io::Error),
+}
+
+impl ToolError {
+    fn code(&self) -> u8 {
+        match self {
+            ToolError::Wrong(_) => USAGE,
+            ToolError::Attach(error) if error.is_in_use() => IN_USE,
+            _ => FAILED,
+        }
     }
 }
 
 /// Time for threads that are still computing, after everything else has stopped.
 const THREADS_WITHIN: Duration = Duration::from_millis(200);
-const HEALTH_WITHIN: Duration = Duration::from_secs(5);
-/// The status line is at the front.
-const MAX_HEALTH_BYTES: u64 = 1024;
 
 const EXIT_CODES: &str = "Exit codes:
   0  done, or stopped as asked
-  1  could not start or go on; for health: not well
+  1  could not start or go on, or not well
   2  wrong arguments or configuration
   3  the data directory is in use by another kiroku
   4  `url` is not the one this server has been writing under
+  5  what was compared is not the same
 
 A setting is taken from its flag, else from KIROKU_NAME in the environment, else from the TOML file, else
-from its default. Secrets are also read from files: --name-file, KIROKU_NAME_FILE, name_file.";
+from its default. Secrets are also read from files: --name-file, KIROKU_NAME_FILE, name_file.
+
+Tools find the server by the same settings, whether it runs or not. With --json they print one JSON
+document; those that list events print one for each, line by line.";
 
 fn commands() -> Command {
     let config = Command::new("config")
@@ -71,7 +150,6 @@ fn commands() -> Command {
         .arg_required_else_help(true)
         .subcommand(settings(Command::new("print").about("Show each value and where it comes from")))
         .subcommand(settings(Command::new("check").about("Check the configuration and do nothing else")));
-    let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON");
     Command::new("kiroku")
         .about("A Misskey-compatible server on an event log")
         .version(env!("CARGO_PKG_VERSION"))
@@ -80,17 +158,26 @@ fn commands() -> Command {
         .arg_required_else_help(true)
         .subcommand(settings(Command::new("serve").about("Run the server")))
         .subcommand(config)
-        .subcommand(settings(
-            Command::new("health").about("Ask the server at `listen` whether it is well (for containers)"),
-        ))
-        .subcommand(Command::new("version").about("Show the version").arg(json))
+        .subcommand(health::command())
+        .subcommand(Command::new("version").about("Show the version").arg(json()))
+        .subcommand(doctor::command())
+        .subcommand(log::command())
+        .subcommand(at::command())
+        .subcommand(projections::command())
+        .subcommand(rebuild::rebuild_command())
+        .subcommand(rebuild::verify_command())
+        .subcommand(erase::command())
+        .subcommand(backup::command())
+        .subcommand(restore::command())
 }
 
+/// A command that takes the settings of the server.
 fn settings(command: Command) -> Command {
     let file = Arg::new("config")
         .long("config")
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
+        .help_heading(SETTINGS_HEADING)
         .help("TOML file with settings, also by KIROKU_CONFIG [default: kiroku.toml, if present]");
     command.arg(file).args(KEYS.iter().map(|key| {
         let help = match key.default {
@@ -98,19 +185,40 @@ fn settings(command: Command) -> Command {
             _ => key.help.to_owned(),
         };
         let value = if key.secret { "FILE" } else { "VALUE" };
-        Arg::new(flag(key)).long(flag(key)).value_name(value).help(help)
+        let arg = Arg::new(setting(key)).long(flag(key)).value_name(value).help(help);
+        arg.help_heading(SETTINGS_HEADING)
     }))
+}
+
+/// A command that also prints JSON.
+fn tool(command: Command) -> Command {
+    settings(command).arg(json())
+}
+
+const SETTINGS_HEADING: &str = "Settings";
+
+fn json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("As JSON")
+}
+
+/// Answers the question of a command that can't be undone.
+fn yes() -> Arg {
+    Arg::new("yes").long("yes").action(ArgAction::SetTrue).help("Don't ask")
 }
 
 fn flag(key: &Key) -> String {
     if key.secret { format!("{}-file", key.flag()) } else { key.flag() }
 }
 
+/// The name of a setting among a command's arguments, which have names of their own.
+fn setting(key: &Key) -> String {
+    format!("setting:{}", key.name)
+}
+
 fn with_settings(matches: &ArgMatches, then: impl FnOnce(Loaded) -> ExitCode) -> ExitCode {
     let flags = KEYS.iter().filter_map(|key| {
-        let flag = flag(key);
-        let value = matches.get_one::<String>(&flag)?.clone();
-        Some((flag, value))
+        let value = matches.get_one::<String>(&setting(key))?.clone();
+        Some((flag(key), value))
     });
     let flags = flags.collect();
     let file = matches.get_one::<PathBuf>("config").cloned();
@@ -141,36 +249,6 @@ where
             }
         }
     }
-}
-
-fn health(listen: SocketAddr) -> ExitCode {
-    match ask_health(reachable(listen)) {
-        Ok(200) => print("ok\n"),
-        Ok(status) => complain(&format!("/healthz answers {status}"), FAILED),
-        Err(error) => complain(&error, FAILED),
-    }
-}
-
-fn ask_health(address: SocketAddr) -> io::Result<u16> {
-    let mut stream = TcpStream::connect_timeout(&address, HEALTH_WITHIN)?;
-    stream.set_read_timeout(Some(HEALTH_WITHIN))?;
-    stream.set_write_timeout(Some(HEALTH_WITHIN))?;
-    write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut reply = Vec::new();
-    stream.take(MAX_HEALTH_BYTES).read_to_end(&mut reply)?;
-    let reply = String::from_utf8_lossy(&reply);
-    let status = reply.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
-    status.ok_or_else(|| io::Error::other("what listens there does not speak HTTP"))
-}
-
-/// An address that means "all of this machine's" can be listened on but not called.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }
 
 fn version(json: bool) -> String {
@@ -216,30 +294,5 @@ mod tests {
                 "{flag}"
             );
         }
-    }
-
-    #[test]
-    fn health_calls_a_reachable_address() {
-        let called = |listen: &str| reachable(listen.parse().unwrap()).to_string();
-        assert_eq!(called("0.0.0.0:80"), "127.0.0.1:80");
-        assert_eq!(called("[::]:80"), "[::1]:80");
-        assert_eq!(called("10.1.2.3:80"), "10.1.2.3:80");
-    }
-
-    #[test]
-    fn health_reads_the_status() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = std::thread::spawn(move || {
-            for reply in ["HTTP/1.1 503 Service Unavailable\r\n\r\n", "SSH-2.0\r\n"] {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut request = [0; 512];
-                let _ = stream.read(&mut request).unwrap();
-                stream.write_all(reply.as_bytes()).unwrap();
-            }
-        });
-        assert_eq!(ask_health(address).unwrap(), 503);
-        assert!(ask_health(address).is_err());
-        server.join().unwrap();
     }
 }

@@ -1,0 +1,213 @@
+//! `kiroku backup`: the log into a directory, and the keys into a file.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command, value_parser};
+use commands::log::Sealed;
+use domain::Fold;
+use domain::instance::{self, Instance};
+use domain::log::{Clock, Position};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::desk::{self, Desk, master_key};
+use super::output::{Progress, bytes};
+use super::secrets::{self, Head};
+use super::segments::{self, FORMAT, Manifest, PARTIAL, VERSION, Writing, at};
+use super::{Outcome, ToolError, tool};
+use crate::platform::attach::With;
+use crate::system::SystemClock;
+
+/// Events asked of the log at once.
+const PAGE: usize = 2_000;
+const PRIVATE: u32 = 0o700;
+
+pub fn command() -> Command {
+    let file = |name: &'static str| {
+        Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf))
+    };
+    tool(Command::new("backup").about("Copy the log into a directory, and the keys into a file"))
+        .arg(directory())
+        .arg(file("keys").help("Where the keys go [default: DIR.keys, beside the directory]"))
+        .arg(file("with-master-key").help("Also copy the master key, to a file that is not there yet"))
+        .after_help(
+            "The first run copies the whole log; later ones into the same directory add what has come since. \
+             The file of keys is written anew each time. It holds people's keys as the master key wraps them, \
+             passwords (hashed) and tokens (hashed): keep it apart from the directory, and the master key \
+             apart from both. When a person is erased, throw away older files of keys.",
+        )
+}
+
+/// Where a backup is.
+pub fn directory() -> Arg {
+    Arg::new("directory").required(true).value_name("DIR").value_parser(value_parser!(PathBuf))
+}
+
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    desk::at_desk(matches, With::Others, async |desk| backup(desk, matches).await)
+}
+
+async fn backup(desk: &Desk, matches: &ArgMatches) -> Result<Outcome, ToolError> {
+    let directory = matches.get_one::<PathBuf>("directory").cloned().unwrap_or_default();
+    let keys = matches.get_one::<PathBuf>("keys").cloned().unwrap_or_else(|| beside(&directory));
+    let kept = Kept::open(desk, directory).await?;
+    let before = kept.manifest.events;
+    let manifest = kept.add_all(desk).await?;
+
+    let head = Head::new(&manifest.url, manifest.first_event, manifest.to, SystemClock.now());
+    let rows = secrets::write(&desk.attached.pool, &keys, &head).await?;
+    let master = matches.get_one::<PathBuf>("with-master-key");
+    if let Some(path) = master {
+        master_key(&desk.config, &desk.attached.data_dir)?.save(path)?;
+    }
+
+    let added = manifest.events - before;
+    let size: u64 = manifest.segments.iter().map(|segment| segment.bytes).sum();
+    let told = json!({
+        "position": manifest.to,
+        "events": manifest.events,
+        "added": added,
+        "segments": manifest.segments.len(),
+        "bytes": size,
+        "keys": keys,
+        "key_rows": rows,
+        "master_key": master,
+    });
+    let master = match master {
+        Some(path) => format!("the master key is in {}", path.display()),
+        None => "the master key is NOT in it: keep a copy of that yourself".to_owned(),
+    };
+    let text = format!(
+        "{added} events added, {} in all up to position {}, {} in {} segments\n\
+         the keys are in {}: keep that file apart from the directory\n{master}",
+        manifest.events,
+        manifest.to,
+        bytes(size),
+        manifest.segments.len(),
+        keys.display(),
+    );
+    desk.output.either(&told, text)?;
+    Ok(Outcome::Done)
+}
+
+/// The file of keys of a directory when nothing else is said: not in it, so that they don't travel together.
+fn beside(directory: &Path) -> PathBuf {
+    let mut name = directory.components().as_path().as_os_str().to_owned();
+    name.push(".keys");
+    PathBuf::from(name)
+}
+
+/// A directory to which more is added.
+struct Kept {
+    directory: PathBuf,
+    manifest: Manifest,
+}
+
+impl Kept {
+    /// Refuses a directory that has the backup of another log, or something else.
+    async fn open(desk: &Desk, directory: PathBuf) -> Result<Self, ToolError> {
+        let first = desk.log.sealed_after(Position::START, 1).await?;
+        let Some(first) = first.first() else {
+            return Err(ToolError::Refused("the log is empty: there is nothing to keep".to_owned()));
+        };
+        DirBuilder::new().recursive(true).mode(PRIVATE).create(&directory).map_err(at(&directory))?;
+        let manifest = segments::manifest(&directory)?;
+        if manifest.is_none() && fs::read_dir(&directory).map_err(at(&directory))?.any(is_foreign) {
+            let refusal = format!("{} has other files in it: name an empty directory", directory.display());
+            return Err(ToolError::Refused(refusal));
+        }
+        segments::clean(&directory, manifest.as_ref())?;
+        let manifest = match manifest {
+            Some(manifest) => manifest,
+            None => new_manifest(desk, first).await?,
+        };
+        let head = desk.log.head().await?;
+        if manifest.first_event != first.event_id || manifest.to > head.0 {
+            let refusal = format!("{} is the backup of another log", directory.display());
+            return Err(ToolError::Refused(refusal));
+        }
+        Ok(Self { directory, manifest })
+    }
+
+    /// Everything up to where the log is now. Each segment counts as soon as it is whole.
+    async fn add_all(mut self, desk: &Desk) -> Result<Manifest, ToolError> {
+        let head = desk.log.head().await?;
+        let mut progress = Progress::of("backup");
+        let mut at = Position(self.manifest.to);
+        let mut writing: Option<Writing> = None;
+        let mut read = 0;
+        while at < head {
+            let page = desk.log.sealed_after(at, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            at = Position(last.position);
+            read += page.len() as u64;
+            for append in page.chunk_by(|a, b| a.position == b.position) {
+                match &mut writing {
+                    Some(writing) => writing.add(append)?,
+                    None => writing = Some(Writing::begin(&self.directory, append)?),
+                }
+                if let Some(full) = writing.take_if(|writing| writing.is_full()) {
+                    self.publish(full)?;
+                }
+            }
+            progress.at(at, head, read);
+        }
+        if let Some(rest) = writing {
+            self.publish(rest)?;
+        }
+        Ok(self.manifest)
+    }
+
+    fn publish(&mut self, writing: Writing) -> Result<(), ToolError> {
+        let (segment, last_event) = writing.end()?;
+        let manifest = &mut self.manifest;
+        manifest.to = segment.to;
+        manifest.appends += segment.appends;
+        manifest.events += segment.events;
+        manifest.last_event = last_event;
+        manifest.written_at = SystemClock.now();
+        manifest.program = env!("CARGO_PKG_VERSION").to_owned();
+        manifest.segments.push(segment);
+        segments::publish(&self.directory, manifest)
+    }
+}
+
+async fn new_manifest(desk: &Desk, first: &Sealed) -> Result<Manifest, ToolError> {
+    let (recorded, _) = desk.log.stream(&instance::stream()).await?;
+    let instance = Instance::of(recorded.iter().filter_map(|event| event.event.as_ref()));
+    Ok(Manifest {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        url: instance.url.unwrap_or_default(),
+        engine: desk.config.log.word().to_owned(),
+        written_at: SystemClock.now(),
+        first_event: first.event_id,
+        last_event: Uuid::nil(),
+        from: first.position,
+        to: 0,
+        appends: 0,
+        events: 0,
+        segments: Vec::new(),
+        files: Vec::new(),
+    })
+}
+
+/// Whether a file is none that an interrupted first run left.
+fn is_foreign(entry: std::io::Result<fs::DirEntry>) -> bool {
+    entry.is_ok_and(|entry| !entry.file_name().to_string_lossy().ends_with(PARTIAL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_lie_beside_the_directory() {
+        assert_eq!(beside(Path::new("a/b/")), Path::new("a/b.keys"));
+        assert_eq!(beside(Path::new("b")), Path::new("b.keys"));
+    }
+}

@@ -1,0 +1,242 @@
+//! `kiroku restore`: a server anew from a backup.
+//!
+//! The whole backup is read and checked first. Then keys come in, all at once, but for the secret of the
+//! keyed hashes, without which no server starts; then the log; then that secret. So a restore that was
+//! interrupted leaves nothing that could be taken for a server, and is run again.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use clap::{Arg, ArgMatches, Command, value_parser};
+use commands::log::{Engine, Keyring, Sealed};
+use domain::UserId;
+use domain::log::Position;
+use serde_json::json;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::backup::directory;
+use super::desk::{self, Log, Tool, master_key};
+use super::output::{Progress, confirm, note};
+use super::secrets::{self, Looked};
+use super::segments::{self, Manifest};
+use super::{Outcome, ToolError, rebuild, tool, yes};
+use crate::platform::attach::{self, Attached, With};
+
+pub fn command() -> Command {
+    let keys = Arg::new("keys").long("keys").required(true).value_name("FILE");
+    tool(Command::new("restore").about("Make a server anew from a backup"))
+        .arg(directory())
+        .arg(keys.value_parser(value_parser!(PathBuf)).help("The file of keys"))
+        .arg(yes())
+        .after_help(
+            "Goes into a data directory or database in which there is no server yet. The master key must be \
+             there as for `serve`: as master.key in the data directory, or by its setting. People whom the \
+             log says are erased are erased again. At the end the read models are built and everything is \
+             verified; exits with 5 when something differs. Interrupted, it can be run again.",
+        )
+}
+
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    desk::run(matches, async |tool| restore(tool, matches).await)
+}
+
+/// Appends given to the log at once.
+const APPENDS_AT_ONCE: usize = 500;
+
+async fn restore(tool: Tool, matches: &ArgMatches) -> Result<Outcome, ToolError> {
+    let path = |name: &str| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
+    let shutdown = tool.shutdown.clone();
+    let backup = Backup { directory: path("directory"), keys: path("keys") };
+    let read = tokio::select! {
+        read = backup.read() => read?,
+        _ = shutdown.wait() => return Err(ToolError::Stopped),
+    };
+    if !master_key(&tool.config, &tool.config.data_dir)?.opens(&read.keys.secret) {
+        return Err(ToolError::Refused("this is not the master key of the backup".to_owned()));
+    }
+    let into = match &tool.config.database_url {
+        Some(_) => "the database of `database_url`".to_owned(),
+        None => tool.config.data_dir.display().to_string(),
+    };
+    let Manifest { events, url, written_at, .. } = &read.manifest;
+    let question = format!("Restore {events} events of {url}, kept at {written_at}, into {into}?");
+    confirm(&question, matches.get_flag("yes"))?;
+
+    let attached = attach::attach(&tool.config, With::Nothing, &shutdown).await?;
+    let filled = tokio::select! {
+        filled = backup.fill(&tool, &attached, &read) => filled,
+        _ = shutdown.wait() => Err(ToolError::Stopped),
+    };
+    attached.detach().await;
+    filled?;
+
+    let erased = read.erased.len();
+    tool.at_desk(With::Nobody, async |desk| {
+        rebuild::rebuilt(desk, projections::projectors()).await?;
+        let (verified, outcome) = rebuild::verify(desk, projections::projectors()).await?;
+        let told = json!({ "url": url, "events": events, "erased_again": erased, "verified": verified });
+        let text = format!("{events} events are back; serve them with `url` set to {url}");
+        desk.output.either(&told, text)?;
+        Ok(outcome)
+    })
+    .await
+}
+
+/// Where a backup is.
+struct Backup {
+    directory: PathBuf,
+    keys: PathBuf,
+}
+
+/// What a whole and fitting backup says.
+struct Read {
+    manifest: Manifest,
+    keys: Looked,
+    /// Who was erased, and when.
+    erased: HashMap<Uuid, DateTime<Utc>>,
+}
+
+impl Backup {
+    /// Reads all of it once: nothing is touched when it is damaged or doesn't belong together.
+    async fn read(&self) -> Result<Read, ToolError> {
+        let Some(manifest) = segments::manifest(&self.directory)? else {
+            return Err(ToolError::Refused(format!("{} is not a backup", self.directory.display())));
+        };
+        let keys = secrets::look(&self.keys).await?;
+        if keys.head.first_event != manifest.first_event {
+            return Err(ToolError::Refused("the keys are those of another server".to_owned()));
+        }
+        let mut progress = Progress::of("reading the backup");
+        let (mut people, mut erased) = (HashSet::new(), HashMap::new());
+        let (mut events, mut last) = (0, Uuid::nil());
+        for segment in &manifest.segments {
+            segments::read(&self.directory, segment, async |append| {
+                for event in &append {
+                    people.extend(event.subject);
+                    if let Some(person) = erased_by(event) {
+                        erased.insert(person.0, event.at);
+                    }
+                    last = event.event_id;
+                }
+                events += append.len() as u64;
+                let at = append.first().map_or(0, |event| event.position);
+                progress.at(Position(at), Position(manifest.to), events);
+                // So that an interruption is heard.
+                tokio::task::yield_now().await;
+                Ok(())
+            })
+            .await?;
+        }
+        if (events, last) != (manifest.events, manifest.last_event) {
+            return Err(ToolError::Refused("the manifest and the segments don't agree: damaged".to_owned()));
+        }
+        let is_missing = |person: &&Uuid| !keys.people.contains(*person) && !erased.contains_key(*person);
+        match people.iter().filter(is_missing).count() {
+            0 => Ok(Read { manifest, keys, erased }),
+            missing => Err(ToolError::Refused(format!(
+                "the keys of {missing} people are missing: the file of keys is older than the log; it was \
+                 written at position {}, {}",
+                keys.head.up_to, keys.head.written_at
+            ))),
+        }
+    }
+
+    /// Brings keys and log in.
+    async fn fill(&self, tool: &Tool, attached: &Attached, read: &Read) -> Result<(), ToolError> {
+        let pool = &attached.pool;
+        // Nothing is opened on the way in, so it takes no real keys.
+        let unused = Arc::new(Keyring::memory());
+        let log = Log::open(tool.config.log, &tool.config, pool, &unused, With::Nobody).await?;
+        let filled = async {
+            match found(pool, log.engine.as_ref(), read).await? {
+                Found::All => return Ok(()),
+                Found::Nothing => (),
+                Found::Part => note("going on with a restore that was interrupted"),
+            }
+            secrets::restore(pool, &self.keys, &read.erased).await?;
+            self.import(log.engine.as_ref(), &read.manifest).await?;
+            projections::follow_log(pool, &log.identity).await?;
+            secrets::open_doors(pool, &read.keys.secret).await
+        };
+        let filled = filled.await;
+        log.close().await;
+        filled
+    }
+
+    async fn import(&self, log: &dyn Engine, manifest: &Manifest) -> Result<(), ToolError> {
+        let mut progress = Progress::of("restore");
+        let mut events = 0;
+        let mut waiting: Vec<Vec<Sealed>> = Vec::with_capacity(APPENDS_AT_ONCE);
+        for segment in &manifest.segments {
+            segments::read(&self.directory, segment, async |append| {
+                events += append.len() as u64;
+                let at = append.first().map_or(0, |event| event.position);
+                waiting.push(append);
+                if waiting.len() == APPENDS_AT_ONCE {
+                    log.import(std::mem::take(&mut waiting)).await?;
+                    progress.at(Position(at), Position(manifest.to), events);
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        if !waiting.is_empty() {
+            log.import(waiting).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What is there before a restore.
+enum Found {
+    Nothing,
+    /// An earlier run of the same backup, interrupted.
+    Part,
+    /// An earlier run has brought everything in.
+    All,
+}
+
+/// Refuses a database in which there is something else.
+async fn found(pool: &PgPool, log: &dyn Engine, read: &Read) -> Result<Found, ToolError> {
+    let secret: Option<Vec<u8>> =
+        sqlx::query_scalar("select secret from ops.keyring").fetch_optional(pool).await?;
+    let own: Option<Vec<u8>> = sqlx::query_scalar("select wrapped from ops.keys where person = $1")
+        .bind(Uuid::nil())
+        .fetch_optional(pool)
+        .await?;
+    let head = log.head().await?;
+    let is_same = own.as_ref() == Some(&read.keys.own);
+    match (secret, own) {
+        (None, None) if head == Position::START => Ok(Found::Nothing),
+        (None, Some(_)) if is_same => Ok(Found::Part),
+        (Some(secret), Some(_)) if is_same && secret == read.keys.secret && is_all(log, read).await? => {
+            Ok(Found::All)
+        }
+        _ => Err(ToolError::Refused(
+            "there is a server already: restore into an empty data directory, and an empty database or \
+             EventStoreDB"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Whether the log has exactly the events of the backup.
+async fn is_all(log: &dyn Engine, read: &Read) -> Result<bool, ToolError> {
+    let (mut at, mut events, mut last) = (Position::START, 0, Uuid::nil());
+    loop {
+        let page = log.sealed_after(at, APPENDS_AT_ONCE).await?;
+        let Some(end) = page.last() else { break };
+        (at, last) = (Position(end.position), end.event_id);
+        events += page.len() as u64;
+    }
+    Ok((events, last) == (read.manifest.events, read.manifest.last_event))
+}
+
+/// Whom an event erases; the stream says it, so that it takes no key.
+fn erased_by(event: &Sealed) -> Option<UserId> {
+    (event.kind == "user.erased").then(|| event.stream.strip_prefix("user-")?.parse().ok())?
+}

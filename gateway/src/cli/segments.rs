@@ -1,0 +1,467 @@
+//! A backup on disk: a directory with the log in segments, and the keys in a file apart from it.
+//!
+//! `manifest.json` says what there is: see [`Manifest`]. A segment, `log-FROM-TO.jsonl.gz`, is gzip of one
+//! line of JSON per append: see [`Append`]. Payloads stay sealed: without the keys and the master key a
+//! directory tells nobody what people wrote. A file has its name only when it is whole and on the disk, and
+//! counts only when the manifest names it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use chrono::{DateTime, Utc};
+use commands::log::Sealed;
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::ToolError;
+
+pub const FORMAT: &str = "kiroku-backup";
+/// Of the format; a higher one is not understood.
+pub const VERSION: u32 = 1;
+/// What a file that is not whole yet ends with.
+pub const PARTIAL: &str = "partial";
+/// A segment is closed when it has so many bytes before compression.
+const SEGMENT_BYTES: u64 = 128 << 20;
+const MANIFEST: &str = "manifest.json";
+/// A manifest larger than this is none.
+const MAX_MANIFEST_BYTES: u64 = 64 << 20;
+/// The longest line of a segment: an append of 256 events with long texts.
+const MAX_LINE_BYTES: u64 = 64 << 20;
+
+/// What a backup holds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: String,
+    pub version: u32,
+    /// The version of the program that wrote it last.
+    pub program: String,
+    /// The address of the server.
+    pub url: String,
+    /// The engine that the log came from.
+    pub engine: String,
+    pub written_at: DateTime<Utc>,
+    /// The first event of the log: whose log it is.
+    pub first_event: Uuid,
+    pub last_event: Uuid,
+    /// Positions in that engine, both included.
+    pub from: u64,
+    pub to: u64,
+    pub appends: u64,
+    pub events: u64,
+    pub segments: Vec<Segment>,
+    /// Files of people: there are none yet.
+    pub files: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Segment {
+    pub file: String,
+    pub from: u64,
+    pub to: u64,
+    pub appends: u64,
+    pub events: u64,
+    pub bytes: u64,
+    /// Of the file, in hexadecimal digits.
+    pub sha256: String,
+}
+
+/// One line of a segment.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Append {
+    pub position: u64,
+    pub stream: String,
+    pub command: Uuid,
+    pub events: Vec<Kept>,
+}
+
+/// One event of an append.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Kept {
+    pub id: Uuid,
+    pub version: u64,
+    pub kind: String,
+    pub schema: u16,
+    pub at: DateTime<Utc>,
+    pub subject: Option<Uuid>,
+    pub actor: Option<Uuid>,
+    /// Sealed, in base64.
+    pub payload: String,
+}
+
+/// The manifest of a directory; none when it is not there.
+pub fn manifest(directory: &Path) -> Result<Option<Manifest>, ToolError> {
+    let path = directory.join(MANIFEST);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ToolError::File { path, source }),
+    };
+    let manifest: Manifest = serde_json::from_reader(BufReader::new(file.take(MAX_MANIFEST_BYTES)))
+        .map_err(|error| at(&path)(error.into()))?;
+    if manifest.format != FORMAT || manifest.version > VERSION {
+        let refusal = format!("{} is not a backup that this version understands", path.display());
+        return Err(ToolError::Refused(refusal));
+    }
+    Ok(Some(manifest))
+}
+
+/// Makes what was written so far count.
+pub fn publish(directory: &Path, manifest: &Manifest) -> Result<(), ToolError> {
+    let text = serde_json::to_vec_pretty(manifest).map_err(|error| ToolError::Output(error.into()))?;
+    let path = directory.join(MANIFEST);
+    let mut file = Whole::create(&path).map_err(at(&path))?;
+    file.write_all(&text).and_then(|()| file.finish()).map_err(at(&path))
+}
+
+/// Removes what an interrupted run has left.
+pub fn clean(directory: &Path, manifest: Option<&Manifest>) -> Result<(), ToolError> {
+    let failed = at(directory);
+    for entry in fs::read_dir(directory).map_err(&failed)? {
+        let entry = entry.map_err(&failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_named = manifest.is_some_and(|m| m.segments.iter().any(|segment| segment.file == name));
+        let is_segment = name.starts_with("log-") && name.ends_with(".jsonl.gz");
+        if name.ends_with(PARTIAL) || (is_segment && !is_named) {
+            fs::remove_file(entry.path()).map_err(&failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// A segment that is being written.
+pub struct Writing {
+    gzip: GzEncoder<Hashing<Whole>>,
+    directory: PathBuf,
+    from: u64,
+    to: u64,
+    appends: u64,
+    events: u64,
+    last_event: Uuid,
+    plain_bytes: u64,
+}
+
+impl Writing {
+    /// Begins with this append.
+    pub fn begin(directory: &Path, first: &[Sealed]) -> Result<Self, ToolError> {
+        let from = first.first().map_or(0, |event| event.position);
+        // Its name is known at the end.
+        let path = directory.join("log.jsonl.gz");
+        let file = Hashing::new(Whole::create(&path).map_err(at(&path))?);
+        let mut writing = Self {
+            gzip: GzEncoder::new(file, Compression::fast()),
+            directory: directory.to_owned(),
+            from,
+            to: from,
+            appends: 0,
+            events: 0,
+            last_event: Uuid::nil(),
+            plain_bytes: 0,
+        };
+        writing.add(first)?;
+        Ok(writing)
+    }
+
+    pub fn add(&mut self, append: &[Sealed]) -> Result<(), ToolError> {
+        let Some((first, last)) = append.first().zip(append.last()) else { return Ok(()) };
+        let line = Append {
+            position: first.position,
+            stream: first.stream.clone(),
+            command: first.command,
+            events: append.iter().map(Kept::of).collect(),
+        };
+        let mut text = serde_json::to_vec(&line).map_err(|error| ToolError::Output(error.into()))?;
+        text.push(b'\n');
+        self.gzip.write_all(&text).map_err(at(&self.directory))?;
+        self.plain_bytes += text.len() as u64;
+        self.to = first.position;
+        self.appends += 1;
+        self.events += append.len() as u64;
+        self.last_event = last.event_id;
+        Ok(())
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.plain_bytes >= SEGMENT_BYTES
+    }
+
+    /// Ends the segment, and gives it its name; with the last event in it.
+    pub fn end(self) -> Result<(Segment, Uuid), ToolError> {
+        let failed = at(&self.directory);
+        let name = format!("log-{:020}-{:020}.jsonl.gz", self.from, self.to);
+        let Hashing { mut inner, hash, bytes } = self.gzip.finish().map_err(&failed)?;
+        inner.path = self.directory.join(&name);
+        inner.finish().map_err(&failed)?;
+        let segment = Segment {
+            file: name,
+            from: self.from,
+            to: self.to,
+            appends: self.appends,
+            events: self.events,
+            bytes,
+            sha256: hex(&hash.finalize()),
+        };
+        Ok((segment, self.last_event))
+    }
+}
+
+/// Hands on each append of a segment; refuses a file that is not what the manifest says.
+pub async fn read(
+    directory: &Path,
+    segment: &Segment,
+    mut take: impl AsyncFnMut(Vec<Sealed>) -> Result<(), ToolError>,
+) -> Result<(), ToolError> {
+    let path = directory.join(&segment.file);
+    let damaged = || ToolError::Refused(format!("{} is not what the manifest says: damaged", path.display()));
+    let file = File::open(&path).map_err(at(&path))?;
+    let mut lines = BufReader::new(MultiGzDecoder::new(Hashing::new(BufReader::new(file))));
+    let (mut position, mut appends, mut events) = (segment.from.saturating_sub(1), 0, 0);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = (&mut lines).take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(|_| damaged())?;
+        if read == 0 {
+            break;
+        }
+        let append: Append = serde_json::from_slice(&line).map_err(|_| damaged())?;
+        if append.position <= position {
+            return Err(damaged());
+        }
+        position = append.position;
+        appends += 1;
+        events += append.events.len() as u64;
+        take(append.sealed().ok_or_else(damaged)?).await?;
+    }
+    let mut file = lines.into_inner().into_inner();
+    io::copy(&mut file, &mut io::sink()).map_err(at(&path))?;
+    let is_whole = (position, appends, events) == (segment.to, segment.appends, segment.events);
+    match is_whole && hex(&file.hash.finalize()) == segment.sha256 {
+        true => Ok(()),
+        false => Err(damaged()),
+    }
+}
+
+impl Kept {
+    fn of(event: &Sealed) -> Self {
+        Self {
+            id: event.event_id,
+            version: event.version,
+            kind: event.kind.clone(),
+            schema: event.schema,
+            at: event.at,
+            subject: event.subject,
+            actor: event.actor,
+            payload: BASE64_STANDARD.encode(&event.payload),
+        }
+    }
+}
+
+impl Append {
+    fn sealed(self) -> Option<Vec<Sealed>> {
+        let Self { position, stream, command, events } = self;
+        let sealed = events.into_iter().zip(0u32..).map(|(event, ordinal)| {
+            Some(Sealed {
+                position,
+                ordinal,
+                stream: stream.clone(),
+                version: event.version,
+                event_id: event.id,
+                kind: event.kind,
+                schema: event.schema,
+                at: event.at,
+                subject: event.subject,
+                actor: event.actor,
+                command,
+                payload: BASE64_STANDARD.decode(event.payload).ok()?,
+            })
+        });
+        sealed.collect()
+    }
+}
+
+/// A file that has its name only when it is whole: written beside its place, on the disk, then renamed.
+pub struct Whole {
+    file: BufWriter<File>,
+    written: PathBuf,
+    path: PathBuf,
+}
+
+impl Whole {
+    /// Readable by its owner alone.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{PARTIAL}"));
+        let written = path.with_file_name(name);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&written)?;
+        Ok(Self { file: BufWriter::new(file), written, path: path.to_owned() })
+    }
+
+    pub fn finish(mut self) -> io::Result<()> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        fs::rename(&self.written, &self.path)?;
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Hashes and counts what passes.
+pub struct Hashing<T> {
+    pub inner: T,
+    pub hash: Sha256,
+    pub bytes: u64,
+}
+
+impl<T> Hashing<T> {
+    pub fn new(inner: T) -> Self {
+        Self { inner, hash: Sha256::new(), bytes: 0 }
+    }
+
+    fn passed(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+    }
+}
+
+impl<T: Write> Write for Hashing<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.passed(bytes.get(..written).unwrap_or(bytes));
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<T: Read> Read for Hashing<T> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(bytes)?;
+        self.passed(bytes.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Says which file it was.
+pub fn at(path: &Path) -> impl Fn(io::Error) -> ToolError + use<> {
+    let path = path.to_owned();
+    move |source| ToolError::File { path: path.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append(position: u64) -> Vec<Sealed> {
+        let sealed = |ordinal: u32| Sealed {
+            position,
+            ordinal,
+            stream: format!("note-{position}"),
+            version: u64::from(ordinal) + 1,
+            event_id: Uuid::from_u128(u128::from(position) << 8 | u128::from(ordinal)),
+            kind: "note.created".to_owned(),
+            schema: 1,
+            at: DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap(),
+            subject: Some(Uuid::from_u128(7)),
+            actor: None,
+            command: Uuid::from_u128(u128::from(position)),
+            payload: vec![0, 255, position as u8],
+        };
+        vec![sealed(0), sealed(1)]
+    }
+
+    fn written(directory: &Path) -> Segment {
+        let mut writing = Writing::begin(directory, &append(3)).unwrap();
+        writing.add(&append(4)).unwrap();
+        writing.end().unwrap().0
+    }
+
+    async fn reread(directory: &Path, segment: &Segment) -> Result<Vec<Vec<Sealed>>, ToolError> {
+        let mut appends = Vec::new();
+        read(directory, segment, async |append| {
+            appends.push(append);
+            Ok(())
+        })
+        .await?;
+        Ok(appends)
+    }
+
+    #[tokio::test]
+    async fn a_segment_reads_back_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let segment = written(directory.path());
+        assert_eq!((segment.from, segment.to, segment.appends, segment.events), (3, 4, 2, 4));
+        assert_eq!(reread(directory.path(), &segment).await.unwrap(), [append(3), append(4)]);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "only the whole file is there");
+    }
+
+    #[tokio::test]
+    async fn a_changed_or_shortened_segment_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let segment = written(directory.path());
+        let path = directory.path().join(&segment.file);
+        let whole = fs::read(&path).unwrap();
+        for broken in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[broken] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            assert!(reread(directory.path(), &segment).await.is_err(), "byte {broken}");
+        }
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert!(reread(directory.path(), &segment).await.is_err());
+        fs::write(&path, &whole).unwrap();
+        let other = Segment { appends: 3, ..segment.clone() };
+        assert!(reread(directory.path(), &other).await.is_err());
+        assert!(reread(directory.path(), &segment).await.is_ok());
+    }
+
+    #[test]
+    fn what_an_interrupted_run_left_is_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let segment = written(directory.path());
+        fs::write(directory.path().join("log-1-2.jsonl.gz"), "x").unwrap();
+        fs::write(directory.path().join("manifest.json.partial"), "x").unwrap();
+        let manifest = Manifest {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            program: String::new(),
+            url: String::new(),
+            engine: String::new(),
+            written_at: DateTime::UNIX_EPOCH,
+            first_event: Uuid::nil(),
+            last_event: Uuid::nil(),
+            from: 3,
+            to: 4,
+            appends: 2,
+            events: 4,
+            segments: vec![segment.clone()],
+            files: Vec::new(),
+        };
+        clean(directory.path(), Some(&manifest)).unwrap();
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, [std::ffi::OsString::from(&segment.file)]);
+        publish(directory.path(), &manifest).unwrap();
+        assert_eq!(super::manifest(directory.path()).unwrap().unwrap().segments.len(), 1);
+    }
+}
