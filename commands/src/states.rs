@@ -103,13 +103,11 @@ impl States {
     pub fn appended(&self, stream: &StreamId, outcome: &Result<Position, AppendError>) {
         let at = match outcome {
             Ok(position) => *position,
-            // Whether it was written is unknown, so nothing is known of the stream any more.
-            Err(AppendError::Log(_)) => Position(u64::MAX),
-            Err(AppendError::Conflict { .. }) => {
+            // Whether it was written, or still will be, is unknown: that is for the tail to tell.
+            Err(AppendError::Conflict { .. } | AppendError::Log(_)) => {
                 let mut kept = self.lock();
-                if kept.streams.pop(stream).is_some() {
-                    kept.forgotten += 1;
-                }
+                kept.streams.pop(stream);
+                kept.forgotten += 1;
                 return;
             }
             // Others went on without this process, who knows for how long.
@@ -260,9 +258,15 @@ mod tests {
         states.appended(&stream, &Err(AppendError::Conflict { actual: Version(2) }));
         assert_eq!(known(&states, &stream), None);
         states.put(&stream, &at(2), states.reading());
+        let reading = states.reading();
         states.appended(&stream, &Err(LogError::Unavailable(String::new()).into()));
-        states.put(&stream, &at(2), states.reading());
         assert_eq!(known(&states, &stream), None);
+        states.put(&stream, &at(2), reading);
+        assert_eq!(known(&states, &stream), None, "it was read before");
+        states.put(&stream, &at(2), states.reading());
+        assert_eq!(known(&states, &stream), Some(2));
+        states.heard(&[event(&stream, 3)]);
+        assert_eq!(known(&states, &stream), None, "it was written all the same");
     }
 
     #[test]

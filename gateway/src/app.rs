@@ -277,7 +277,7 @@ async fn start(ground: Ground) -> Result<App, BuildError> {
         (None, ..) | (_, LogKind::Memory, _) => Bus::local(),
         (Some(_), _, Some(nats)) => {
             let subject = format!("{BUS_SUBJECT_PREFIX}.{}", keyring.hash("bus", &config.url));
-            Bus::nats(nats.clone(), subject)
+            Bus::nats(nats.clone(), subject, keyring.clone())
         }
         (Some(_), _, None) => Bus::postgres(&pool),
     };

@@ -840,7 +840,7 @@ mod tests {
         assert!(other.is_err_and(|error| !error.to_string().contains("secret")));
         let printed = load(&environment(&[("KIROKU_EVENTSTORE_URL", "esdb://me:secret@there")])).unwrap();
         assert!(!printed.to_string().contains("secret"));
-        for namespace in ["", "Kiroku", "a-b", &"a".repeat(65)] {
+        for namespace in ["Kiroku", "a-b", &"a".repeat(65)] {
             assert!(
                 load(&environment(&[("KIROKU_EVENTSTORE_NAMESPACE", namespace)])).is_err(),
                 "{namespace}"

@@ -276,7 +276,8 @@ impl fmt::Display for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
         let list = |counts: &BTreeMap<String, u64>| {
-            counts.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+            let each: Vec<String> = counts.iter().map(|(name, n)| format!("{name} {n}")).collect();
+            if each.is_empty() { String::new() } else { format!(" ({})", each.join(", ")) }
         };
         writeln!(f, "Certificate of erasure")?;
         writeln!(f, "person              {}", self.user)?;
@@ -286,11 +287,11 @@ impl fmt::Display for Certificate {
         writeln!(f, "erased              {}, position {} of the log", self.erased_at, self.position)?;
         writeln!(f, "key destroyed       {}", self.key_destroyed_at)?;
         let events = &self.unreadable_events;
-        writeln!(f, "unreadable events   {} ({})", total(events), list(events))?;
-        writeln!(f, "removed rows        {} ({})", total(&self.removed_rows), list(&self.removed_rows))?;
+        writeln!(f, "unreadable events   {}{}", total(events), list(events))?;
+        writeln!(f, "removed rows        {}{}", total(&self.removed_rows), list(&self.removed_rows))?;
         writeln!(f, "gone after          {} ms", self.gone_after_ms)?;
         if !self.left_rows.is_empty() {
-            writeln!(f, "STILL THERE         {}", list(&self.left_rows))?;
+            writeln!(f, "STILL THERE         {}{}", total(&self.left_rows), list(&self.left_rows))?;
         }
         write!(f, "{}", self.scrub)?;
         writeln!(f, "written             {}", self.written_at)?;

@@ -2,7 +2,8 @@
 //!
 //! Stream `KIROKU_EVENTS`, subject `kiroku.events.<kind>` (such as `kiroku.events.note.created`). Headers:
 //! `Nats-Msg-Id` is the id of the event, `Kiroku-Position` and `Kiroku-Ordinal` are its place in the log,
-//! `Kiroku-Subject` is whose data it is. The body is one JSON object:
+//! `Kiroku-Subject` is whose data it is, where the fact tells that: a vote doesn't. The body is one JSON
+//! object:
 //!
 //! | field | what |
 //! | --- | --- |
@@ -13,8 +14,9 @@
 //! | `data` | the fact; its fields are those of [`facts`] |
 //!
 //! Only what anybody may see without an account is told, unless `nats_feed` is `all`; then `data` is the
-//! whole payload of every event. When a person is erased, their messages are deleted from the stream, and
-//! `user.erased` tells those who have copied them.
+//! whole payload of every event. What is deleted before it was told is not told; what was told stays when it
+//! is deleted or hidden later, and `note.deleted` says so. When a person is erased, their messages are deleted
+//! from the stream before `user.erased` tells those who have copied them.
 //!
 //! The log is the truth: this task goes on after the last message that the stream has, so a stream that
 //! comes back empty is filled again from the start, and one that is whole gets nothing twice. Each message
@@ -88,6 +90,8 @@ enum Trouble {
     Database(#[from] sqlx::Error),
     #[error("another publisher has written to the stream")]
     Overtaken,
+    #[error("the stream could not be searched to its end for an erased person")]
+    Unsearched,
 }
 
 /// The place of a message in the log.
@@ -137,7 +141,7 @@ impl Feed {
             // The rest of an append that was cut off is in the batch again.
             let after = Position(cursor.told.position.0.saturating_sub(1));
             let events = self.projections.events_after(after, MAX_BATCH_EVENTS).await?;
-            let new: Vec<Arc<Recorded>> =
+            let mut new: Vec<Arc<Recorded>> =
                 events.into_iter().filter(|event| place(event) > cursor.told).collect();
             let Some(last) = new.last().map(|event| place(event)) else {
                 *pause = FIRST_PAUSE;
@@ -147,14 +151,15 @@ impl Feed {
                 }
                 continue;
             };
+            // First, because nobody comes back to an event that was told.
+            let gone = erased(&new);
+            for person in &gone {
+                take_out(&stream, *person).await?;
+            }
+            new.retain(|event| event.subject.is_none_or(|subject| !gone.contains(&subject)));
             cursor.sequence = self.send(&context, &new, cursor.sequence).await?;
             cursor.told = last;
             save(&mut conn, &stream, cursor.told).await?;
-            for event in &new {
-                if let Some(Event::UserErased(erased)) = &event.event {
-                    take_out(&stream, erased.user).await?;
-                }
-            }
         }
     }
 
@@ -200,7 +205,7 @@ impl Feed {
             headers.insert(NATS_EXPECTED_LAST_SEQUENCE, sequence.to_string());
             headers.insert(POSITION_HEADER, event.position.to_string());
             headers.insert(ORDINAL_HEADER, event.ordinal.to_string());
-            if let Some(subject) = event.subject {
+            if let Some(subject) = facts::whose(event, self.scope) {
                 headers.insert(SUBJECT_HEADER, subject.to_string());
             }
             let subject = format!("{SUBJECT_PREFIX}.{}", event.kind);
@@ -241,6 +246,15 @@ fn number<T: FromStr + Default>(headers: &HeaderMap, name: &str) -> T {
     headers.get(name).and_then(|value| value.as_str().parse().ok()).unwrap_or_default()
 }
 
+/// Who is erased by these events.
+fn erased(events: &[Arc<Recorded>]) -> Vec<UserId> {
+    let who = |recorded: &Arc<Recorded>| match &recorded.event {
+        Some(Event::UserErased(erased)) => Some(erased.user),
+        _ => None,
+    };
+    events.iter().filter_map(who).collect()
+}
+
 /// Deletes all messages with a person's data, so that nothing is left of them on the disk of NATS.
 async fn take_out(stream: &Stream, person: UserId) -> Result<(), Trouble> {
     let config = pull::Config {
@@ -257,7 +271,7 @@ async fn take_out(stream: &Stream, person: UserId) -> Result<(), Trouble> {
         let page = consumer.fetch().max_messages(MAX_SEARCHED).expires(SEARCH_WITHIN).messages().await;
         let page: Vec<_> = page.map_err(boxed)?.try_collect().await?;
         if page.is_empty() {
-            break;
+            return Err(Trouble::Unsearched);
         }
         left = left.saturating_sub(page.len() as u64);
         let theirs = page.into_iter().filter(|message| {

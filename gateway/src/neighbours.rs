@@ -114,10 +114,10 @@ impl Door {
         let mut line = PgListener::connect_with(own).await?;
         line.ignore_pool_close_event(true);
         line.eager_reconnect(false);
-        line.listen_all([TOKENS, CALLS]).await?;
+        in_time(line.listen_all([TOKENS, CALLS])).await?;
         // What ended before wasn't heard.
         self.core.tokens.ended(Ended::Unknown);
-        let me: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut line).await?;
+        let me: i32 = in_time(sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut line)).await?;
         let mut place = Place::None;
         let (mut looked, mut swept) = (Instant::now(), Instant::now());
         let mut asks = interval(ASK_EVERY);
@@ -126,14 +126,14 @@ impl Door {
             tokio::select! {
                 told = line.try_recv() => {
                     let told = told?.ok_or(Lost::Gone)?;
-                    place = self.hear(&mut line, told, me, place).await?;
+                    place = in_time(self.hear(&mut line, told, me, place)).await?;
                     continue;
                 }
                 _ = asks.tick() => (),
                 () = sleep(PLACE_EVERY), if self.answers_calls && place == Place::None => (),
             }
             let began = Instant::now();
-            timeout(ANSWER_WITHIN, async {
+            in_time(async {
                 if self.answers_calls && place == Place::None {
                     place = self.take_place(&mut line).await?;
                 }
@@ -143,11 +143,10 @@ impl Door {
                 }
                 sqlx::query("select 1").execute(&mut line).await
             })
-            .await
-            .map_err(|_| Lost::Silent)??;
+            .await?;
             // What was told before the answer has come with it.
             while let Some(told) = line.next_buffered() {
-                place = self.hear(&mut line, told, me, place).await?;
+                place = in_time(self.hear(&mut line, told, me, place)).await?;
             }
             self.core.tokens.heard_all(began);
             if (place != Place::None || !self.answers_calls)
@@ -216,6 +215,10 @@ enum Lost {
     Silent,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+}
+
+async fn in_time<T>(asked: impl Future<Output = sqlx::Result<T>>) -> Result<T, Lost> {
+    Ok(timeout(ANSWER_WITHIN, asked).await.map_err(|_| Lost::Silent)??)
 }
 
 async fn ask(line: &mut PgListener, function: &'static str) -> sqlx::Result<()> {

@@ -11,9 +11,9 @@ use sqlx::postgres::PgConnection;
 use crate::runtime::to_position;
 
 /// How often a process renews the leases of its projectors.
-pub const RENEW_EVERY: Duration = Duration::from_millis(500);
+pub const RENEW_EVERY: Duration = Duration::from_millis(250);
 /// A lease that was not renewed for so long has run out.
-pub const LEASE: Duration = Duration::from_millis(1_500);
+pub const LEASE: Duration = Duration::from_millis(1_000);
 /// How long the session of a copy that hangs may take to end.
 const END_WITHIN: Duration = Duration::from_millis(500);
 
@@ -35,10 +35,12 @@ pub(crate) struct Sighting {
     /// The session of the active copy, if it still lives.
     pub session: Option<i32>,
     pub place: Place,
+    /// When the lease of a living session runs out, unless it is renewed; as it was before this renewal.
+    pub left: Option<Duration>,
 }
 
 /// The columns of [`see`].
-type Row = (String, Option<i32>, Option<i64>, Option<String>, Option<i32>, bool, bool);
+type Row = (String, Option<i32>, Option<i64>, Option<String>, Option<i32>, bool, Option<f64>);
 
 /// Renews the leases of these projectors' sessions, and looks at all of `names`.
 pub(crate) async fn see(
@@ -55,7 +57,7 @@ pub(crate) async fn see(
          )
          select n.projector, c.version, c.position, c.stop_reason, l.pid,
                 case when l.pid is null then false else exists (select from pg_stat_get_activity(l.pid)) end,
-                coalesce(abs(extract(epoch from clock_timestamp() - l.renewed_at)) <= $4, false)
+                abs(extract(epoch from clock_timestamp() - l.renewed_at))::float8
            from unnest($1::text[]) as n(projector)
            left join ops.checkpoints c on c.projector = n.projector
            left join ops.leases l on l.projector = n.projector",
@@ -63,20 +65,24 @@ pub(crate) async fn see(
     .bind(names)
     .bind(mine)
     .bind(sessions)
-    .bind(LEASE.as_secs_f64())
     .fetch_all(conn)
     .await?;
-    let sighting = |(projector, version, position, stop_reason, pid, lives, is_fresh): Row| Sighting {
-        projector,
-        version,
-        position: position.map_or(Position::START, to_position),
-        stop_reason,
-        session: pid.filter(|_| lives),
-        place: match (lives, is_fresh) {
-            (false, _) => Place::Free,
-            (true, true) => Place::Held,
-            (true, false) => Place::Hung,
-        },
+    let sighting = |(projector, version, position, stop_reason, pid, lives, age_s): Row| {
+        let age = age_s.and_then(|age_s| Duration::try_from_secs_f64(age_s).ok());
+        let left = age.and_then(|age| LEASE.checked_sub(age)).filter(|_| lives);
+        Sighting {
+            projector,
+            version,
+            position: position.map_or(Position::START, to_position),
+            stop_reason,
+            session: pid.filter(|_| lives),
+            place: match (lives, left) {
+                (false, _) => Place::Free,
+                (true, Some(_)) => Place::Held,
+                (true, None) => Place::Hung,
+            },
+            left,
+        }
     };
     Ok(rows.into_iter().map(sighting).collect())
 }

@@ -11,13 +11,15 @@
 //! - any read table can be emptied and filled again from the log, with the same rows, however the log
 //!   is cut into batches: ids and times come from events, never from a clock or a generator. [`rebuild`]
 //!   does so beside the live tables, and compares;
+//! - who was erased leaves no rows, and no row that is left tells of them ([`erased`]);
 //! - a page of a hundred costs as many statements as a page of one, and no page skips rows to get to
 //!   its place, except where Misskey's API asks for an offset;
 //! - each batch, page, wait and retry has a bound.
 //!
 //! To add a read model: a migration `…_read_{name}.sql`, a file of the feature's name with its
 //! `Projection` and its queries, a line in [`projectors`], and in [`World`] and [`hydrate`] what pages
-//! show of it. Raise `version` when the same events shall give other rows.
+//! show of it. Rows of people go when it hears `user.erased` of them. Raise `version` when the same events
+//! shall give other rows.
 
 use std::sync::Arc;
 

@@ -482,7 +482,7 @@ async fn count_unread(pool: &PgPool, user: UserId, most: i64) -> sqlx::Result<i6
 mod tests {
     use super::*;
     use crate::testing::{Story, user};
-    use domain::follow::{Changed, Ended};
+    use domain::follow::{Changed, Ended, Greeted};
     use domain::note::{Deleted, Parent};
     use domain::notification::Read;
     use domain::user::{AppAuthorized, SignedIn};
@@ -548,6 +548,18 @@ mod tests {
         story.says(Deleted { id: note, author: user(1) });
         story.project().await;
         assert_eq!(unread_count(&pool, user(1)).await.unwrap(), 1, "what is about a gone note counts");
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_greeting_is_told_with_the_following_it_begins(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        story.says(Greeted { follower: user(1), followee: user(2), message: "thanks!\0".to_owned() });
+        story.follow(1, 2);
+        story.follow(1, 3);
+        story.project().await;
+        let rows = page(&pool, user(1), &Page::newest(10)).await.unwrap();
+        let messages: Vec<_> = rows.iter().map(|row| (row.notifier, row.message.as_deref())).collect();
+        assert_eq!(messages, [(Some(user(3)), None), (Some(user(2)), Some("thanks!\u{fffd}"))]);
     }
 
     /// What alice got of bob in the recordings, whom she follows with `notify: normal`.

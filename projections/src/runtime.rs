@@ -38,6 +38,8 @@ use crate::tail::{Head, Tail};
 pub const MAX_BATCH_EVENTS: usize = 1_000;
 /// How often a process looks how far the projectors are that others run, and whether they live.
 pub const STANDBY_POLL: Duration = Duration::from_millis(200);
+/// How long after a lease has run out that is looked at.
+const A_MOMENT: Duration = Duration::from_millis(2);
 /// How long that look may take.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
 /// How long the database may take to connect, or to apply a batch.
@@ -160,6 +162,8 @@ struct Member {
 #[derive(Debug, Clone)]
 struct Progress {
     position: Position,
+    /// When a word of another process last moved it.
+    told_at: Option<Instant>,
     /// What is known to have been committed; a crash of the database may take it back.
     committed: Position,
     /// The session that does the work, when this process has it.
@@ -374,6 +378,7 @@ impl Member {
     fn new(projector: Arc<dyn Projector>) -> Self {
         let progress = Progress {
             position: Position::START,
+            told_at: None,
             committed: Position::START,
             session: None,
             stopped: None,
@@ -421,14 +426,15 @@ impl Member {
             let is_news = progress.session.is_none() && position > progress.position;
             if is_news {
                 progress.position = position;
+                progress.told_at = Some(Instant::now());
                 progress.committed = progress.committed.max(committed.unwrap_or(Position::START));
             }
             is_news
         });
     }
 
-    /// Takes in what the database says.
-    fn saw(&self, seen: Sighting) {
+    /// Takes in what the database says. A word of a position that the log turned out not to have is forgotten.
+    fn saw(&self, seen: Sighting, head: &Head) {
         if let Some(session) = self.progress.borrow().session {
             if seen.session != Some(session) {
                 self.doubted.notify_one();
@@ -451,8 +457,10 @@ impl Member {
                 progress.gave_up = false;
                 seen.stop_reason.map(Into::into)
             };
-            let position =
-                if stored == mine { seen.position.max(progress.position) } else { progress.position };
+            let is_asked_since = head.asked.zip(progress.told_at).is_some_and(|(asked, told)| asked > told);
+            let is_made_up = is_asked_since && progress.position > head.position;
+            let known = if is_made_up { Position::START } else { progress.position };
+            let position = if stored == mine { seen.position.max(known) } else { known };
             let is_news = (&progress.stopped, progress.position) != (&stopped, position);
             progress.stopped = stopped;
             progress.position = position;
@@ -587,7 +595,8 @@ async fn watch_others(shared: Arc<Shared>, options: Arc<PgConnectOptions>, mut s
             .iter()
             .filter_map(|member| Some((member.projector.name(), member.progress.borrow().session?)));
         let mut mine: Vec<(&str, i32)> = sessions.collect();
-        let all_mine = mine.len() == names.len();
+        let (none_mine, all_mine) = (mine.is_empty(), mine.len() == names.len());
+        let mut pause = if all_mine { RENEW_EVERY } else { STANDBY_POLL };
         let now = Instant::now();
         if now < renew_at {
             mine.clear();
@@ -599,11 +608,18 @@ async fn watch_others(shared: Arc<Shared>, options: Arc<PgConnectOptions>, mut s
             Ok((stands, seen)) => {
                 connection = Some(stands);
                 backoff.reset();
+                let head = shared.tail.head();
                 for sighting in seen {
                     if let Some(member) =
                         shared.members.iter().find(|m| m.projector.name() == sighting.projector)
                     {
-                        member.saw(sighting);
+                        // A lease of another that may run out is looked at when it does.
+                        if let Some(left) = sighting.left
+                            && member.progress.borrow().session.is_none()
+                        {
+                            pause = pause.min(left + A_MOMENT);
+                        }
+                        member.saw(sighting, &head);
                     }
                 }
                 shared.publish();
@@ -618,7 +634,9 @@ async fn watch_others(shared: Arc<Shared>, options: Arc<PgConnectOptions>, mut s
                 continue;
             }
         }
-        let pause = if all_mine { renew_at - now } else { STANDBY_POLL };
+        if !none_mine {
+            pause = pause.min(renew_at.saturating_duration_since(Instant::now()));
+        }
         tokio::select! {
             () = stopped(&mut stop) => return,
             () = shared.look.notified() => (),
@@ -654,13 +672,17 @@ async fn run(
     let options = options.as_ref().clone().options(session);
     let mut backoff = Backoff::default();
     loop {
-        let held = AssertUnwindSafe(hold(&shared, member, &options, &mut stop, &mut backoff)).catch_unwind();
+        let began = Instant::now();
+        let held = AssertUnwindSafe(hold(&shared, member, &options, &mut stop)).catch_unwind();
         let outcome = held.await.unwrap_or_else(|_| Err(Trouble::Final("it panicked".to_owned())));
         member.lost();
         match outcome {
             Ok(()) => return,
             Err(Trouble::Passing(reason)) => {
                 tracing::warn!(projector = name, reason, "a projector lost its place; trying again");
+                if began.elapsed() > LONGEST_PAUSE {
+                    backoff.reset();
+                }
                 if backoff.pause(&mut stop).await {
                     return;
                 }
@@ -712,10 +734,11 @@ async fn hold(
     member: &Member,
     options: &PgConnectOptions,
     stop: &mut watch::Receiver<bool>,
-    backoff: &mut Backoff,
 ) -> Result<(), Trouble> {
     let projector = member.projector.as_ref();
     let Some((mut conn, session)) = take(member, options, stop).await? else { return Ok(()) };
+    // From here on the lease is renewed: a rebuild may have the checkpoint for a while.
+    member.progress.send_modify(|progress| progress.session = Some(session));
     let mut saved = match in_time(open(&mut conn, projector)).await? {
         Opened::At(position) => position,
         Opened::Older => {
@@ -735,7 +758,6 @@ async fn hold(
     member.progress.send_modify(|progress| progress.stopped = None);
     member.set(saved, saved, session);
     shared.publish();
-    backoff.reset();
 
     let mut position = saved;
     // When the checkpoint has to be saved, while it is behind `position`.
@@ -1181,11 +1203,14 @@ mod tests {
         assert_eq!(*watcher.advanced().borrow(), first);
 
         let second = append(&log.log, person(2));
-        let beyond = Position(second.0 + 1);
-        watcher.heard(&all_at(beyond));
+        watcher.heard(&all_at(second));
         watcher.wait(second, SOON).await.unwrap();
+        watcher.heard(&all_at(Position(u64::MAX)));
         assert_eq!(*watcher.advanced().borrow(), second);
-        assert_eq!(watcher.wait(beyond, Duration::from_millis(1)).await.unwrap_err().projector, TAIL);
+        // What was made up is not believed for ever.
+        eventually(async || watcher.status().iter().all(|status| status.position <= second)).await;
+        let third = append(&log.log, person(3));
+        assert_ne!(watcher.wait(third, Duration::from_millis(1)).await.unwrap_err().projector, TAIL);
         watcher.stop().await;
     }
 

@@ -1,5 +1,5 @@
-//! A double of EventStoreDB, not the server: its Streams protocol over a real socket (HTTP/2 without
-//! TLS), what it holds in memory. It follows the published rules of expected revisions, of idempotent
+//! A double of EventStoreDB, not the server: its Streams protocol over a real socket (HTTP/2, with TLS
+//! or without), what it holds in memory. It follows the published rules of expected revisions, of idempotent
 //! writes and of places in `$all`, writes events of its own in between as a server does, and makes
 //! trouble when told to: it cuts connections, delays, and does everything twice.
 //!
@@ -27,6 +27,9 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::{self, ServerConfig};
 use uuid::Uuid;
 
 use wire::*;
@@ -52,6 +55,8 @@ const UNAVAILABLE: u16 = 14;
 pub struct Double {
     shared: Arc<Shared>,
     listening: AbortHandle,
+    /// In PEM, when it speaks TLS.
+    pub certificate: Option<String>,
 }
 
 struct Shared {
@@ -94,6 +99,8 @@ pub struct Trouble {
     pub twice: bool,
     /// As a server before 21.10: every append needs a call of its own.
     pub is_old: bool,
+    /// Answers to appends tell the place of the first event.
+    pub misplaced: bool,
     /// As a follower: appends and reads are sent on to the leader at this port.
     pub leader: Option<u16>,
 }
@@ -109,6 +116,25 @@ type Messages = BoxStream<'static, Vec<u8>>;
 
 impl Double {
     pub async fn start() -> Self {
+        Self::listening(None, None).await
+    }
+
+    /// With TLS, and a certificate of its own making.
+    pub async fn secured() -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self::listening(Some(TlsAcceptor::from(Arc::new(config))), Some(made.cert.pem())).await
+    }
+
+    async fn listening(tls: Option<TlsAcceptor>, certificate: Option<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let shared = Arc::new(Shared {
             address: listener.local_addr().unwrap(),
@@ -118,12 +144,12 @@ impl Double {
             connections: Mutex::default(),
             trouble: watch::Sender::default(),
         });
-        let listening = tokio::spawn(listen(listener, shared.clone())).abort_handle();
-        Self { shared, listening }
+        let listening = tokio::spawn(listen(listener, tls, shared.clone())).abort_handle();
+        Self { shared, listening, certificate }
     }
 
     pub fn url(&self) -> String {
-        format!("esdb://{}?tls=false", self.shared.address)
+        format!("esdb://{}?tls={}", self.shared.address, self.certificate.is_some())
     }
 
     pub fn port(&self) -> u16 {
@@ -148,6 +174,15 @@ impl Double {
         let mut held = self.shared.held();
         held.all.retain(|event| event.stream != stream || event.revision >= before);
         held.streams.get_mut(stream).unwrap().retain(|event| event.revision >= before);
+    }
+
+    /// Others write as well.
+    pub fn others_write(&self, events: usize) {
+        let mut held = self.shared.held();
+        for _ in 0..events {
+            held.add("somebody-else.s", &Proposed { data: b"{}".to_vec(), ..Proposed::default() });
+        }
+        self.shared.written.send_replace(held.all.len());
     }
 
     /// As if a stream had never been.
@@ -199,7 +234,7 @@ impl Drop for Double {
     }
 }
 
-async fn listen(listener: TcpListener, shared: Arc<Shared>) {
+async fn listen(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     loop {
         let Ok((socket, _)) = listener.accept().await else { continue };
         socket.set_nodelay(true).unwrap();
@@ -211,10 +246,17 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) {
             })
         };
         let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let tls = tls.clone();
         let mut connections = shared.connections.lock().unwrap();
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
-            _ = connection.serve_connection(TokioIo::new(socket), service).await;
+            match tls {
+                None => _ = connection.serve_connection(TokioIo::new(socket), service).await,
+                Some(tls) => {
+                    let Ok(socket) = tls.accept(socket).await else { return };
+                    _ = connection.serve_connection(TokioIo::new(socket), service).await;
+                }
+            }
         });
     }
 }
@@ -384,12 +426,16 @@ impl Shared {
             held.add("$stats-127.0.0.1:2113", &Proposed { data: b"{}".to_vec(), ..Proposed::default() });
             held.add("somebody-else.s", &Proposed { data: b"{}".to_vec(), ..Proposed::default() });
         }
-        let mut answer = wrong(current, expected);
         if matches!(expected, Expected::Exists(_)) && current < 0 {
-            return Ok(answer);
+            return Ok(wrong(current, expected));
         }
-        for event in events {
-            answer = success(&held.add(stream, event));
+        let misplaced = self.trouble.borrow().misplaced;
+        let mut answer = wrong(current, expected);
+        for (n, event) in events.iter().enumerate() {
+            let added = held.add(stream, event);
+            if n == 0 || !misplaced {
+                answer = success(&added);
+            }
         }
         self.written.send_replace(held.all.len());
         Ok(answer)

@@ -253,7 +253,7 @@ impl Desk {
                 visible_to: Vec::new(),
                 local_only: false,
                 reaction_acceptance: None,
-                reply: (n % 10 == 0).then_some(other),
+                reply: n.is_multiple_of(10).then_some(other),
                 renote: (n % 10 == 1).then_some(other),
                 poll: None,
                 extract_mentions: true,
@@ -344,7 +344,7 @@ fn the_search_knows_the_encodings() {
     let base64 = ["dnE3enhrM3c=", "eHZxN3p4azN3", "eHh2cTd6eGszdw=="].map(str::to_owned);
     let wide: String = HERS.chars().map(|letter| format!("{letter}\0")).collect();
     let others = [HERS.to_owned(), HERS.to_uppercase(), wide, "7671377a786b3377".to_owned()];
-    let near = [&HERS[1..], "dnE3enhrM3d", "7671377a786b3378"].map(str::to_owned);
+    let near = [&HERS[1..], "dnE3enhrN3c", "7671377a786b3378"].map(str::to_owned);
     let cases = base64.into_iter().chain(others).map(|content| (content, true));
     for (content, is_there) in cases.chain(near.map(|content| (content, false))) {
         fs::write(&file, format!("before {content} after")).unwrap();

@@ -5,10 +5,11 @@
 mod access;
 mod bad_input;
 mod browser;
+mod cli;
+mod erase;
 mod eventstore;
 #[path = "../eventstore_double/mod.rs"]
 mod eventstore_double;
-mod erase;
 mod first_day;
 mod golden;
 mod harness;

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, stream::Stream};
 use commands::bus::{Bus, Heard, Nats, Word};
+use commands::log::Keyring;
 use domain::log::Position;
-use gateway::feed::{ORDINAL_HEADER, POSITION_HEADER, STREAM, SUBJECT_PREFIX};
+use gateway::feed::{ORDINAL_HEADER, POSITION_HEADER, STREAM, SUBJECT_HEADER, SUBJECT_PREFIX};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -36,6 +38,8 @@ async fn the_feed_tells_what_anybody_may_know() {
     app.ok(&bob, "notes/reactions/create", json!({ "noteId": open, "reaction": "🎉" })).await;
     app.ok(&bob, "notes/polls/vote", json!({ "noteId": open, "choice": 1 })).await;
     app.ok(&bob, "following/create", json!({ "userId": alice.id })).await;
+    // A note that is deleted before it was told is never told.
+    nats.told_until("follow.started").await;
     app.ok(&alice, "notes/delete", json!({ "noteId": open })).await;
 
     let told = nats.told_until("note.deleted").await;
@@ -63,6 +67,9 @@ async fn the_feed_tells_what_anybody_may_know() {
     assert_eq!(told[2].body["data"], json!({ "user": alice.id, "changes": { "name": "Alice" } }));
     assert_eq!(told[3].body["data"]["text"], "for all");
     assert_eq!(told[5].body["data"], json!({ "note": open, "choice": 1 }), "who votes is nobody's business");
+    let whose: Vec<Option<&str>> = told.iter().map(|message| message.whose.as_deref()).collect();
+    let (hers, his) = (Some(alice.id.as_str()), Some(bob.id.as_str()));
+    assert_eq!(whose, [hers, his, hers, hers, his, None, his, hers]);
     let all = format!("{:?}", told.iter().map(|message| &message.body).collect::<Vec<_>>());
     assert!(!all.contains("secret") && !all.contains("🤫") && !all.contains("unspeakable"), "{all}");
 }
@@ -85,6 +92,8 @@ async fn nothing_is_lost_or_doubled_while_nats_comes_and_goes() {
 
     nats.kill();
     write("before it came back empty").await;
+    let taken_back = write("deleted before anybody was told").await;
+    app.ok(&alice, "notes/delete", json!({ "noteId": taken_back })).await;
     nats.forget();
     nats.start_again();
     let all = ["first", "while it was away", "before it came back empty"];
@@ -130,12 +139,13 @@ async fn an_erased_person_is_taken_out_of_the_feed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn words_reach_other_processes_and_a_gap_is_noticed() {
     let mut server = Server::start();
-    let bus = async || Bus::nats(Nats::connect(&server.url()).await.unwrap(), "kiroku.bus.test".to_owned());
-    let (here, there, elsewhere) = (
-        bus().await,
-        bus().await,
-        Bus::nats(Nats::connect(&server.url()).await.unwrap(), "kiroku.bus.other".to_owned()),
-    );
+    let keyring = Arc::new(Keyring::memory());
+    let bus = async |subject: &str| {
+        let nats = Nats::connect(&server.url()).await.unwrap();
+        Bus::nats(nats, subject.to_owned(), keyring.clone())
+    };
+    let (here, there, elsewhere) =
+        (bus("kiroku.bus.test").await, bus("kiroku.bus.test").await, bus("kiroku.bus.other").await);
     let (mut mine, mut theirs, mut others) = (here.hear(), there.hear(), elsewhere.hear());
     let said = async |bus: &Bus, heard: &mut tokio::sync::broadcast::Receiver<Heard>, position: u64| {
         let word = Word::Appended(Position(position));
@@ -143,6 +153,10 @@ async fn words_reach_other_processes_and_a_gap_is_noticed() {
             loop {
                 bus.say(word.clone());
                 let waited = timeout(AGAIN, heard.recv()).await;
+                assert!(
+                    !matches!(waited, Ok(Ok(Heard::Word(Word::Appended(Position(9)))))),
+                    "a stranger is heard"
+                );
                 if matches!(&waited, Ok(Ok(Heard::Word(heard))) if *heard == word) {
                     return;
                 }
@@ -157,6 +171,10 @@ async fn words_reach_other_processes_and_a_gap_is_noticed() {
     let missed = async { while theirs.recv().await.unwrap() != Heard::Missed {} };
     timeout(IN_TIME, missed).await.expect("the gap is noticed");
     said(&here, &mut theirs, 8).await;
+    let stranger = server.client().await;
+    stranger.publish("kiroku.bus.test", "k1 1 a9".into()).await.unwrap();
+    stranger.flush().await.unwrap();
+    said(&here, &mut theirs, 10).await;
     while let Ok(heard) = mine.try_recv() {
         assert_eq!(heard, Heard::Missed, "it hears itself");
     }
@@ -170,6 +188,7 @@ struct Message {
     subject: String,
     id: String,
     place: (u64, u64),
+    whose: Option<String>,
     body: Value,
 }
 
@@ -262,6 +281,7 @@ async fn messages(stream: &Stream) -> Vec<Message> {
             subject: message.subject.to_string(),
             id: header("Nats-Msg-Id").unwrap_or_default(),
             place: (number(POSITION_HEADER), number(ORDINAL_HEADER)),
+            whose: header(SUBJECT_HEADER),
             body: serde_json::from_slice(&message.payload).unwrap(),
         });
     }

@@ -145,7 +145,7 @@ fn a_mistaken_setting_is_refused_with_a_suggestion() {
 }
 
 /// The address of the server, wherever it listens: it stays when the server moves to another port.
-const URL: &str = "http://kiroku.example";
+pub const URL: &str = "http://kiroku.example";
 /// Longer than any step takes on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_millis(50);
@@ -163,14 +163,20 @@ impl Kiroku {
     }
 
     fn start_as(data: &TempDir, url: &str) -> Self {
+        Self::start_with(data, &[("KIROKU_URL", url)])
+    }
+
+    /// With these settings in its environment.
+    pub fn start_with(data: &TempDir, settings: &[(&str, &str)]) -> Self {
         let address = free_address();
         let log = tempfile::tempdir().unwrap();
         let lines = File::create(log.path().join("log")).unwrap();
         let data = data.path().canonicalize().unwrap();
         let child = Command::new(binary())
-            .args(["serve", "--url", url, "--listen", &address.to_string(), "--data-dir"])
+            .args(["serve", "--listen", &address.to_string(), "--data-dir"])
             .arg(&data)
             .env_clear()
+            .envs(settings.iter().copied())
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .current_dir(log.path())
             .stdin(Stdio::null())
@@ -222,6 +228,13 @@ impl Kiroku {
         running_postgres(&self.data)
     }
 
+    /// Stops it as an operator does.
+    pub fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}\n{}", self.log());
+    }
+
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
@@ -258,7 +271,7 @@ fn runs(pid: Pid) -> bool {
     fs::read_link(format!("/proc/{pid}/cwd")).is_ok()
 }
 
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let binary = test.parent().and_then(Path::parent).unwrap().join("kiroku");
     assert!(binary.exists(), "{} is missing: cargo build --workspace --all-targets", binary.display());

@@ -54,9 +54,11 @@ pub enum Kind {
     PostgresClock,
     /// kill -9 of NATS, which comes back empty.
     KillNats,
+    /// The read models are made anew meanwhile, and sometimes that is killed on its way.
+    Rebuild,
 }
 
-pub const ALL: [(&str, Kind); 19] = [
+pub const ALL: [(&str, Kind); 20] = [
     ("kill-server", Kind::KillServer),
     ("kill-servers", Kind::KillServers),
     ("stop-server", Kind::StopServer),
@@ -76,6 +78,7 @@ pub const ALL: [(&str, Kind); 19] = [
     ("clock", Kind::Clock),
     ("postgres-clock", Kind::PostgresClock),
     ("kill-nats", Kind::KillNats),
+    ("rebuild", Kind::Rebuild),
 ];
 
 /// One fault of one round.
@@ -85,6 +88,8 @@ pub struct Fault {
     /// Since the load began.
     pub at: Duration,
     pub lasts: Duration,
+    /// Whether nothing else goes wrong in its round.
+    alone: bool,
     /// Which server, or which sessions.
     picks: [usize; 3],
     /// By which a clock jumps.
@@ -99,11 +104,17 @@ impl Fault {
         let turns = kinds.len() as u64;
         order.shuffle(&mut crate::rng(seed, round / turns, 0));
         let mut rng = crate::rng(seed, round, 1);
-        let mut faults = vec![Self::draw(order[(round % turns) as usize], &mut rng)];
+        let first = match order[(round % turns) as usize] {
+            // A long one costs as much as five others: only every second time.
+            Kind::PauseServerLong if !(round / turns).is_multiple_of(2) => Kind::PauseServer,
+            kind => kind,
+        };
+        let mut faults = vec![Self::draw(first, &mut rng)];
         if rng.random_bool(0.5) {
             let second = kinds[rng.random_range(0..kinds.len())];
             if second != Kind::PauseServerLong {
-                faults.push(Self::draw(second, &mut rng));
+                faults[0].alone = false;
+                faults.push(Self { alone: false, ..Self::draw(second, &mut rng) });
             }
         }
         faults
@@ -122,8 +133,9 @@ impl Fault {
         };
         Self {
             kind,
-            at: Duration::from_millis(rng.random_range(300..1_500)),
+            at: Duration::from_millis(rng.random_range(200..1_000)),
             lasts: Duration::from_millis(rng.random_range(lasts)),
+            alone: true,
             picks: [rng.random_range(0..1_000), rng.random_range(0..1_000), rng.random_range(0..1_000)],
             seconds: rng.random_range(600..43_200) * if rng.random_bool(0.5) { 1 } else { -1 },
         }
@@ -190,6 +202,13 @@ impl Fault {
                 self.started(world.set_clock(name, self.seconds), add);
                 sleep(self.lasts).await;
                 self.started(world.set_clock(name, 0), add);
+            }
+            Kind::Rebuild => {
+                let killed_after = self.picks[0].is_multiple_of(2).then_some(self.lasts);
+                let outcome = world.rebuild(killed_after).await;
+                if self.alone {
+                    self.started(outcome, add);
+                }
             }
             Kind::KillNats => {
                 world.kill_nats().await;

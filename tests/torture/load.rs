@@ -9,7 +9,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::memory::{
     CHANGE, DELETE, Deed, Draft, FOLLOW, Key, Memory, Ought, Outcome, Person, REACT, REACT_ANEW, State,
@@ -40,6 +40,10 @@ const RECENT: usize = 200;
 const TRIES: usize = 20;
 /// How often somebody goes on at another server.
 const MOVES: f64 = 0.3;
+/// How often somebody looks at once whether it shows what they did.
+const LOOKS: f64 = 0.3;
+/// An answer that took longer may have come before everything was shown (the product waits for 5 s).
+const SHOWN_WITHIN: Duration = Duration::from_secs(4);
 /// How often what must be refused is tried.
 const CONTRARY: f64 = 0.1;
 const AFTER_TROUBLE: Duration = Duration::from_millis(50);
@@ -57,6 +61,7 @@ struct Ask {
     turn: u64,
 }
 
+#[derive(Clone)]
 enum What {
     Note(Draft),
     Deed(Key),
@@ -105,7 +110,8 @@ impl Load {
                 at = rng.random_range(0..servers);
             }
             let Some(ask) = choose(&mut self.memory(), &person, &mut rng) else { continue };
-            let waited_for = Arc::new(AtomicBool::new(true));
+            let what = ask.what.clone();
+            let (began, waited_for) = (Instant::now(), Arc::new(AtomicBool::new(true)));
             let asking = self.clone().ask(at, person.clone(), ask, waited_for.clone());
             let mut asking = tokio::spawn(asking);
             let outcome = match timeout(PATIENCE, &mut asking).await {
@@ -116,6 +122,13 @@ impl Load {
                     Outcome::Unknown
                 }
             };
+            if matches!(outcome, Outcome::Acknowledged)
+                && began.elapsed() < SHOWN_WITHIN
+                && rng.random_bool(LOOKS)
+            {
+                // A server that stands still shows nothing, and nothing wrong.
+                _ = timeout(PATIENCE, self.look(rng.random_range(0..servers), &person, &what)).await;
+            }
             let pause = match outcome {
                 Outcome::Acknowledged | Outcome::Refused(_) => rng.random_range(0..=THINKS_MILLIS),
                 Outcome::NotDone | Outcome::Unknown => {
@@ -154,6 +167,52 @@ impl Load {
         let status = answer.status().as_u16();
         let bytes = answer.bytes().await?;
         Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+    }
+
+    /// What was acknowledged is in the next read, at any server.
+    async fn look(&self, server: usize, person: &Person, what: &What) {
+        let name = self.world.servers[server].name;
+        let me = &person.token;
+        let (read, expected, about) = match what {
+            What::Note(draft) => {
+                let found = self.memory().find(draft);
+                let Some(id) = found else { return };
+                let read =
+                    self.call(server, "notes/show", &json!({ "i": me, "noteId": id.to_string() })).await;
+                (read.map(|(status, told)| (status, told["text"].clone())), json!(draft.text), Some(id))
+            }
+            What::Deed(Key::User(user)) => {
+                let Some(State::Says(text)) = self.memory().state(Key::User(*user)).cloned() else { return };
+                let read =
+                    self.call(server, "users/show", &json!({ "i": me, "userId": user.to_string() })).await;
+                (read.map(|(status, told)| (status, told["description"].clone())), json!(text), None)
+            }
+            What::Deed(key @ Key::Relation(_, other)) => {
+                let follows = self.memory().state(*key) == Some(&State::Following);
+                let body = json!({ "i": me, "userId": [other.to_string()] });
+                let read = self.call(server, "users/relation", &body).await;
+                (read.map(|(status, told)| (status, told[0]["isFollowing"].clone())), json!(follows), None)
+            }
+            What::Deed(key @ Key::Reaction(note, _)) => {
+                let mine = match self.memory().state(*key) {
+                    Some(State::Reacted(emoji)) => json!(emoji),
+                    _ => Value::Null,
+                };
+                let read =
+                    self.call(server, "notes/show", &json!({ "i": me, "noteId": note.to_string() })).await;
+                (read.map(|(status, told)| (status, told["myReaction"].clone())), mine, Some(*note))
+            }
+            What::Deed(Key::Note(_) | Key::Vote(..)) => return,
+        };
+        let mut memory = self.memory();
+        let is_there = about.is_none_or(|note| memory.is_there(note));
+        match read {
+            Ok((200..500, found)) if is_there && found != expected => {
+                let finding = format!("{} was told {expected}, and then {name} shows {found}", person.name);
+                memory.findings.add(finding);
+            }
+            _ => {}
+        }
     }
 
     /// Asks, and remembers what became of it.

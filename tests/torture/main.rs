@@ -46,10 +46,10 @@ const MAX_FINDINGS: usize = 30;
 /// Something could not be brought about, so nothing was shown.
 const CANNOT: u8 = 3;
 /// Rounds before everything starts afresh, so that the log stays small.
-const ROUNDS_PER_WORLD: u64 = 50;
-const LOAD_FOR: Duration = Duration::from_millis(2_000);
+const ROUNDS_PER_WORLD: u64 = 25;
+const LOAD_FOR: Duration = Duration::from_millis(1_500);
 /// Load after the last fault is over.
-const LOAD_AFTER: Duration = Duration::from_millis(500);
+const LOAD_AFTER: Duration = Duration::from_millis(300);
 /// Notes that are looked at through each server after a round.
 const SHOWN: usize = 10;
 
@@ -135,6 +135,7 @@ async fn plan(matches: &ArgMatches) -> Result<Plan, String> {
         ]),
         disk: world::can_mount(trial.path()).await,
         verify: offers(&kiroku, "verify", "--json"),
+        rebuild: offers(&kiroku, "rebuild", "--json"),
         postgres_bin: postgres_bin().ok_or("PostgreSQL is not installed")?,
         servers: number("servers").max(1) as usize,
         kiroku,
@@ -147,6 +148,7 @@ async fn plan(matches: &ArgMatches) -> Result<Plan, String> {
         (Kind::DiskFull, means.disk, "a file system can't be mounted here"),
         (Kind::Clock, means.faketime.is_some(), "libfaketime is not installed"),
         (Kind::PostgresClock, means.faketime.is_some(), "libfaketime is not installed"),
+        (Kind::Rebuild, means.rebuild, "this kiroku has no rebuild"),
         (Kind::KillNats, means.nats.is_some(), "there is no nats-server, or kiroku knows none"),
     ] {
         if !is_possible && kinds.contains(&kind) {
@@ -255,18 +257,20 @@ async fn life(
         if let Err(error) = examine(&load, &mut follower, &mut findings, plan.seed ^ round).await {
             findings.add(format!("the database can't be examined: {error}"));
         }
+        let examined = began.elapsed();
         if let Err(why) = world.verify().await {
             findings.add(why);
         }
         println!(
-            "round {round}: {}; {} acknowledged, {} refused, {} not done, {} unknown; {:.1} s, {:.1} s to examine",
+            "round {round}: {}; {} acknowledged, {} refused, {} not done, {} unknown; {:.1} s, {:.1} s to examine, {:.1} s to verify",
             told.join(" + "),
             counts.acknowledged - before.acknowledged,
             counts.refused - before.refused,
             counts.not_done - before.not_done,
             counts.unknown - before.unknown,
             struck.as_secs_f64(),
-            (began.elapsed() - struck).as_secs_f64(),
+            (examined - struck).as_secs_f64(),
+            (began.elapsed() - examined).as_secs_f64(),
         );
         totals.add(&faults, &before, &counts);
         before = counts;

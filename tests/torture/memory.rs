@@ -126,6 +126,8 @@ pub struct Memory {
     pub findings: Findings,
 }
 
+/// How far back a note is looked for.
+const RECENT: usize = 100;
 pub const WRITE: &[&str] = &["note.created"];
 pub const DELETE: &[&str] = &["note.deleted"];
 pub const REACT: &[&str] = &["reaction.added"];
@@ -150,6 +152,11 @@ impl Key {
 }
 
 impl Memory {
+    /// The newest note that was asked for so, if its id is known.
+    pub fn find(&self, draft: &Draft) -> Option<NoteId> {
+        self.newest.iter().rev().take(RECENT).copied().find(|id| self.notes.get(id) == Some(draft))
+    }
+
     /// Whether a note and all that it answers or passes on are there for certain.
     pub fn is_there(&self, note: NoteId) -> bool {
         let certain = |stream: &Stream| {

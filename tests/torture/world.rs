@@ -41,6 +41,7 @@ pub struct Means {
     /// Whether small file systems can be mounted.
     pub disk: bool,
     pub verify: bool,
+    pub rebuild: bool,
 }
 
 pub struct World {
@@ -76,7 +77,7 @@ const DISK_BYTES: u64 = 768 << 20;
 const START_WITHIN: Duration = Duration::from_secs(60);
 /// A server that is asked to stop is gone by then; the product promises 10 s.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
-/// A verification of a log of a few ten thousand events.
+/// A verification or a rebuild of a few ten thousand events.
 const VERIFY_WITHIN: Duration = Duration::from_secs(120);
 
 impl World {
@@ -187,10 +188,7 @@ impl World {
         if !self.means.verify {
             return Ok(());
         }
-        let mut command = Command::new(&self.means.kiroku);
-        self.settings(&mut command, self.postgres_port);
-        command.args(["verify", "--json", "--url", URL, "--data-dir"]).arg(self.directory.join("verify"));
-        command.kill_on_drop(true);
+        let mut command = self.tool("verify");
         let output = match timeout(VERIFY_WITHIN, command.output()).await {
             Ok(Ok(output)) => output,
             Ok(Err(error)) => return Err(format!("kiroku verify can't be run: {error}")),
@@ -202,6 +200,19 @@ impl World {
             Ok(())
         } else {
             Err(format!("kiroku verify: {}\n{told}", output.status))
+        }
+    }
+
+    /// `kiroku rebuild`, killed after a while if that is given.
+    pub async fn rebuild(&self, killed_after: Option<Duration>) -> io::Result<()> {
+        let mut command = self.tool("rebuild");
+        self.logged(&mut command, "rebuild")?;
+        let mut child = command.spawn()?;
+        match timeout(killed_after.unwrap_or(VERIFY_WITHIN), child.wait()).await {
+            Ok(status) if status.as_ref().is_ok_and(ExitStatus::success) => Ok(()),
+            Ok(status) => Err(io::Error::other(format!("kiroku rebuild: {}", status?))),
+            Err(_) if killed_after.is_some() => child.kill().await,
+            Err(_) => Err(io::Error::other("kiroku rebuild takes for ever")),
         }
     }
 
@@ -410,6 +421,8 @@ impl World {
             "fsync=on",
             "synchronous_commit=on",
             "full_page_writes=on",
+            // Else each start after a crash goes through all files one by one.
+            "recovery_init_sync_method=syncfs",
             "max_connections=150",
             "shared_buffers=64MB",
             "min_wal_size=32MB",
@@ -456,6 +469,15 @@ impl World {
 
     fn clock(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.clock"))
+    }
+
+    /// A tool beside the servers.
+    fn tool(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.means.kiroku);
+        self.settings(&mut command, self.postgres_port);
+        command.args([name, "--json", "--url", URL, "--data-dir"]).arg(self.directory.join(name));
+        command.kill_on_drop(true);
+        command
     }
 
     fn logged(&self, command: &mut Command, name: &str) -> io::Result<()> {

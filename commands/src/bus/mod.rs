@@ -23,6 +23,7 @@ use sqlx::PgPool;
 use tokio::sync::{Notify, broadcast, watch};
 
 pub use self::nats::{Nats, NatsError};
+use crate::log::Keyring;
 
 /// Words that a slow hearer may leave; with more of them it has missed some.
 pub const MAX_UNHEARD_WORDS: usize = 1_024;
@@ -84,9 +85,9 @@ impl Bus {
         Self::on(Some(Unsaid::default()), |line, closed| postgres::start(line, closed, &options))
     }
 
-    /// Over NATS, on a subject of this server alone.
-    pub fn nats(nats: Nats, subject: String) -> Self {
-        Self::on(Some(Unsaid::default()), |line, closed| nats::start(line, closed, nats, subject))
+    /// Over NATS, on a subject of this server alone; only those with the same keyring are heard.
+    pub fn nats(nats: Nats, subject: String, keyring: Arc<Keyring>) -> Self {
+        Self::on(Some(Unsaid::default()), |line, closed| nats::start(line, closed, nats, subject, keyring))
     }
 
     fn on(unsaid: Option<Unsaid>, start: impl FnOnce(&Arc<Line>, watch::Receiver<()>)) -> Self {

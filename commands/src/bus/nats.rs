@@ -1,5 +1,8 @@
 //! Words over NATS: one subject for all processes of one server.
 //!
+//! Other programs may be on the same NATS, so words carry a mark that only those with the server's keys can
+//! make. Anybody could repeat an old word, which does no harm.
+//!
 //! The client reconnects by itself, for ever. Nothing is kept for those who are away: what is said then is
 //! lost, and all hear that they may have missed something when the connection is there again.
 
@@ -7,12 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use async_nats::ConnectError as NatsError;
-use async_nats::{Client, ConnectOptions, Event, Subscriber};
+use async_nats::rustls::{self, ClientConfig, RootCertStore};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Subscriber};
 use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::{Line, closed};
+use super::{Line, MAX_TEXT_BYTES, closed};
+use crate::log::Keyring;
 
 /// The pause between two messages: what is said in it goes into the next.
 const BREATH: Duration = Duration::from_millis(1);
@@ -23,6 +28,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// The first and the longest pause before NATS is tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// What marks of words belong to.
+const MARK: &str = "bus word";
 
 /// A connection to NATS that lasts as long as the process, whether NATS is there or not.
 #[derive(Clone)]
@@ -52,35 +60,53 @@ impl Nats {
                     other => tracing::warn!(event = %other, "NATS"),
                 }
                 std::future::ready(())
-            });
+            })
+            .tls_client_config(tls()?);
         let client = options.connect(url.split(',').map(str::trim).collect::<Vec<_>>()).await?;
         Ok(Self { client, back })
     }
 }
 
-pub(super) fn start(line: &Arc<Line>, closing: watch::Receiver<()>, nats: Nats, subject: String) {
+/// Named, since there are two providers in the program: left to itself the client would panic.
+fn tls() -> Result<ClientConfig, NatsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| NatsError::with_source(ConnectErrorKind::Tls, error))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+pub(super) fn start(
+    line: &Arc<Line>,
+    closing: watch::Receiver<()>,
+    nats: Nats,
+    subject: String,
+    keyring: Arc<Keyring>,
+) {
     let (hearing, ears, of, mut until) = (Arc::clone(line), nats.clone(), subject.clone(), closing.clone());
+    let marks = Arc::clone(&keyring);
     tokio::spawn(async move {
         tokio::select! {
             () = closed(&mut until) => (),
-            () = listen(&hearing, ears, of) => (),
+            () = listen(&hearing, ears, of, &marks) => (),
         }
     });
     let (saying, mut until) = (Arc::clone(line), closing);
     tokio::spawn(async move {
         tokio::select! {
             () = closed(&mut until) => (),
-            () = speak(&saying, nats.client, subject) => (),
+            () = speak(&saying, nats.client, subject, &keyring) => (),
         }
     });
 }
 
-async fn listen(line: &Line, mut nats: Nats, subject: String) {
+async fn listen(line: &Line, mut nats: Nats, subject: String, marks: &Keyring) {
     loop {
         match nats.client.subscribe(subject.clone()).await {
             Ok(words) => {
                 line.missed();
-                hear(line, words, &mut nats.back).await;
+                hear(line, words, &mut nats.back, marks).await;
             }
             Err(error) => tracing::warn!(%error, "other processes can't be heard; trying again"),
         }
@@ -89,11 +115,14 @@ async fn listen(line: &Line, mut nats: Nats, subject: String) {
 }
 
 /// Returns when the subscription has ended.
-async fn hear(line: &Line, mut words: Subscriber, back: &mut watch::Receiver<u64>) {
+async fn hear(line: &Line, mut words: Subscriber, back: &mut watch::Receiver<u64>, marks: &Keyring) {
     loop {
         tokio::select! {
             word = words.next() => match word {
-                Some(word) => line.heard(&String::from_utf8_lossy(&word.payload)),
+                Some(word) => match ours(&word.payload, marks) {
+                    Some(text) => line.heard(text),
+                    None => tracing::debug!(bytes = word.payload.len(), "words of somebody else"),
+                },
                 None => return,
             },
             Ok(()) = back.changed() => line.missed(),
@@ -101,10 +130,17 @@ async fn hear(line: &Line, mut words: Subscriber, back: &mut watch::Receiver<u64
     }
 }
 
-async fn speak(line: &Line, client: Client, subject: String) {
+/// The text of a message that carries its mark.
+fn ours<'m>(message: &'m [u8], marks: &Keyring) -> Option<&'m str> {
+    let (mark, text) = std::str::from_utf8(message).ok()?.split_once(' ')?;
+    (text.len() <= MAX_TEXT_BYTES && mark == marks.hash(MARK, text)).then_some(text)
+}
+
+async fn speak(line: &Line, client: Client, subject: String, marks: &Keyring) {
     loop {
         for text in line.unsaid().await.texts(line.sender) {
-            let sent = timeout(SENT_WITHIN, client.publish(subject.clone(), text.into())).await;
+            let marked = format!("{} {text}", marks.hash(MARK, &text));
+            let sent = timeout(SENT_WITHIN, client.publish(subject.clone(), marked.into())).await;
             if !matches!(sent, Ok(Ok(()))) {
                 tracing::debug!("a word to other processes is lost");
             }

@@ -20,6 +20,7 @@ mod stored;
 mod tail;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -61,6 +62,7 @@ pub struct EventStoreLog {
     codec: Codec,
     names: Names,
     beginning: Beginning,
+    places: Places,
     queued: Semaphore,
     in_flight: Semaphore,
     tail: Arc<Tail>,
@@ -107,6 +109,7 @@ impl EventStoreLog {
             codec: Codec::new(keyring),
             names,
             beginning,
+            places: Places::default(),
             queued: Semaphore::new(MAX_QUEUED_APPENDS),
             in_flight: Semaphore::new(MAX_APPENDS_IN_FLIGHT),
             tail,
@@ -151,20 +154,26 @@ impl EventStoreLog {
         let put = link
             .put(&self.names.stream(stream), revision(expected.checked_sub(1)), events, reserved.until)
             .await?;
-        match put {
-            // Only the first write of a command is told apart from the same one again.
-            Put::Written(Some(place)) if reserved.is_first && (1..=MAX_REVISION).contains(&place) => {
-                Ok(Outcome::Appended(Position(place)))
+        // Only the first write of a command is told apart from the same one again.
+        let told = match put {
+            Put::Written(place) => place.filter(|_| reserved.is_first),
+            Put::WrongRevision(_) => None,
+        };
+        if let Some(place) = told.filter(|_| self.places.are_right(write.rows.len())) {
+            return Ok(Outcome::Appended(Position(place)));
+        }
+        match (self.fate(link, &write.target, write.command).await?, put) {
+            (Fate::Appended(position), _) => {
+                if let Some(place) = told {
+                    self.places.compared(write.rows.len(), place == position.0);
+                }
+                Ok(Outcome::Appended(position))
             }
-            Put::Written(_) => match self.fate(link, &write.target, write.command).await? {
-                Fate::Appended(position) => Ok(Outcome::Appended(position)),
-                // Written, and not yet readable.
-                Fate::Open | Fate::Missed => Err(Fault::NoAnswer),
-            },
-            Put::WrongRevision(current) => match self.fate(link, &write.target, write.command).await? {
-                Fate::Appended(position) => Ok(Outcome::Appended(position)),
-                Fate::Open | Fate::Missed => Ok(Outcome::Conflict(version(current))),
-            },
+            // Written, and not yet readable.
+            (Fate::Open | Fate::Missed, Put::Written(_)) => Err(Fault::NoAnswer),
+            (Fate::Open | Fate::Missed, Put::WrongRevision(current)) => {
+                Ok(Outcome::Conflict(version(current)))
+            }
         }
     }
 
@@ -246,7 +255,7 @@ impl EventStoreLog {
         let mut at = self.tail.passed(after.max(self.beginning.place));
         let mut appends = Appends::default();
         // Every append of ours has a target beside it; what else there is, nobody knows.
-        let mut asked = limit.saturating_mul(2) + MAX_EVENTS_PER_APPEND;
+        let mut asked = limit.saturating_mul(3) + MAX_EVENTS_PER_APPEND;
         loop {
             let options = ReadAllOptions::default().position(from(at)).forwards();
             let options = options.max_count(asked).requires_leader(true);
@@ -366,6 +375,32 @@ impl Outcome {
         match self {
             Outcome::Appended(position) => Ok(position),
             Outcome::Conflict(actual) => Err(AppendError::Conflict { actual }),
+        }
+    }
+}
+
+/// Whether the server answers a write with the place of its last event, as it should: looked at once for
+/// one event and once for several, and never believed again after a wrong one.
+#[derive(Default)]
+struct Places {
+    one_is_right: AtomicBool,
+    many_are_right: AtomicBool,
+    one_was_wrong: AtomicBool,
+}
+
+impl Places {
+    fn of(&self, events: usize) -> &AtomicBool {
+        if events == 1 { &self.one_is_right } else { &self.many_are_right }
+    }
+
+    fn are_right(&self, events: usize) -> bool {
+        self.of(events).load(Ordering::Relaxed) && !self.one_was_wrong.load(Ordering::Relaxed)
+    }
+
+    fn compared(&self, events: usize, is_right: bool) {
+        self.of(events).store(is_right, Ordering::Relaxed);
+        if !is_right && !self.one_was_wrong.swap(true, Ordering::Relaxed) {
+            tracing::warn!("the server doesn't tell where it has written; every append is looked up");
         }
     }
 }

@@ -94,6 +94,7 @@ fn whole(append: &[Sealed]) -> Result<Version, AppendError> {
     if append.len() > MAX_EVENTS_PER_APPEND {
         return Err(AppendError::TooMany);
     }
+    admit_name(&first.stream)?;
     let belongs = |(n, row): (usize, &Sealed)| {
         row.ordinal as usize == n
             && row.version == first.version.saturating_add(n as u64)
@@ -112,13 +113,17 @@ fn whole(append: &[Sealed]) -> Result<Version, AppendError> {
 
 /// Refuses what no engine takes.
 fn admit(stream: &StreamId, events: &[Event]) -> Result<(), AppendError> {
-    let name = stream.as_str();
-    if name.is_empty() || name.len() > MAX_STREAM_ID_BYTES || !name.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(LogError::Unavailable(format!("{name:?} is not a name of a stream")).into());
-    }
+    admit_name(stream.as_str())?;
     match events.len() {
         0 => Err(AppendError::Empty),
         1..=MAX_EVENTS_PER_APPEND => Ok(()),
         _ => Err(AppendError::TooMany),
     }
+}
+
+fn admit_name(name: &str) -> Result<(), AppendError> {
+    if name.is_empty() || name.len() > MAX_STREAM_ID_BYTES || !name.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(LogError::Unavailable(format!("{name:?} is not a name of a stream")).into());
+    }
+    Ok(())
 }

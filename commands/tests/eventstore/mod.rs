@@ -1,6 +1,7 @@
 //! What only EventStoreDB, and the way to it, can do wrong.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use commands::log::{Engine, EventStoreLog, Keyring, MAX_EVENTS_PER_READ, MAX_QUEUED_APPENDS, MemoryLog};
 use domain::CommandId;
@@ -13,6 +14,8 @@ use crate::eventstore_double::Double;
 use crate::{Log, PATIENCE, append, by, claimed, named, stream};
 
 const NAMESPACE: &str = "kiroku";
+/// Enough to connect; what can't be is tried for longer.
+const SHORT: Duration = Duration::from_secs(3);
 
 async fn started() -> (Double, Log) {
     let double = Double::start().await;
@@ -212,6 +215,19 @@ async fn a_server_without_open_calls_will_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_is_told_wrong_is_not_believed() {
+    let double = Double::start().await;
+    double.trouble(|trouble| trouble.misplaced = true);
+    let log = opened(&double.url()).await;
+    for n in 0..6 {
+        let events = vec![named(n, "x"); 1 + n as usize % 3];
+        let position = log.append(&stream(n), Version::NONE, &by(None), events).await.unwrap();
+        assert_eq!(log.stream(&stream(n)).await.unwrap().0[0].position, position);
+        assert_eq!(log.head().await.unwrap(), position);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_large_for_the_server_is_refused_and_holds_nothing_up() {
     let (_double, log) = started().await;
     let large = vec![named(1, &"x".repeat(8 * 1024)); 200];
@@ -229,6 +245,27 @@ async fn a_stream_that_was_cut_off_is_not_read_as_if_it_were_whole() {
     double.cut_off("kiroku.user-1", 1);
     let read = log.stream(&stream(1)).await;
     assert!(matches!(read, Err(LogError::Unreadable { .. })), "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_others_are_passed_over_however_many_there_are() {
+    const OTHERS: usize = 3_000;
+    let double = Double::start().await;
+    double.others_write(OTHERS);
+    let log = opened(&double.url()).await;
+    let mut written = Vec::new();
+    for n in 0..3 {
+        written.push(append(&log, n, Version::NONE, "ours").await.unwrap());
+        double.others_write(OTHERS);
+    }
+    for log in [log, opened(&double.url()).await] {
+        let mut read = vec![Position::START];
+        while let Some(next) = log.after(*read.last().unwrap(), 1).await.unwrap().first() {
+            read.push(next.position);
+        }
+        assert_eq!(read[1..], written);
+        assert_eq!(log.head().await.unwrap(), written[2]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -324,6 +361,27 @@ async fn the_leader_is_found_among_many() {
     assert_eq!(log.head().await.unwrap(), position);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_with_tls_is_known_by_its_certificate() {
+    let double = Double::secured().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), double.certificate.as_ref().unwrap()).unwrap();
+    let known = format!("{}&tlsCAFile={}", double.url(), file.path().display());
+    let unasked = format!("{}&tlsVerifyCert=false", double.url());
+    for (url, n) in [(known, 1), (unasked, 2)] {
+        let log = opened(&url).await;
+        let position = append(&log, n, Version::NONE, "secured").await.unwrap();
+        assert_eq!(log.after(Position::START, 10).await.unwrap().last().unwrap().position, position);
+    }
+    let url = double.url();
+    let unknown = EventStoreLog::open(&url, NAMESPACE, Arc::new(Keyring::memory()));
+    assert!(!matches!(timeout(SHORT, unknown).await, Ok(Ok(_))), "a server that nobody knows");
+    let missing = format!("{}&tlsCAFile=/nowhere/ca.pem", double.url());
+    let missing = EventStoreLog::open(&missing, NAMESPACE, Arc::new(Keyring::memory())).await;
+    let Err(LogError::Unavailable(reason)) = missing else { panic!("opened without its certificate") };
+    assert!(reason.contains("/nowhere/ca.pem"), "{reason}");
+}
+
 #[tokio::test]
 async fn an_address_that_is_none_is_refused_without_showing_it() {
     for url in ["", "postgres://me:secret@host/", "esdb://me:secret@"] {
@@ -331,64 +389,4 @@ async fn an_address_that_is_none_is_refused_without_showing_it() {
         let Err(LogError::Unavailable(reason)) = refused else { panic!("{url:?} was taken") };
         assert!(!reason.contains("secret"), "{reason}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore]
-async fn measure() {
-    use std::time::Instant;
-    let (double, log) = started().await;
-    append(&log, 1, Version(0), "x").await.unwrap();
-    let t = Instant::now();
-    for n in 1..101 { append(&log, 1, Version(n), "x").await.unwrap(); }
-    println!("sequential append {:?}", t.elapsed() / 100);
-    let t = Instant::now();
-    for _ in 0..20 { log.stream(&stream(1)).await.unwrap(); }
-    println!("stream {:?}", t.elapsed() / 20);
-    let t = Instant::now();
-    for _ in 0..20 { log.head().await.unwrap(); }
-    println!("head {:?}", t.elapsed() / 20);
-    let t = Instant::now();
-    let mut at = log.head().await.unwrap();
-    for n in 101..201 { let p = append(&log, 1, Version(n), "x").await.unwrap(); let got = log.after(at, 100).await.unwrap(); assert_eq!(got.last().unwrap().position, p); at = p; }
-    println!("append+after {:?}", t.elapsed() / 100);
-    let t = Instant::now();
-    futures_util::future::join_all((0..64u64).map(|w| { let log = log.clone(); tokio::spawn(async move { for n in 0..50 { append(&log, 100 + w, Version(n), "x").await.unwrap(); } }) })).await;
-    println!("64 writers: {:.0}/s, single {}", 3200.0 / t.elapsed().as_secs_f64(), double.single_appends());
-    double.trouble(|t| t.is_old = true);
-    let log = opened(&double.url()).await;
-    let t = Instant::now();
-    for n in 201..221 { append(&log, 1, Version(n), "x").await.unwrap(); }
-    println!("old: sequential append {:?}", t.elapsed() / 20);
-    let t = Instant::now();
-    futures_util::future::join_all((0..64u64).map(|w| { let log = log.clone(); tokio::spawn(async move { for n in 50..60 { append(&log, 100 + w, Version(n), "x").await.unwrap(); } }) })).await;
-    println!("old 64 writers: {:.0}/s", 640.0 / t.elapsed().as_secs_f64());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore]
-async fn measure_reads() {
-    use std::time::Instant;
-    let keyring = Arc::new(Keyring::memory());
-    let from = MemoryLog::new(keyring.clone());
-    for n in 0..10_000u64 { from.append(&stream(n), Version::NONE, &by(None), vec![named(n % 50, "x")]).await.unwrap(); }
-    let sealed = from.sealed_after(Position::START, 10_000).await.unwrap();
-    let appends: Vec<Vec<_>> = sealed.chunk_by(|a, b| a.position == b.position).map(<[_]>::to_vec).collect();
-    let double = Double::start().await;
-    let log = EventStoreLog::open(&double.url(), NAMESPACE, keyring.clone()).await.unwrap();
-    let t = Instant::now();
-    log.import(appends).await.unwrap();
-    println!("import {:.0}/s", 10_000.0 / t.elapsed().as_secs_f64());
-    drop(log);
-    let t = Instant::now();
-    let log = EventStoreLog::open(&double.url(), NAMESPACE, keyring).await.unwrap();
-    println!("open {:?}", t.elapsed());
-    let t = Instant::now();
-    let (mut at, mut n) = (Position::START, 0);
-    loop {
-        let page = log.after(at, 1000).await.unwrap();
-        let Some(last) = page.last() else { break };
-        at = last.position; n += page.len();
-    }
-    println!("after by 1000: {:.0} events/s ({n})", n as f64 / t.elapsed().as_secs_f64());
 }

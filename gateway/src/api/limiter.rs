@@ -52,20 +52,17 @@ impl Limiter {
     /// Counts in the table from now on, with what memory knows.
     pub async fn share(&self, now: DateTime<Utc>) -> sqlx::Result<()> {
         let mut place = self.place.write().await;
-        let mut remembered = self.memory.take(now);
-        while !remembered.is_empty() {
+        let mut taken = Taken { memory: &self.memory, windows: self.memory.take(now), now };
+        while !taken.windows.is_empty() {
             let mut calls = 0;
-            let fit = remembered.iter().position(|window| {
+            let fit = taken.windows.iter().position(|window| {
                 let full = calls >= MAX_CALLS_AT_ONCE;
                 calls += window.ago_ms.len();
                 full
             });
-            let rest = remembered.split_off(fit.unwrap_or(remembered.len()));
-            if let Err(error) = self.write(&remembered).await {
-                self.memory.give(remembered.into_iter().chain(rest), now);
-                return Err(error);
-            }
-            remembered = rest;
+            let fit = fit.unwrap_or(taken.windows.len());
+            self.write(taken.windows.get(..fit).unwrap_or_default()).await?;
+            taken.windows.drain(..fit);
         }
         *place = Place::Table;
         Ok(())
@@ -174,6 +171,20 @@ impl Limiter {
     }
 }
 
+/// What memory knew and the table doesn't know yet: memory has it again when it isn't written, also when
+/// nobody waits for that any more.
+struct Taken<'m> {
+    memory: &'m RateLimiter,
+    windows: Vec<Remembered>,
+    now: DateTime<Utc>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.memory.give(std::mem::take(&mut self.windows), self.now);
+    }
+}
+
 /// Adds the present call to a window: $1 its key, $2 its duration, $3 the calls that are kept, $4 when.
 macro_rules! add {
     ($key:literal, $duration:literal, $kept:literal, $from:literal) => {
@@ -209,7 +220,7 @@ const COUNT: &str = concat!(
 mod tests {
     use super::*;
     use crate::api::per;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     fn now() -> DateTime<Utc> {
         DateTime::from_timestamp_millis(1_700_000_000_000).unwrap()
@@ -293,6 +304,21 @@ mod tests {
         let left: i64 =
             sqlx::query_scalar("select count(*) from ops.rate_windows").fetch_one(&pool).await.unwrap();
         assert_eq!(left, 0);
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn nothing_is_forgotten_when_the_table_is_not_to_be_had(pool: PgPool) {
+        let limiter = Limiter::new(pool.clone());
+        assert!(call(&limiter, &LIMIT, "a").await.is_ok() && call(&limiter, &LIMIT, "a").await.is_ok());
+        let mut other = pool.begin().await.unwrap();
+        sqlx::query("lock ops.rate_windows").execute(&mut *other).await.unwrap();
+        let sharing = tokio::time::timeout(Duration::from_millis(100), limiter.share(now()));
+        assert!(sharing.await.is_err(), "it has to wait");
+        other.rollback().await.unwrap();
+        assert!(call(&limiter, &LIMIT, "a").await.is_ok());
+        assert!(call(&limiter, &LIMIT, "a").await.is_err());
+        limiter.share(now()).await.unwrap();
+        assert!(call(&limiter, &LIMIT, "a").await.is_err());
     }
 
     #[sqlx::test(migrations = "../migrations")]

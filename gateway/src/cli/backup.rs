@@ -52,7 +52,8 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 
 async fn backup(desk: &Desk, matches: &ArgMatches) -> Result<Outcome, ToolError> {
     let directory = matches.get_one::<PathBuf>("directory").cloned().unwrap_or_default();
-    let keys = matches.get_one::<PathBuf>("keys").cloned().unwrap_or_else(|| beside(&directory));
+    let keys = matches.get_one::<PathBuf>("keys").cloned().or_else(|| beside(&directory));
+    let keys = keys.ok_or_else(|| ToolError::Wrong("say with --keys where the keys go".to_owned()))?;
     let kept = Kept::open(desk, directory).await?;
     let before = kept.manifest.events;
     let manifest = kept.add_all(desk).await?;
@@ -94,10 +95,11 @@ async fn backup(desk: &Desk, matches: &ArgMatches) -> Result<Outcome, ToolError>
 }
 
 /// The file of keys of a directory when nothing else is said: not in it, so that they don't travel together.
-fn beside(directory: &Path) -> PathBuf {
-    let mut name = directory.components().as_path().as_os_str().to_owned();
+/// None when the directory is not called by a name.
+fn beside(directory: &Path) -> Option<PathBuf> {
+    let mut name = directory.file_name()?.to_owned();
     name.push(".keys");
-    PathBuf::from(name)
+    Some(directory.with_file_name(name))
 }
 
 /// A directory to which more is added.
@@ -207,7 +209,10 @@ mod tests {
 
     #[test]
     fn the_keys_lie_beside_the_directory() {
-        assert_eq!(beside(Path::new("a/b/")), Path::new("a/b.keys"));
-        assert_eq!(beside(Path::new("b")), Path::new("b.keys"));
+        assert_eq!(beside(Path::new("a/b/")), Some("a/b.keys".into()));
+        assert_eq!(beside(Path::new("b")), Some("b.keys".into()));
+        for nameless in [".", "..", "a/..", "/"] {
+            assert_eq!(beside(Path::new(nameless)), None, "{nameless}");
+        }
     }
 }

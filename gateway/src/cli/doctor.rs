@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{ArgMatches, Command};
+use commands::bus::Nats;
 use commands::log::Keyring;
+use domain::Fold;
+use domain::instance::{self, Instance};
 use domain::log::{Clock, LogError, Position};
 use nix::sys::statvfs::statvfs;
 use serde::Serialize;
@@ -129,7 +132,7 @@ impl Report {
                     ..NO_SPACE_BYTES => {
                         self.fail("disk", found, "make room: the database stops when it is full");
                     }
-                    ..LOW_SPACE_BYTES => self.warn("disk", found, "make room"),
+                    NO_SPACE_BYTES..LOW_SPACE_BYTES => self.warn("disk", found, "make room"),
                     _ => self.ok("disk", found),
                 }
             }
@@ -225,8 +228,10 @@ impl Report {
         let skew = (there - (before + (after - before) / 2)).num_milliseconds();
         let found = format!("the database's clock is {skew} ms from this one's");
         match skew.abs() {
-            ..=SKEW_MILLIS => self.ok("clock", found),
-            ..=BAD_SKEW_MILLIS => self.warn("clock", found, "let both machines follow a time server"),
+            ..SKEW_MILLIS => self.ok("clock", found),
+            SKEW_MILLIS..BAD_SKEW_MILLIS => {
+                self.warn("clock", found, "let both machines follow a time server")
+            }
             _ => self.fail("clock", found, "set the clocks right: leases and times of notes depend on them"),
         }
         Ok(())
@@ -317,7 +322,18 @@ impl Report {
                 return Ok(());
             }
         }
-        let is_run = attached.server.is_some();
+        let (recorded, _) = log.engine.stream(&instance::stream()).await?;
+        let claimed = Instance::of(recorded.iter().filter_map(|event| event.event.as_ref())).url;
+        if let Some(url) = claimed.filter(|url| *url != tool.config.url) {
+            let found = format!("the log belongs to {url}, and `url` is {} here", tool.config.url);
+            self.warn(
+                "settings",
+                found,
+                "give tools the settings of the server; it starts with no other `url`",
+            );
+        }
+        let is_shared = !attached.is_ours() && attach::others(&attached.pool).await? > 0;
+        let is_run = attached.server.is_some() || is_shared;
         for one in standing(&attached.pool, log.engine.as_ref()).await? {
             let found = format!("{}: {} events behind", one.name, one.lag());
             if let Some(reason) = &one.stopped {
@@ -341,9 +357,13 @@ impl Report {
     async fn nats(&mut self, config: &Config) {
         let Some(url) = &config.nats_url else { return };
         let advice = "look at `nats_url`, and that NATS runs";
-        match tokio::time::timeout(NATS_WITHIN, async_nats::connect(url.expose())).await {
-            Ok(Ok(client)) => {
-                let info = client.server_info();
+        let nats = match Nats::connect(url.expose()).await {
+            Ok(nats) => nats,
+            Err(error) => return self.fail("nats", error.to_string(), advice),
+        };
+        match tokio::time::timeout(NATS_WITHIN, nats.client.flush()).await {
+            Ok(Ok(())) => {
+                let info = nats.client.server_info();
                 match info.jetstream {
                     true => self.ok("nats", format!("version {}, with JetStream", info.version)),
                     false => {

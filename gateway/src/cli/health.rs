@@ -29,7 +29,9 @@ fn ask(address: SocketAddr) -> io::Result<u16> {
     let mut stream = TcpStream::connect_timeout(&address, HEALTH_WITHIN)?;
     stream.set_read_timeout(Some(HEALTH_WITHIN))?;
     stream.set_write_timeout(Some(HEALTH_WITHIN))?;
-    write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    // In one piece: whoever listens there may answer, and hang up, at the first.
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut reply = Vec::new();
     stream.take(MAX_HEALTH_BYTES).read_to_end(&mut reply)?;
     let reply = String::from_utf8_lossy(&reply);

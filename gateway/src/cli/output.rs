@@ -1,5 +1,6 @@
 //! What tools print and ask: text or JSON on standard output, questions and progress on standard error.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ pub struct Output {
 
 impl Output {
     pub fn line(&self, text: impl std::fmt::Display) -> Result<(), ToolError> {
-        writeln!(io::stdout(), "{text}").map_err(ToolError::Output)
+        writeln!(io::stdout(), "{}", harmless(&text.to_string())).map_err(ToolError::Output)
     }
 
     /// One line of JSON.
@@ -28,6 +29,24 @@ impl Output {
     pub fn either(&self, value: &impl Serialize, text: impl std::fmt::Display) -> Result<(), ToolError> {
         if self.json { self.value(value) } else { self.line(text) }
     }
+}
+
+/// What people wrote moves no cursor and paints nothing on a terminal: control characters are told as JSON
+/// tells them, so that JSON stays what it is.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_harmful = |c: char| c.is_control() && c != '\n';
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut told = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_harmful(c) {
+            told.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            told.push(c);
+        }
+    }
+    Cow::Owned(told)
 }
 
 /// Says something beside the output. With standard error closed there is nobody to tell.
@@ -174,6 +193,14 @@ mod tests {
         assert_eq!(in_words(Duration::from_secs(3_725)), "1 h 2 min");
         assert_eq!(bar(Position(1), Position(2)), format!("[{}{}]", "#".repeat(12), "-".repeat(12)));
         assert_eq!(bar(Position(7), Position(0)), format!("[{}]", "#".repeat(24)));
+    }
+
+    #[test]
+    fn what_people_wrote_does_nothing_to_a_terminal() {
+        assert_eq!(harmless("a\nb ü"), "a\nb ü");
+        assert_eq!(harmless("\x1b]0;x\x07\r\u{9b}2J"), "\\u001b]0;x\\u0007\\u000d\\u009b2J");
+        let json = serde_json::to_string("\u{9b}\u{7f}\x1b").unwrap();
+        assert_eq!(serde_json::from_str::<String>(&harmless(&json)).unwrap(), "\u{9b}\u{7f}\x1b");
     }
 
     #[test]

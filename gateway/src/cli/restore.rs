@@ -153,7 +153,10 @@ impl Backup {
         let log = Log::open(tool.config.log, &tool.config, pool, &unused, With::Nobody).await?;
         let filled = async {
             match found(pool, log.engine.as_ref(), read).await? {
-                Found::All => return Ok(()),
+                Found::All => {
+                    note("everything was brought in before");
+                    return Ok(());
+                }
                 Found::Nothing => (),
                 Found::Part => note("going on with a restore that was interrupted"),
             }

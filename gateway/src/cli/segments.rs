@@ -105,7 +105,8 @@ pub fn manifest(directory: &Path) -> Result<Option<Manifest>, ToolError> {
     };
     let manifest: Manifest = serde_json::from_reader(BufReader::new(file.take(MAX_MANIFEST_BYTES)))
         .map_err(|error| at(&path)(error.into()))?;
-    if manifest.format != FORMAT || manifest.version > VERSION {
+    let is_known = manifest.format == FORMAT && manifest.version <= VERSION;
+    if !is_known || !manifest.segments.iter().all(|segment| is_segment(&segment.file)) {
         let refusal = format!("{} is not a backup that this version understands", path.display());
         return Err(ToolError::Refused(refusal));
     }
@@ -127,12 +128,16 @@ pub fn clean(directory: &Path, manifest: Option<&Manifest>) -> Result<(), ToolEr
         let entry = entry.map_err(&failed)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let is_named = manifest.is_some_and(|m| m.segments.iter().any(|segment| segment.file == name));
-        let is_segment = name.starts_with("log-") && name.ends_with(".jsonl.gz");
-        if name.ends_with(PARTIAL) || (is_segment && !is_named) {
+        if name.ends_with(PARTIAL) || (is_segment(&name) && !is_named) {
             fs::remove_file(entry.path()).map_err(&failed)?;
         }
     }
     Ok(())
+}
+
+/// Whether this is the name of a segment, and leads nowhere else.
+fn is_segment(name: &str) -> bool {
+    name.starts_with("log-") && name.ends_with(".jsonl.gz") && !name.contains('/')
 }
 
 /// A segment that is being written.
@@ -230,12 +235,13 @@ pub async fn read(
             break;
         }
         let append: Append = serde_json::from_slice(&line).map_err(|_| damaged())?;
-        if append.position <= position {
+        appends += 1;
+        events += append.events.len() as u64;
+        let is_more = appends > segment.appends || events > segment.events;
+        if append.position <= position || is_more {
             return Err(damaged());
         }
         position = append.position;
-        appends += 1;
-        events += append.events.len() as u64;
         take(append.sealed().ok_or_else(damaged)?).await?;
     }
     let mut file = lines.into_inner().into_inner();
@@ -293,12 +299,16 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Readable by its owner alone.
+    /// Readable by its owner alone: never a file, or what a link leads to, that somebody else has put there.
     pub fn create(path: &Path) -> io::Result<Self> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{PARTIAL}"));
         let written = path.with_file_name(name);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&written)?;
+        match fs::remove_file(&written) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => (),
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&written)?;
         Ok(Self { file: BufWriter::new(file), written, path: path.to_owned() })
     }
 
@@ -434,6 +444,28 @@ mod tests {
         let other = Segment { appends: 3, ..segment.clone() };
         assert!(reread(directory.path(), &other).await.is_err());
         assert!(reread(directory.path(), &segment).await.is_ok());
+    }
+
+    #[test]
+    fn a_file_is_its_owners_whatever_was_in_its_place() {
+        use std::os::unix::fs::{MetadataExt, symlink};
+        let directory = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (directory.path().join("keys"), directory.path().join("elsewhere"));
+        fs::write(&elsewhere, "untouched").unwrap();
+        symlink(&elsewhere, directory.path().join("keys.partial")).unwrap();
+        let mut file = Whole::create(&path).unwrap();
+        file.write_all(b"secret").and_then(|()| file.finish()).unwrap();
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"untouched");
+        assert_eq!(fs::read(&path).unwrap(), b"secret");
+        assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn a_manifest_leads_nowhere_else() {
+        assert!(is_segment("log-00000000000000000003-00000000000000000004.jsonl.gz"));
+        for name in ["/log-1.jsonl.gz", "log-/../../x.jsonl.gz", "log-1", "../log-1.jsonl.gz", ""] {
+            assert!(!is_segment(name), "{name}");
+        }
     }
 
     #[test]

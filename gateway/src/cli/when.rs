@@ -1,6 +1,6 @@
 //! Times and places in the log, as an operator types them.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat, Utc};
 use domain::log::{Clock, Position, Recorded};
 
 use super::ToolError;
@@ -33,7 +33,7 @@ impl std::fmt::Display for Moment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Position(position) => write!(f, "position {position}"),
-            Self::Time(time) => time.fmt(f),
+            Self::Time(time) => write!(f, "{}", time.to_rfc3339_opts(SecondsFormat::Micros, true)),
         }
     }
 }

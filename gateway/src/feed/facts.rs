@@ -29,6 +29,12 @@ pub async fn told(
     }
 }
 
+/// Whose data an event is, unless that isn't told.
+pub fn whose(recorded: &Recorded, scope: FeedScope) -> Option<UserId> {
+    let is_secret = scope == FeedScope::Public && matches!(recorded.event, Some(Event::PollVoted(_)));
+    recorded.subject.filter(|_| !is_secret)
+}
+
 /// What anybody may know, who has no account and follows nobody.
 async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Result<Option<Value>, LogError> {
     let told = match event {
@@ -36,7 +42,9 @@ async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Resul
         Event::UserChanged(e) => profile(e.user, &e.changes),
         Event::UserErased(e) => Some(json!({ "user": e.user })),
         Event::NoteCreated(e) => {
-            let is_public = may_anybody_see(commands, e.id, now).await?;
+            // What is deleted can't be seen any more.
+            let is_there = commands.load::<Note>(&note::stream(e.id)).await?.existing().is_some();
+            let is_public = is_there && may_anybody_see(commands, e.id, now).await?;
             is_public.then(|| serde_json::to_value(e).ok()).flatten()
         }
         Event::NoteDeleted(e) => {

@@ -102,11 +102,15 @@ pub fn is_in(data_dir: &Path) -> bool {
     data_dir.join(CLUSTER_DIRECTORY).join("PG_VERSION").exists()
 }
 
-/// How to connect to the embedded database that runs in a data directory, as its `postmaster.pid` says.
+/// How to connect to the embedded database that runs in a data directory, as its `postmaster.pid` says. That
+/// of a crash names a directory that anybody may have made again since, so it must be the same owner's.
 pub fn running_in(data_dir: &Path) -> Option<PgConnectOptions> {
-    let text = fs::read_to_string(data_dir.join(CLUSTER_DIRECTORY).join(PID_FILE)).ok()?;
+    let file = data_dir.join(CLUSTER_DIRECTORY).join(PID_FILE);
+    let text = fs::read_to_string(&file).ok()?;
     let lines: Vec<&str> = text.lines().collect();
-    socket_directory_in(&lines).map(|directory| connect_options(directory, DATABASE))
+    let directory = socket_directory_in(&lines)?;
+    let (made, written) = (fs::symlink_metadata(directory).ok()?, fs::metadata(&file).ok()?);
+    (made.is_dir() && made.uid() == written.uid()).then(|| connect_options(directory, DATABASE))
 }
 
 const CLUSTER_DIRECTORY: &str = "postgres";

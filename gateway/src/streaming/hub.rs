@@ -467,7 +467,12 @@ impl Teller {
                 // Whoever had the token listens no longer; whoever has a good one comes back.
                 match event {
                     Event::UserTokenRegenerated(e) => listeners.end_of(e.user, Ending::SignedOut),
-                    Event::UserErased(e) => listeners.end_of(e.user, Ending::SignedOut),
+                    Event::UserErased(e) => {
+                        listeners.end_of(e.user, Ending::SignedOut);
+                        // What tells of somebody has their id in it.
+                        let gone = e.user.to_string();
+                        self.unread.retain(|unread| !unread.body.contains(&gone));
+                    }
                     _ => (),
                 }
             }

@@ -1,3 +1,5 @@
+//! Rebuilding under whatever can happen to it: writes, readers, stops, crashes, forgeries.
+
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -113,7 +115,7 @@ async fn places(pool: &PgPool) -> Vec<Option<String>> {
 /// A log that is read a few events at a time, so that a short story has many batches.
 #[derive(Default)]
 struct Slow {
-    log: Arc<MemoryLog>,
+    told: Arc<MemoryLog>,
     /// After which positions it was asked.
     asked: Mutex<Vec<Position>>,
     /// From this read on it never answers.
@@ -134,11 +136,11 @@ impl EventLog for Slow {
         by: &By,
         events: Vec<Event>,
     ) -> Result<Position, AppendError> {
-        self.log.append(stream, expected, by, events).await
+        self.told.append(stream, expected, by, events).await
     }
 
     async fn stream(&self, stream: &StreamId) -> Result<(Vec<Recorded>, Version), LogError> {
-        self.log.stream(stream).await
+        self.told.stream(stream).await
     }
 
     async fn after(&self, position: Position, _: usize) -> Result<Vec<Recorded>, LogError> {
@@ -157,21 +159,21 @@ impl EventLog for Slow {
         while position == Position::START && self.shut.load(Ordering::SeqCst) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.log.after(position, 7).await
+        self.told.after(position, 7).await
     }
 
     async fn head(&self) -> Result<Position, LogError> {
-        self.log.head().await
+        self.told.head().await
     }
 
     async fn wait(&self, position: Position) {
-        self.log.wait(position).await;
+        self.told.wait(position).await;
     }
 }
 
 /// Runs until the log hangs, and drops everything at once, as a crash would.
 async fn crash_at(story: &Story, read: usize) {
-    let log = Arc::new(Slow { log: story.log.clone(), hangs_at: Some(read), ..Slow::default() });
+    let log = Arc::new(Slow { told: story.log.clone(), hangs_at: Some(read), ..Slow::default() });
     let (handle, _stopper) = handle();
     let run = rebuild(&story.pool, log.clone(), projectors(), &handle);
     let hung = async {
@@ -426,13 +428,13 @@ async fn what_was_stopped_goes_on_from_its_place(pool: PgPool) {
     let story = a_story(&pool, &mut TestRunner::deterministic()).await;
     let rows = story.hashes().await;
     let (handle, stopper) = handle();
-    let log = Slow { log: story.log.clone(), stops_at: Some((4, stopper)), ..Slow::default() };
+    let log = Slow { told: story.log.clone(), stops_at: Some((4, stopper)), ..Slow::default() };
     let stopped = verify(&pool, Arc::new(log), projectors(), &handle).await;
     let Err(RebuildError::Stopped { position }) = stopped else { panic!("{stopped:?}") };
     assert!(position > Position(7) && position < story.log.head().await.unwrap(), "{position}");
     assert_eq!(story.hashes().await, rows);
 
-    let log = Arc::new(Slow { log: story.log.clone(), ..Slow::default() });
+    let log = Arc::new(Slow { told: story.log.clone(), ..Slow::default() });
     let (handle, _stopper) = self::handle();
     let report = rebuild(&pool, log.clone(), projectors(), &handle).await.unwrap();
     assert!(report.is_clean(), "{report:#?}");
@@ -491,7 +493,7 @@ async fn tables_that_are_defined_otherwise_now_are_begun_anew(pool: PgPool) {
         for ((name, before), (_, now)) in reached.iter().zip(places().await) {
             assert_eq!(now, if name == "notes" { 0 } else { *before }, "{name} after {change}");
         }
-        let log = Slow { log: story.log.clone(), hangs_at: Some(20), ..Slow::default() };
+        let log = Slow { told: story.log.clone(), hangs_at: Some(20), ..Slow::default() };
         let (handle, stopper) = handle();
         let log = Slow { stops_at: Some((4, stopper)), ..log };
         verify(&pool, Arc::new(log), vec![Arc::new(note::Projection)], &handle).await.unwrap_err();
@@ -504,7 +506,7 @@ async fn tables_that_are_defined_otherwise_now_are_begun_anew(pool: PgPool) {
 #[sqlx::test(migrations = "../migrations")]
 async fn two_do_not_build_the_same(pool: PgPool) {
     let story = a_story(&pool, &mut TestRunner::deterministic()).await;
-    let log = Arc::new(Slow { log: story.log.clone(), hangs_at: Some(2), ..Slow::default() });
+    let log = Arc::new(Slow { told: story.log.clone(), hangs_at: Some(2), ..Slow::default() });
     let (first, _stopper) = handle();
     let running = rebuild(&pool, log.clone(), vec![Arc::new(note::Projection)], &first);
     let others = async {
@@ -576,7 +578,7 @@ async fn a_new_version_builds_its_tables_beside_what_readers_see(pool: PgPool) {
     let rows = story.hashes().await;
     run_sql(&pool, "update ops.checkpoints set version = version - 1").await;
     run_sql(&pool, "update read.users set username = 'as it was'").await;
-    let log = Arc::new(Slow { log: story.log.clone(), ..Slow::default() });
+    let log = Arc::new(Slow { told: story.log.clone(), ..Slow::default() });
     log.shut.store(true, Ordering::SeqCst);
     let running = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
     let deadline = Instant::now() + SOON;

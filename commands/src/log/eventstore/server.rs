@@ -65,6 +65,11 @@ impl Server {
         let settings = settings(url).ok_or_else(|| {
             LogError::Unavailable("its address is not of the form esdb://host:port".to_owned())
         })?;
+        // The client would panic.
+        let (certificate, key) = settings.user_certificate().unzip();
+        for file in [settings.tls_ca_file(), certificate, key].into_iter().flatten() {
+            std::fs::File::open(file).map_err(|error| LogError::Unavailable(format!("{file}: {error}")))?;
+        }
         let link = Link::new(0, &settings).map_err(|error| LogError::Unavailable(error.to_string()))?;
         Ok(Self { settings, link: Mutex::new(link) })
     }
@@ -122,8 +127,17 @@ impl Link {
         if Instant::now() >= until {
             return Err(Fault::UnderWay);
         }
-        if let Some(written) = self.put_in_open_call(stream, expected, events.clone()).await? {
-            return Ok(written);
+        let call = self.call().await;
+        let is_again = call.is_some();
+        if let Some(call) = call {
+            let written = call.append_to_stream(stream, expected, events.clone());
+            match timeout(WRITE_TIMEOUT, written).await {
+                Ok(Ok(result)) => {
+                    return Ok(Put::Written(result.current_position().map(|place| place.commit)));
+                }
+                Ok(Err(_)) => self.appending.lock().await.take_if(|open| Arc::ptr_eq(open, &call)),
+                Err(_) => return Err(Fault::NoAnswer),
+            };
         }
         if Instant::now() >= until {
             return Err(Fault::UnderWay);
@@ -133,30 +147,13 @@ impl Link {
             .requires_leader(true)
             .deadline(WRITE_TIMEOUT);
         match self.client.append_to_stream(stream, &options, events).await {
-            Ok(result) => Ok(Put::Written(Some(result.position.commit))),
+            // What was there already may be told to be anywhere.
+            Ok(result) => Ok(Put::Written((!is_again).then_some(result.position.commit))),
             Err(Error::WrongExpectedVersion { current: CurrentRevision::Current(revision), .. }) => {
                 Ok(Put::WrongRevision(Some(revision)))
             }
             Err(Error::WrongExpectedVersion { .. }) => Ok(Put::WrongRevision(None)),
             Err(error) => Err(error.into()),
-        }
-    }
-
-    /// None when it is not known to be written.
-    async fn put_in_open_call(
-        &self,
-        stream: &str,
-        expected: ExpectedRevision,
-        events: Vec<EventData>,
-    ) -> Result<Option<Put>, Fault> {
-        let Some(call) = self.call().await else { return Ok(None) };
-        match timeout(WRITE_TIMEOUT, call.append_to_stream(stream, expected, events)).await {
-            Ok(Ok(result)) => Ok(Some(Put::Written(result.current_position().map(|place| place.commit)))),
-            Ok(Err(_)) => {
-                self.appending.lock().await.take_if(|open| Arc::ptr_eq(open, &call));
-                Ok(None)
-            }
-            Err(_) => Err(Fault::NoAnswer),
         }
     }
 

@@ -1,0 +1,547 @@
+//! The operator's tools, as an operator calls them: beside a running server and without one.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use gateway::platform::postgres::running_in;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::eventstore_double::Double;
+use crate::harness::{Answer, Database, PASSWORD, User, answer};
+use crate::process::{Kiroku, URL, binary};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
+const POLL_EVERY: Duration = Duration::from_millis(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_tell_the_same_beside_a_running_server_and_without_one() {
+    let place = Place::new();
+    let mut kiroku = Kiroku::start(&place.data);
+    kiroku.until_ready();
+    let life = Life::lived(&kiroku).await;
+    tells_it_all(&place, &life).await;
+    kiroku.stop();
+    tells_it_all(&place, &life).await;
+    assert!(running_in(&place.data()).is_none(), "a tool has left its database running");
+}
+
+async fn tells_it_all(place: &Place, life: &Life) {
+    let Life { alice, bob, note, .. } = life;
+    let stats = place.json(&["log", "stats"]).await;
+    assert_eq!((&stats["kinds"]["note.created"], &stats["people"]), (&json!(2), &json!(2)));
+    let (events, head) = (stats["events"].as_u64().unwrap(), stats["head"].as_u64().unwrap());
+
+    let tail = place.lines(&["log", "tail", "-n", "2"]).await;
+    assert_eq!(
+        tail.iter().map(|event| &event["kind"]).collect::<Vec<_>>(),
+        ["note.created", "follow.started"]
+    );
+    assert_eq!((&tail[1]["position"], &tail[1]["payload"]), (&json!(head), &Value::Null));
+    let of_bob = place.lines(&["log", "tail", "--user", "@bob", "--kind", "poll.voted"]).await;
+    assert_eq!((of_bob.len(), &of_bob[0]["actor"]), (1, &json!(bob.id)));
+    let stream = format!("note-{note}");
+    assert_eq!(place.lines(&["log", "tail", "--stream", &stream]).await.len(), 1);
+
+    let found = place.lines(&["log", "grep", "w.rld"]).await;
+    assert_eq!((found.len(), &found[0]["payload"]["text"]), (1, &json!("hello wörld")));
+    assert_eq!(place.lines(&["log", "grep", "w.rld", "--until", "2020-01-01"]).await.len(), 0);
+    assert_eq!(place.lines(&["log", "grep", "w.rld", "--kind", "user.created"]).await.len(), 0);
+    let position = found[0]["position"].to_string();
+    for what in [&position, found[0]["id"].as_str().unwrap(), &stream] {
+        let shown = place.lines(&["log", "show", what]).await;
+        assert_eq!(shown, found, "{what}");
+    }
+    let text = place.text(&["log", "show", &stream]).await;
+    assert!(text.contains("hello wörld") && text.contains("kind     note.created"), "{text}");
+
+    let checked = place.json(&["log", "check"]).await;
+    assert_eq!((&checked["events"], &checked["faults_found"]), (&json!(events), &json!(0)));
+
+    let at =
+        async |when: &str, what: &[&str]| place.json(&[&["at", when], what].concat()).await["state"].clone();
+    let seen = at("now", &["note", note]).await;
+    assert_eq!((&seen["text"], &seen["deleted"]), (&json!("hello wörld"), &json!(false)));
+    assert_eq!(at("now", &["user", "@bob"]).await["username"], "bob");
+    assert_eq!(at("now", &["user", &bob.id]).await["username"], "bob");
+    assert_eq!(at("now", &["follow", "@bob", "alice"]).await["following"]["notify"], "none");
+    assert_eq!(at("now", &["poll", note]).await["votes"][1], json!({ "choice": "b", "votes": 1 }));
+    assert_eq!(at(&position, &["poll", note]).await["votes"][1], json!({ "choice": "b", "votes": 0 }));
+    assert_eq!(at("now", &["poll", note, "@bob"]).await["choices"], json!([1]));
+    assert_eq!(at("now", &["reaction", note]).await["reactions"], json!({ bob.id.clone(): "🎉" }));
+    assert_eq!(at(&head.to_string(), &["reaction", note, "bob"]).await["reaction"], "🎉");
+    assert_eq!(at("now", &["instance"]).await["root"], json!(alice.id));
+    let before = place.run(&["at", "2020-01-01", "note", note]).await;
+    assert_eq!(before.code, 1);
+    assert!(before.err.contains("begins at position"), "{}", before.err);
+
+    let standing = place.json(&["projections"]).await;
+    let names: Vec<&str> =
+        standing.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"notes") && names.contains(&"notifications"), "{names:?}");
+    for one in standing.as_array().unwrap() {
+        assert_eq!(
+            (&one["position"], &one["lag_events"], &one["stopped"]),
+            (&json!(head), &json!(0), &Value::Null)
+        );
+    }
+
+    let verified = place.json(&["verify"]).await;
+    assert_eq!(verified["log"]["faults_found"], 0);
+    assert_eq!(verified["read_models"]["projectors"].as_array().unwrap().len(), names.len());
+    let rebuilt = place.json(&["rebuild", "notes", "users"]).await;
+    assert_eq!((&rebuilt["switched"], rebuilt["projectors"].as_array().unwrap().len()), (&json!(true), 2));
+
+    let looked = place.json(&["doctor"]).await;
+    for check in
+        ["settings", "data directory", "disk", "server", "clock", "postgresql", "tables", "keys", "log"]
+    {
+        assert!(looked.as_array().unwrap().iter().any(|line| line["check"] == check), "{check}: {looked}");
+    }
+    // The address of these tests is none with TLS.
+    let is_well = |line: &Value| line["verdict"] == if line["check"] == "settings" { "warn" } else { "ok" };
+    assert!(looked.as_array().unwrap().iter().all(is_well), "{looked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tail_follows_until_it_is_interrupted() {
+    let place = Place::new();
+    let mut kiroku = Kiroku::start(&place.data);
+    kiroku.until_ready();
+    let client = Client::of(&kiroku);
+    let mut tail = place.command(&["log", "tail", "-n", "1", "--follow", "--json"]);
+    let mut tail = tail.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let next = async |lines: &mut tokio::io::Lines<_>| -> Value {
+        let line = tokio::time::timeout(DEADLINE, tokio::io::Lines::next_line(lines)).await.unwrap();
+        serde_json::from_str(&line.unwrap().unwrap()).unwrap()
+    };
+    assert_eq!(next(&mut lines).await["kind"], "instance.claimed");
+    client.sign_up("alice").await;
+    while next(&mut lines).await["kind"] != "user.created" {}
+    kill(Pid::from_raw(tail.id().unwrap().cast_signed()), Signal::SIGINT).unwrap();
+    assert!(tail.wait().await.unwrap().success());
+    kiroku.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_grows_and_comes_back_as_it_was_without_the_erased() {
+    let place = Place::new();
+    let mut kiroku = Kiroku::start(&place.data);
+    kiroku.until_ready();
+    let life = Life::lived(&kiroku).await;
+    let kept = place.path("kept");
+    let kept = kept.to_str().unwrap();
+    let first = place.json(&["backup", kept]).await;
+    assert_eq!(
+        (&first["added"], &first["segments"], &first["master_key"]),
+        (&first["events"], &json!(1), &Value::Null)
+    );
+    let old_keys = place.path("old.keys");
+    fs::copy(first["keys"].as_str().unwrap(), &old_keys).unwrap();
+    let mode = fs::metadata(&old_keys).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "keys are for nobody else");
+
+    let erased =
+        place.json(&["erase", "@bob", "--yes", "--certificate", place.path("proof").to_str().unwrap()]).await;
+    assert_eq!((&erased["user"], &erased["left_rows"]), (&json!(life.bob.id), &json!({})));
+    let proof: Value = serde_json::from_slice(&fs::read(place.path("proof")).unwrap()).unwrap();
+    assert_eq!(proof, erased);
+    let client = Client::of(&kiroku);
+    assert_eq!(client.call("users/show", json!({ "username": "bob" })).await.status, 404);
+    client.ok("notes/create", json!({ "i": life.alice.token, "text": "after" })).await;
+    let second = place.json(&["backup", kept]).await;
+    assert_eq!((&second["added"], &second["segments"]), (&json!(2), &json!(2)));
+    assert_eq!(place.json(&["backup", kept]).await["added"], 0);
+    kiroku.stop();
+
+    let words = unpacked(Path::new(kept)).await;
+    assert!(words.contains("note.created") && !words.contains("hello w"), "a backup has words in clear");
+
+    // The old keys still have the key of the erased, and a killed restore is run again.
+    let restored = Place::new();
+    let old = old_keys.to_str().unwrap();
+    let refused = restored.run(&["restore", kept, "--keys", old, "--yes"]).await;
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("master.key"), "{}", refused.err);
+    fs::copy(place.data().join("master.key"), restored.data().join("master.key")).unwrap();
+    let mut killed = restored.command(&["restore", kept, "--keys", old, "--yes"]).spawn().unwrap();
+    until(|| restored.data().join("postgres/PG_VERSION").exists()).await;
+    killed.start_kill().unwrap();
+    killed.wait().await.unwrap();
+    let done = restored.json(&["restore", kept, "--keys", old, "--yes"]).await;
+    assert_eq!((&done["events"], &done["erased_again"]), (&second["events"], &json!(1)));
+    assert_eq!(restored.json(&["verify"]).await["log"]["erased"], done["verified"]["log"]["erased"]);
+    assert_eq!(restored.lines(&["log", "grep", "from bob"]).await, Vec::<Value>::new());
+
+    let mut again = Kiroku::start(&restored.data);
+    again.until_ready();
+    let client = Client::of(&again);
+    let signed_in = client.ok("signin-flow", json!({ "username": "alice", "password": PASSWORD })).await;
+    assert_eq!(signed_in["i"], json!(life.alice.token), "the old password gives the old token");
+    let shown = client.ok("notes/show", json!({ "noteId": life.note })).await;
+    assert_eq!((&shown["text"], &shown["reactions"]), (&json!("hello wörld"), &json!({})));
+    assert_eq!(client.call("users/show", json!({ "username": "bob" })).await.status, 404);
+    let occupied = restored.run(&["restore", kept, "--keys", old, "--yes"]).await;
+    assert_eq!(occupied.code, 3, "{}", occupied.err);
+    client.ok("notes/create", json!({ "i": life.alice.token, "text": "a new life" })).await;
+    again.stop();
+    let lived_in = restored.run(&["restore", kept, "--keys", old, "--yes"]).await;
+    assert_eq!(lived_in.code, 1);
+    assert!(lived_in.err.contains("there is a server already"), "{}", lived_in.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_goes_into_a_database_of_the_operators() {
+    let place = Place::new();
+    let mut kiroku = Kiroku::start(&place.data);
+    kiroku.until_ready();
+    Life::lived(&kiroku).await;
+    kiroku.stop();
+    let (kept, master) = (place.path("kept"), place.path("master"));
+    let (kept, master) = (kept.to_str().unwrap(), master.to_str().unwrap());
+    let made = place.json(&["backup", kept, "--with-master-key", master]).await;
+    assert_eq!(made["master_key"], master);
+
+    let database = Database::create().await;
+    let elsewhere = Place::new();
+    let url = elsewhere.path("url");
+    fs::write(&url, database.url()).unwrap();
+    let url = url.to_str().unwrap();
+    let settings = ["--database-url-file", url, "--master-key-file", master];
+    let keys = made["keys"].as_str().unwrap();
+    let empty = elsewhere.run(&[&["log", "stats"], &settings[..]].concat()).await;
+    assert!(empty.code == 1 && empty.err.contains("the database is empty"), "{}", empty.err);
+    let done = elsewhere.json(&[&["restore", kept, "--keys", keys, "--yes"], &settings[..]].concat()).await;
+    assert_eq!(done["events"], made["events"]);
+    let stats = elsewhere.json(&[&["log", "stats"], &settings[..]].concat()).await;
+    assert_eq!(stats["events"], made["events"]);
+    assert!(!elsewhere.data().join("postgres").exists(), "there is another database");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_tampered_with_is_found_down_to_the_row() {
+    let place = Place::new();
+    let mut kiroku = Kiroku::start(&place.data);
+    kiroku.until_ready();
+    let life = Life::lived(&kiroku).await;
+    let mut database = PgConnection::connect_with(&running_in(&place.data()).unwrap()).await.unwrap();
+    let mut change = async |sql: &'static str| {
+        let changed = sqlx::raw_sql(sql).execute(&mut database).await.unwrap().rows_affected();
+        assert!(changed > 0, "{sql}");
+    };
+
+    change("update read.notes set text = 'hello world' where text like 'hello%'").await;
+    let found = place.run(&["verify", "--json"]).await;
+    assert_eq!(found.code, 5, "{}", found.err);
+    let found: Value = serde_json::from_str(&found.out).unwrap();
+    let tables = found["read_models"]["projectors"].as_array().unwrap().iter().flat_map(|one| {
+        one["tables"].as_array().unwrap().iter().filter(|table| table["differing"] != 0).collect::<Vec<_>>()
+    });
+    let tables: Vec<&Value> = tables.collect();
+    assert_eq!((tables.len(), &tables[0]["name"], &tables[0]["differing"]), (1, &json!("notes"), &json!(1)));
+    let text = place.run(&["verify", "notes"]).await;
+    assert_eq!(text.code, 5);
+    assert!(text.out.contains("differs in text"), "{}", text.out);
+
+    assert_eq!(place.run(&["rebuild", "notes"]).await.code, 5);
+    assert_eq!(place.run(&["verify"]).await.code, 0);
+    let client = Client::of(&kiroku);
+    assert_eq!(client.ok("notes/show", json!({ "noteId": life.note })).await["text"], "hello wörld");
+
+    change(
+        "alter table log.events disable trigger only_added_to;
+         update log.events set at = at - interval '1 day' where kind = 'note.created';",
+    )
+    .await;
+    let checked = place.run(&["log", "check", "--json"]).await;
+    assert_eq!(checked.code, 5, "{}", checked.err);
+    let checked: Value = serde_json::from_str(&checked.out).unwrap();
+    assert_eq!(checked["faults"][0]["fault"], "chain", "{checked}");
+    assert_eq!(place.run(&["verify"]).await.code, 5);
+    drop(database);
+    kiroku.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_moves_to_another_engine_and_back() {
+    let double = Double::start().await;
+    let place = Place::new();
+    let url = double.url();
+    let on_it = [("KIROKU_URL", URL), ("KIROKU_LOG", "eventstore"), ("KIROKU_EVENTSTORE_URL", url.as_str())];
+    let mut kiroku = Kiroku::start(&place.data);
+    kiroku.until_ready();
+    let life = Life::lived(&kiroku).await;
+    let there = ["log", "copy", "--from", "postgres", "--to", "eventstore", "--yes", "--json"];
+    let running = place.command(&there).env("KIROKU_EVENTSTORE_URL", &url).output().await.unwrap();
+    assert_eq!(running.status.code(), Some(3), "nothing may run meanwhile");
+    kiroku.stop();
+    let before = place.json(&["log", "stats"]).await;
+
+    for again in [false, true] {
+        let copied = place.command(&there).env("KIROKU_EVENTSTORE_URL", &url).output().await.unwrap();
+        let copied: Value = serde_json::from_slice(&copied.stdout).unwrap();
+        let already = if again { &before["appends"] } else { &json!(0) };
+        assert_eq!((&copied["events"], &copied["already"]), (&before["events"], already));
+        assert_eq!(copied["set"]["log"], "eventstore");
+    }
+    let mut moved = Kiroku::start_with(&place.data, &on_it);
+    moved.until_ready();
+    let client = Client::of(&moved);
+    let shown = client.until_shown(&life.note).await;
+    assert_eq!((&shown["text"], &shown["reactions"]), (&json!("hello wörld"), &json!({ "🎉": 1 })));
+    let over_there = json!({ "i": life.alice.token, "text": "over there" });
+    let written = client.ok("notes/create", over_there).await;
+    let verify = place.command(&["verify", "--json"]).envs(on_it).output().await.unwrap();
+    assert_eq!(verify.status.code(), Some(0), "{}", String::from_utf8_lossy(&verify.stderr));
+    moved.stop();
+
+    let back = ["log", "copy", "--from", "eventstore", "--to", "postgres", "--yes", "--json"];
+    let copied = place.command(&back).envs(on_it).output().await.unwrap();
+    assert_eq!(copied.status.code(), Some(0), "{}", String::from_utf8_lossy(&copied.stderr));
+    let after = place.json(&["log", "stats"]).await;
+    assert_eq!(after["kinds"]["note.created"], 3);
+    assert_eq!(place.json(&["log", "check"]).await["faults_found"], 0);
+    let mut home = Kiroku::start(&place.data);
+    home.until_ready();
+    let shown = Client::of(&home).until_shown(written["createdNote"]["id"].as_str().unwrap()).await;
+    assert_eq!(shown["text"], "over there");
+    home.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_undone_or_meant_is_refused() {
+    let place = Place::new();
+    let nothing = place.run(&["log", "stats"]).await;
+    assert!(nothing.code == 1 && nothing.err.contains("holds no Kiroku"), "{}", nothing.err);
+    assert_eq!(fs::read_dir(place.data()).unwrap().count(), 0, "a look has made something");
+
+    let mut kiroku = Kiroku::start(&place.data);
+    kiroku.until_ready();
+    let life = Life::lived(&kiroku).await;
+    let kept = place.path("kept");
+    let kept = kept.to_str().unwrap();
+    let keys = place.json(&["backup", kept]).await["keys"].as_str().unwrap().to_owned();
+    let head = place.json(&["log", "stats"]).await["head"].clone();
+    for unasked in [
+        &["erase", "@bob"][..],
+        &["restore", kept, "--keys", &keys],
+        &["log", "copy", "--from", "postgres", "--to", "eventstore"],
+    ] {
+        let refused = place.run(unasked).await;
+        assert_eq!(refused.code, 2, "{unasked:?}: {}", refused.err);
+        assert!(refused.err.contains("--yes"), "{unasked:?}: {}", refused.err);
+        assert_eq!(refused.err.lines().count(), 1, "{unasked:?}: {}", refused.err);
+    }
+    assert_eq!(place.json(&["log", "stats"]).await["head"], head);
+    assert_eq!(
+        Client::of(&kiroku).ok("users/show", json!({ "username": "bob" })).await["id"],
+        json!(life.bob.id)
+    );
+
+    for wrong in [
+        &["log"][..],
+        &["log", "tail", "-n", "many"],
+        &["log", "tail", "--kind", "note.unheard_of"],
+        &["log", "grep", "("],
+        &["log", "grep", "x", "--since", "yesterday"],
+        &["log", "show", "?"],
+        &["log", "copy", "--from", "postgres", "--to", "postgres", "--yes"],
+        &["log", "copy", "--from", "eventstore", "--to", "postgres", "--yes"],
+        &["at", "then", "instance"],
+        &["at", "now", "weather"],
+        &["at", "now", "note", "?"],
+        &["rebuild", "weather"],
+        &["verify", "weather"],
+        &["erase"],
+        &["restore", kept],
+        &["doctor", "--jsonn"],
+    ] {
+        let refused = place.run(wrong).await;
+        assert_eq!(refused.code, 2, "{wrong:?}: {}{}", refused.out, refused.err);
+    }
+    for unknown in
+        [&["erase", "@nobody", "--yes"][..], &["log", "show", "999999"], &["log", "show", "note-1"]]
+    {
+        assert_eq!(place.run(unknown).await.code, 1, "{unknown:?}");
+    }
+    kiroku.stop();
+
+    fs::set_permissions(place.data(), fs::Permissions::from_mode(0o755)).unwrap();
+    let looked = place.run(&["doctor", "--json"]).await;
+    assert_eq!(looked.code, 1);
+    let looked: Value = serde_json::from_str(&looked.out).unwrap();
+    let failed: Vec<&Value> =
+        looked.as_array().unwrap().iter().filter(|line| line["verdict"] == "fail").collect();
+    assert_eq!((failed.len(), &failed[0]["check"]), (1, &json!("data directory")));
+    assert!(failed[0]["advice"].as_str().unwrap().contains("chmod 700"), "{failed:?}");
+}
+
+/// Where an operator sits: a data directory, and another place for files.
+struct Place {
+    data: TempDir,
+    further: TempDir,
+}
+
+/// What a tool has said.
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        fs::set_permissions(data.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        Self { data, further: tempfile::tempdir().unwrap() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.data.path().canonicalize().unwrap()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.further.path().join(name)
+    }
+
+    /// Without a terminal.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .args(arguments)
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .env("KIROKU_DATA_DIR", self.data())
+            .env("KIROKU_URL", URL)
+            .current_dir(self.further.path())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Said {
+        let output = self.command(arguments).output().await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// What a tool that succeeds prints.
+    async fn text(&self, arguments: &[&str]) -> String {
+        let said = self.run(arguments).await;
+        assert_eq!(said.code, 0, "{arguments:?}: {said:?}");
+        said.out
+    }
+
+    async fn json(&self, arguments: &[&str]) -> Value {
+        let text = self.text(&[arguments, &["--json"]].concat()).await;
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{arguments:?} prints no JSON: {text}"))
+    }
+
+    async fn lines(&self, arguments: &[&str]) -> Vec<Value> {
+        let text = self.text(&[arguments, &["--json"]].concat()).await;
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// Two people and what they did; the last two events are a note of Bob's and his following of Alice.
+struct Life {
+    alice: User,
+    bob: User,
+    /// Of Alice, with a poll that Bob voted on, and his reaction.
+    note: String,
+}
+
+impl Life {
+    async fn lived(kiroku: &Kiroku) -> Self {
+        let client = Client::of(kiroku);
+        let alice = client.sign_up("alice").await;
+        client.ok("admin/update-meta", json!({ "i": alice.token, "disableRegistration": false })).await;
+        let bob = client.sign_up("bob").await;
+        let asked = json!({ "i": alice.token, "text": "hello wörld", "poll": { "choices": ["a", "b"] } });
+        let note = client.ok("notes/create", asked).await["createdNote"]["id"].as_str().unwrap().to_owned();
+        client.ok("notes/polls/vote", json!({ "i": bob.token, "noteId": note, "choice": 1 })).await;
+        client
+            .ok("notes/reactions/create", json!({ "i": bob.token, "noteId": note, "reaction": "🎉" }))
+            .await;
+        client.ok("notes/create", json!({ "i": bob.token, "text": "greetings from bob" })).await;
+        client.ok("following/create", json!({ "i": bob.token, "userId": alice.id })).await;
+        Self { alice, bob, note }
+    }
+}
+
+/// Calls a server that is a process of its own.
+struct Client {
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Client {
+    fn of(kiroku: &Kiroku) -> Self {
+        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
+        Self { http, url: format!("http://{}", kiroku.address) }
+    }
+
+    async fn call(&self, endpoint: &str, params: Value) -> Answer {
+        let request = self.http.post(format!("{}/api/{endpoint}", self.url));
+        let request = request.header("content-type", "application/json").body(params.to_string());
+        answer(request.send().await.unwrap()).await
+    }
+
+    async fn ok(&self, endpoint: &str, params: Value) -> Value {
+        let answer = self.call(endpoint, params).await;
+        assert!(answer.status < 300, "{endpoint}: {answer:?}");
+        answer.body
+    }
+
+    /// A note, when the read models have been filled that far.
+    async fn until_shown(&self, note: &str) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let answer = self.call("notes/show", json!({ "noteId": note })).await;
+            if answer.status == 200 {
+                return answer.body;
+            }
+            assert!(Instant::now() < deadline, "it is never shown: {answer:?}");
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+    }
+
+    async fn sign_up(&self, name: &str) -> User {
+        let params = json!({ "username": name, "password": PASSWORD });
+        let mut answer = self.call("admin/accounts/create", params.clone()).await;
+        if answer.status != 200 {
+            answer = self.call("signup", params).await;
+        }
+        let text = |key: &str| answer.body[key].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();
+        User { id: text("id"), name: name.to_owned(), token: text("token") }
+    }
+}
+
+async fn until(reached: impl Fn() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !reached() {
+        assert!(Instant::now() < deadline, "it never came to be");
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
+
+/// The segments of a backup, as lines of JSON.
+async fn unpacked(directory: &Path) -> String {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let segments = entries.filter(|path| path.extension().is_some_and(|extension| extension == "gz"));
+    let unpacked = Command::new("gzip").arg("-dc").args(segments).output().await.unwrap();
+    assert!(unpacked.status.success());
+    String::from_utf8(unpacked.stdout).unwrap()
+}
