@@ -59,6 +59,7 @@ need_to_build() {
 need_to_torture() {
     need nats-server -- sh -c 'test -x /usr/sbin/nats-server || command -v nats-server'
     need libfaketime -- sh -c 'ls /usr/lib/*/faketime/libfaketimeMT.so.1'
+    need xfsprogs -- sh -c 'PATH=$PATH:/sbin:/usr/sbin; command -v xfs_io'
     need e2fsprogs mount util-linux -- sh -c 'PATH=$PATH:/sbin:/usr/sbin
         command -v mkfs.ext4 && command -v mount && command -v unshare && command -v fallocate'
 }

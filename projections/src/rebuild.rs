@@ -53,6 +53,10 @@ pub const LIVE_WITHIN: Duration = Duration::from_secs(10);
 const LIVE_POLL: Duration = Duration::from_millis(100);
 /// How long to wait for a live projector to end the batch at hand.
 pub const CHECKPOINTS_WITHIN: Duration = Duration::from_secs(30);
+/// How long this process may be silent while live projectors wait for it, and while readers do: one that is
+/// stopped in the middle lets go of its locks, and what it was at is given up.
+pub const SILENT_BEFORE_PROJECTORS: Duration = Duration::from_secs(10);
+pub const SILENT_BEFORE_READERS: Duration = Duration::from_secs(2);
 /// How long to wait for those who maintain tables, such as autovacuum, which gives way after a second.
 pub const MAINTENANCE_WITHIN: Duration = Duration::from_secs(10);
 /// How long readers may be made to wait for the switch. Well below `deadlock_timeout`, so that a reader
@@ -366,6 +370,7 @@ impl Run<'_> {
     /// are. [`Self::catch_up`] comes before it, so that they are not locked for long.
     async fn meet(&mut self, tx: &mut PgConnection) -> Result<(), RebuildError> {
         wait_at_most(tx, CHECKPOINTS_WITHIN).await?;
+        silent_at_most(tx, SILENT_BEFORE_PROJECTORS).await?;
         self.aim_once(tx, Position::START, "for update").await?;
         self.feed().await
     }
@@ -435,6 +440,7 @@ impl Run<'_> {
         let tables: Vec<&tables::Table> = self.lanes.iter().flat_map(|lane| &lane.tables).collect();
         let wait = format!("set local statement_timeout = {}", READERS_WAIT.as_millis());
         sqlx::query(AssertSqlSafe(wait)).execute(&mut *tx).await?;
+        silent_at_most(tx, SILENT_BEFORE_READERS).await?;
         tables::lock(tx, &tables, "access exclusive").await?;
         sqlx::query("set local statement_timeout = 0").execute(&mut *tx).await?;
         tables::switch(tx, &tables).await?;
@@ -471,6 +477,12 @@ impl Run<'_> {
 
 async fn wait_at_most(tx: &mut PgConnection, wait: Duration) -> sqlx::Result<()> {
     let sql = format!("set local lock_timeout = {}", wait.as_millis());
+    sqlx::query(AssertSqlSafe(sql)).execute(tx).await?;
+    Ok(())
+}
+
+async fn silent_at_most(tx: &mut PgConnection, silent: Duration) -> sqlx::Result<()> {
+    let sql = format!("set local idle_in_transaction_session_timeout = {}", silent.as_millis());
     sqlx::query(AssertSqlSafe(sql)).execute(tx).await?;
     Ok(())
 }

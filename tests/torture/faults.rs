@@ -46,6 +46,8 @@ pub enum Kind {
     LoseAnswers,
     /// Nothing gets through, and nothing is closed.
     Hold,
+    /// PostgreSQL and all that its disk has not been given yet are gone.
+    CutPower,
     /// No space is left for PostgreSQL.
     DiskFull,
     /// The clock of one server jumps by hours, and back.
@@ -58,7 +60,7 @@ pub enum Kind {
     Rebuild,
 }
 
-pub const ALL: [(&str, Kind); 20] = [
+pub const ALL: [(&str, Kind); 21] = [
     ("kill-server", Kind::KillServer),
     ("kill-servers", Kind::KillServers),
     ("stop-server", Kind::StopServer),
@@ -74,6 +76,7 @@ pub const ALL: [(&str, Kind); 20] = [
     ("tear-answers", Kind::TearAnswers),
     ("lose-answers", Kind::LoseAnswers),
     ("hold", Kind::Hold),
+    ("cut-power", Kind::CutPower),
     ("disk-full", Kind::DiskFull),
     ("clock", Kind::Clock),
     ("postgres-clock", Kind::PostgresClock),
@@ -176,6 +179,10 @@ impl Fault {
             Kind::KillPostgres | Kind::KillPostmaster => {
                 world.kill_postgres(self.kind == Kind::KillPostgres).await;
                 sleep(self.lasts).await;
+                self.started(world.start_postgres().await, add);
+            }
+            Kind::CutPower => {
+                self.started(world.cut_power().await, add);
                 self.started(world.start_postgres().await, add);
             }
             Kind::KillSession => world.signal_sessions(&self.picks[..1], Signal::SIGKILL).await,

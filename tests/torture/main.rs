@@ -126,6 +126,7 @@ async fn plan(matches: &ArgMatches) -> Result<Plan, String> {
     }
     let directory = PathBuf::from(matches.get_one::<String>("directory").unwrap());
     let trial = tempfile::tempdir_in(&directory).map_err(|error| error.to_string())?;
+    let (disk, power) = world::can_mount(trial.path()).await;
     let nats = ["/usr/sbin/nats-server", "/usr/bin/nats-server", "/usr/local/bin/nats-server"];
     let means = Means {
         nats: find(&nats).filter(|_| offers(&kiroku, "serve", "--nats-url-file")),
@@ -133,7 +134,8 @@ async fn plan(matches: &ArgMatches) -> Result<Plan, String> {
             "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
             "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
         ]),
-        disk: world::can_mount(trial.path()).await,
+        disk,
+        power,
         verify: offers(&kiroku, "verify", "--json"),
         rebuild: offers(&kiroku, "rebuild", "--json"),
         postgres_bin: postgres_bin().ok_or("PostgreSQL is not installed")?,
@@ -145,6 +147,7 @@ async fn plan(matches: &ArgMatches) -> Result<Plan, String> {
         None => faults::ALL.iter().map(|(_, kind)| *kind).collect::<Vec<_>>(),
     };
     for (kind, is_possible, why) in [
+        (Kind::CutPower, means.power, "a file system can't be shut down here"),
         (Kind::DiskFull, means.disk, "a file system can't be mounted here"),
         (Kind::Clock, means.faketime.is_some(), "libfaketime is not installed"),
         (Kind::PostgresClock, means.faketime.is_some(), "libfaketime is not installed"),

@@ -40,6 +40,8 @@ pub struct Means {
     pub faketime: Option<PathBuf>,
     /// Whether small file systems can be mounted.
     pub disk: bool,
+    /// Whether they can be shut down as if by a power cut.
+    pub power: bool,
     pub verify: bool,
     pub rebuild: bool,
 }
@@ -220,15 +222,27 @@ impl World {
     /// of all of them.
     pub async fn kill_postgres(&self, all: bool) {
         let mut held = self.postgres.lock().await;
-        let Some(mut child) = held.take() else { return };
-        let pids = child.id().map(|pid| (pid, children(pid)));
-        if let Some((pid, sessions)) = pids {
-            signal(pid, Signal::SIGKILL);
-            for session in sessions.into_iter().filter(|_| all) {
-                signal(session, Signal::SIGKILL);
-            }
+        if let Some(mut child) = held.take() {
+            kill_family(&mut child, all).await;
         }
-        _ = child.wait().await;
+    }
+
+    /// The disk of PostgreSQL keeps what has been brought to it, and nothing that was only in memory.
+    pub async fn cut_power(&self) -> io::Result<()> {
+        let mut held = self.postgres.lock().await;
+        run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(self.directory.join("disk"))).await?;
+        if let Some(mut child) = held.take() {
+            kill_family(&mut child, true).await;
+        }
+        let deadline = Instant::now() + START_WITHIN;
+        // What was killed may take a moment to let go.
+        while let Err(error) = run(Command::new("umount").arg(self.directory.join("disk"))).await {
+            if Instant::now() > deadline {
+                return Err(error);
+            }
+            sleep(POLL_EVERY).await;
+        }
+        mount_again(&self.directory).await
     }
 
     /// Starts PostgreSQL unless it runs, and waits until it answers.
@@ -408,7 +422,11 @@ impl World {
         self.as_database_user(&mut command);
         self.logged(&mut command, "initdb")?;
         let status = command.status().await?;
-        if status.success() { Ok(()) } else { Err(io::Error::other(format!("initdb: {status}"))) }
+        if !status.success() {
+            return Err(io::Error::other(format!("initdb: {status}")));
+        }
+        // All at once is faster than file by file.
+        run(Command::new("sync").arg("--file-system").arg(self.directory.join("disk"))).await
     }
 
     fn spawn_postgres(&self) -> io::Result<Child> {
@@ -579,16 +597,16 @@ impl Server {
     }
 }
 
-/// Whether a small file system can be mounted here.
-pub async fn can_mount(directory: &Path) -> bool {
-    if !geteuid().is_root() || fs::create_dir(directory.join("disk")).is_err() {
-        return false;
+/// Whether a small file system can be mounted here, and whether its power can be cut.
+pub async fn can_mount(directory: &Path) -> (bool, bool) {
+    let disk = directory.join("disk");
+    if !geteuid().is_root() || fs::create_dir(&disk).is_err() {
+        return (false, false);
     }
     let mounted = mount(directory).await.is_ok();
+    let cut = mounted && run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(disk)).await.is_ok();
     unmount(directory).await;
-    _ = fs::remove_dir(directory.join("disk"));
-    _ = fs::remove_file(directory.join("disk.img"));
-    mounted
+    (mounted, cut)
 }
 
 async fn mount(directory: &Path) -> io::Result<()> {
@@ -596,7 +614,12 @@ async fn mount(directory: &Path) -> io::Result<()> {
     File::create(&image)?.set_len(DISK_BYTES)?;
     // No share of it is kept for root.
     run(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image)).await?;
-    run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(directory.join("disk"))).await
+    mount_again(directory).await
+}
+
+async fn mount_again(directory: &Path) -> io::Result<()> {
+    let (image, disk) = (directory.join("disk.img"), directory.join("disk"));
+    run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(disk)).await
 }
 
 /// Takes the disk of a world away, if there is one.
@@ -619,6 +642,18 @@ async fn connect(options: &PgConnectOptions) -> io::Result<PgConnection> {
 /// Free a moment ago: nothing here holds it until the server takes it.
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// kill -9 of a process, and of those that it has started when `all`.
+async fn kill_family(child: &mut Child, all: bool) {
+    if let Some(pid) = child.id() {
+        let sessions = children(pid);
+        signal(pid, Signal::SIGKILL);
+        for session in sessions.into_iter().filter(|_| all) {
+            signal(session, Signal::SIGKILL);
+        }
+    }
+    _ = child.wait().await;
 }
 
 fn signal(pid: u32, what: Signal) {

@@ -22,7 +22,8 @@ pub fn command() -> Command {
         .after_help(
             "Works beside a running server, too. Asked again, it does again what is left to do. Exits with 1 \
              when something of the person is left. Backups: the log in them can't be read any more, but throw \
-             away older files of keys.",
+             away older files of keys. The feed on NATS: a running server takes them out of it, before it \
+             tells of it; the certificate doesn't speak of that.",
         )
 }
 

@@ -9,7 +9,6 @@
 //! have passed, and is read from the log itself where the end of it that is in memory here is older.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +40,8 @@ use crate::presence::Presence;
 pub const MAX_SOCKETS: usize = 50_000;
 /// Sockets of this process that come from one address and belong to nobody who is signed in.
 pub const MAX_STRANGERS_OF_ADDRESS: usize = 256;
+/// Sockets of this process that belong to one person.
+pub const MAX_OF_PERSON: usize = 256;
 /// Events taken up at once; one append more may be in it.
 pub const MAX_BATCH_EVENTS: usize = 256;
 /// Events that were appended before this process began, and are told all the same since the read models
@@ -111,17 +112,16 @@ impl Hub {
         *self.open.borrow() >= MAX_SOCKETS
     }
 
-    /// Whether there are enough sockets of strangers from there.
-    pub(super) fn is_crowded(&self, network: IpAddr) -> bool {
-        self.lock().strangers(network) >= MAX_STRANGERS_OF_ADDRESS
+    /// Whether there are enough sockets of this person, or of strangers from there.
+    pub(super) fn is_crowded(&self, visitor: &Visitor) -> bool {
+        is_crowded(&self.lock(), visitor)
     }
 
     /// Takes a socket in; none when the server stops or has enough of them.
     pub(super) fn enter(&self, visitor: Visitor) -> Option<(Guest, Inbox)> {
         let mut listeners = self.lock();
-        let crowded =
-            visitor.viewer.is_none() && listeners.strangers(visitor.network) >= MAX_STRANGERS_OF_ADDRESS;
-        if self.shutdown.begun().is_some() || listeners.len() >= MAX_SOCKETS || crowded {
+        let is_full = listeners.len() >= MAX_SOCKETS || is_crowded(&listeners, &visitor);
+        if self.shutdown.begun().is_some() || is_full {
             return None;
         }
         let (outbox, inbox) = mailbox(MAX_QUEUED_FRAMES);
@@ -165,6 +165,13 @@ struct Teller {
     hub: Hub,
     sources: Sources,
     unread: VecDeque<Unread>,
+}
+
+fn is_crowded(listeners: &Listeners, visitor: &Visitor) -> bool {
+    match visitor.viewer {
+        Some(user) => listeners.count_of(user) >= MAX_OF_PERSON,
+        None => listeners.strangers(visitor.network) >= MAX_STRANGERS_OF_ADDRESS,
+    }
 }
 
 /// A notification that is called unread when its time comes.

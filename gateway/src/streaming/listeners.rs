@@ -157,6 +157,11 @@ impl Listeners {
         self.strangers.get(&network).copied().unwrap_or(0)
     }
 
+    /// How many sockets of this person there are.
+    pub fn count_of(&self, user: UserId) -> usize {
+        self.people.get(&user).map_or(0, |person| person.sockets.len())
+    }
+
     /// Fills in whom a person follows, as read after they came.
     pub fn loaded(&mut self, user: UserId, follows: impl IntoIterator<Item = (UserId, FollowingRow)>) {
         let Some(person) = self.people.get_mut(&user) else { return };

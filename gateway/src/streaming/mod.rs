@@ -83,7 +83,7 @@ async fn handshake(
     if app.hub.is_full() {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
-    if caller.is_none() && app.hub.is_crowded(visitor.network) {
+    if app.hub.is_crowded(&visitor) {
         return StatusCode::TOO_MANY_REQUESTS.into_response();
     }
     upgrade
