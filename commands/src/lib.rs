@@ -172,6 +172,8 @@ impl Commands {
                 Err(AppendError::Fenced) if began.elapsed() < STALE_AFTER => {
                     loaded = self.load_versioned(stream).await?;
                 }
+                // What was known of the other one is old: whoever tries again finds nobody.
+                Err(AppendError::Erased { person }) if by.user != Some(person) => break,
                 Err(AppendError::Log(error)) => return Err(Failed::Log(error)),
                 Err(error) => return Err(Failed::Append(error)),
             }

@@ -115,7 +115,12 @@ impl States {
                 self.clear();
                 return;
             }
-            Err(AppendError::Empty | AppendError::TooMany | AppendError::Overloaded) => return,
+            Err(
+                AppendError::Empty
+                | AppendError::TooMany
+                | AppendError::Overloaded
+                | AppendError::Erased { .. },
+            ) => return,
         };
         self.lock().written(stream, at);
     }

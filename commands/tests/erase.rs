@@ -10,11 +10,12 @@ use commands::bus::Bus;
 use commands::log::{Keyring, MemoryLog};
 use commands::{AskedBy, Commands, Failed, NewAccount, NewNote};
 use domain::follow::CannotFollow;
-use domain::log::{By, EventLog, Ids, Position};
-use domain::note::{CannotWrite, Visibility};
+use domain::log::{AppendError, By, EventLog, Ids, Position};
+use domain::note::{self, CannotWrite, Note, Visibility};
 use domain::reaction::{CannotReact, CannotUnreact};
-use domain::user::{CannotErase, CannotSignUp, ProfileChanges};
+use domain::user::{CannotErase, CannotSignUp, ProfileChanges, User, stream};
 use domain::{CommandId, Event, NoteId, UserId};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 #[derive(Default)]
@@ -29,6 +30,7 @@ impl Ids for Counted {
 
 struct Server {
     log: MemoryLog,
+    keyring: Arc<Keyring>,
     commands: Commands,
     ids: Arc<Counted>,
 }
@@ -42,8 +44,8 @@ impl Server {
         let keyring = Arc::new(Keyring::memory());
         let log = MemoryLog::new(keyring.clone());
         let ids = Arc::new(Counted::default());
-        let commands = Commands::new(Arc::new(log.clone()), keyring, ids.clone(), Bus::local());
-        let server = Self { log, commands, ids };
+        let commands = Commands::new(Arc::new(log.clone()), keyring.clone(), ids.clone(), Bus::local());
+        let server = Self { log, keyring, commands, ids };
         server.sign_up(ALICE, "alice", AskedBy::Founder).await.unwrap();
         server.sign_up(BOB, "bob", AskedBy::Administrator).await.unwrap();
         server
@@ -158,4 +160,28 @@ async fn an_erasure_is_in_the_log_once_and_nothing_of_the_person_can_be_read() {
     }
     let nobody = server.commands.erase(server.by(BOB), UserId(Uuid::from_u128(9 << 32))).await;
     assert!(matches!(nobody, Err(Failed::Refused(CannotErase::NoSuchUser))));
+}
+
+#[tokio::test]
+async fn a_request_that_an_erasure_overtakes_writes_nothing() {
+    let server = Server::with_people().await;
+    let note = server.write(BOB, |_| ()).await.unwrap();
+    server.commands.change_profile(server.by(ALICE), ALICE, greeting()).await.unwrap();
+    // What the commands know of both is kept; that Alice is gone, another process did.
+    server.commands.fresh(Instant::now());
+    server.commands.load::<User>(&stream(ALICE)).await.unwrap();
+    server.commands.load::<User>(&stream(BOB)).await.unwrap();
+    server.commands.load::<Note>(&note::stream(note)).await.unwrap();
+    server.keyring.destroy(ALICE).await.unwrap();
+    let head = server.log.head().await.unwrap();
+
+    let hers = server.commands.react(server.by(ALICE), ALICE, note, "🎉").await;
+    assert!(matches!(hers, Err(Failed::Append(AppendError::Erased { person: ALICE }))), "{hers:?}");
+    let his = server.commands.follow(server.by(BOB), BOB, ALICE, false).await;
+    assert!(matches!(his, Err(Failed::Contended)), "a greeting by nobody: {his:?}");
+    assert_eq!(server.log.head().await.unwrap(), head);
+}
+
+fn greeting() -> ProfileChanges {
+    ProfileChanges { followed_message: Some(Some("welcome".to_owned())), ..ProfileChanges::default() }
 }

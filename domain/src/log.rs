@@ -125,6 +125,9 @@ pub enum AppendError {
     /// The queue in front of the engine is full; nothing was written.
     #[error("the log is overloaded")]
     Overloaded,
+    /// Nothing can be written any more of somebody whose key is destroyed.
+    #[error("the person is erased")]
+    Erased { person: UserId },
     #[error(transparent)]
     Log(#[from] LogError),
 }

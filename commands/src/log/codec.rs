@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use domain::event::UnreadableEvent;
-use domain::log::{By, LogError, Position, Recorded, StreamId, Version};
+use domain::log::{AppendError, By, LogError, Position, Recorded, StreamId, Version};
 use domain::user::Erased;
 use domain::{CommandId, Event, UserId};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::keys::{Cipher, DataKey, Keyring, KeysError};
+use super::keys::{Cipher, DataKey, Keyring};
 
 /// Length of the digest of an append.
 pub(super) const DIGEST_BYTES: usize = 32;
@@ -61,8 +61,12 @@ impl Codec {
         expected: Version,
         by: &By,
         events: &[Event],
-    ) -> Result<Vec<Sealed>, LogError> {
-        let keys = self.keyring.for_sealing(&owners(events.iter().map(|e| e.subject().map(|s| s.0)))).await?;
+    ) -> Result<Vec<Sealed>, AppendError> {
+        let keys = self
+            .keyring
+            .for_sealing(&owners(events.iter().map(|e| e.subject().map(|s| s.0))))
+            .await
+            .map_err(LogError::from)?;
         let rows = events.iter().zip(0u32..).map(|(event, ordinal)| {
             let (kind, schema) = event.kind();
             let json = event.to_json().map_err(|e| unreadable(kind, schema, json_fault(&e)))?;
@@ -81,8 +85,8 @@ impl Codec {
                 payload: Vec::new(),
             };
             row.payload = match keys.get(&row.owner()) {
-                Some(DataKey::Live(cipher)) => cipher.seal(&json, &row.envelope())?,
-                _ => return Err(KeysError::Destroyed.into()),
+                Some(DataKey::Live(cipher)) => cipher.seal(&json, &row.envelope()).map_err(LogError::from)?,
+                _ => return Err(AppendError::Erased { person: UserId(row.owner()) }),
             };
             Ok(row)
         });
@@ -90,8 +94,8 @@ impl Codec {
     }
 
     /// Reads rows back. Nothing is read of a person whose erasure is among them: their key goes first, unless
-    /// it has gone, so that nobody sees anything of them after it. One whose subject's key has been destroyed has no event; one that can't be read
-    /// for any other reason is an error.
+    /// it has gone, so that nobody sees anything of them after it. One whose subject's key has been destroyed
+    /// has no event; one that can't be read for any other reason is an error.
     pub async fn open(&self, rows: Vec<Sealed>) -> Result<Vec<Recorded>, LogError> {
         for row in rows.iter().filter(|row| row.kind == ERASED) {
             self.finish_erasure(row).await?;
@@ -229,6 +233,7 @@ mod tests {
     use domain::{instance, user};
 
     use super::*;
+    use crate::log::KeysError;
 
     const WORDS: &str = "alice-the-first";
 
@@ -329,7 +334,7 @@ mod tests {
         assert_eq!(read[1].event, Some(created(2)));
         assert_eq!(read[2].event, Some(claimed));
         let more = codec.seal(&StreamId::new("user", "a"), Version(0), &by(), &[created(1)]).await;
-        assert!(matches!(more, Err(LogError::Keys(_))));
+        assert!(matches!(more, Err(AppendError::Erased { .. })));
         assert!(matches!(keyring.destroy(UserId(Uuid::nil())).await, Err(KeysError::ServersOwn)));
     }
 

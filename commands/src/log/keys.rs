@@ -58,8 +58,6 @@ pub enum KeysError {
     SecretMissing,
     #[error("the stored key of {0} can't be unwrapped")]
     Damaged(Uuid),
-    #[error("the key of this person has been destroyed")]
-    Destroyed,
     #[error("the server's own key can't be destroyed")]
     ServersOwn,
     #[error("what is to be sealed is too long")]
@@ -94,7 +92,11 @@ impl MasterKey {
     pub fn load_or_create(path: &Path) -> Result<Self, KeysError> {
         let failed = |source| KeysError::File { path: path.to_owned(), source };
         if !path.try_exists().map_err(failed)? {
-            create(path, &Self(random()?)).map_err(failed)?;
+            match create(path, &Self(random()?)) {
+                // Of two starts at once one key wins.
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e)),
+                _ => (),
+            }
         }
         Self::load(path)
     }
@@ -119,11 +121,12 @@ impl MasterKey {
 
     /// Writes the key to a file that is not there yet, for its owner alone.
     pub fn save(&self, path: &Path) -> Result<(), KeysError> {
-        let failed = |source| KeysError::File { path: path.to_owned(), source };
-        if path.try_exists().map_err(failed)? {
-            return Err(failed(io::ErrorKind::AlreadyExists.into()));
-        }
-        create(path, self).map_err(failed)
+        create(path, self).map_err(|source| KeysError::File { path: path.to_owned(), source })
+    }
+
+    /// A key for another purpose, the same for ever.
+    pub fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
+        mac(&self.0, "derived key", purpose)
     }
 
     /// Whether this is the key of a database with this row in `ops.keyring`.
@@ -216,21 +219,13 @@ impl Keyring {
     /// A keyed hash that is stable for ever, in 32 lower-case hexadecimal digits; for names of streams
     /// such as `username-{hash}`. The same text in another domain has another hash.
     pub fn hash(&self, domain: &str, text: &str) -> String {
-        self.mac(domain, text).iter().take(HASH_CHARS / 2).map(|byte| format!("{byte:02x}")).collect()
+        let hash = mac(&self.secret, domain, text);
+        hash.iter().take(HASH_CHARS / 2).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// A key for another purpose, the same for ever.
     pub fn derive(&self, purpose: &str) -> [u8; KEY_BYTES] {
-        self.mac("derived key", purpose)
-    }
-
-    fn mac(&self, domain: &str, text: &str) -> [u8; KEY_BYTES] {
-        // HMAC takes a key of any length.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.secret) else { return [0; KEY_BYTES] };
-        mac.update(&(domain.len() as u64).to_be_bytes());
-        mac.update(domain.as_bytes());
-        mac.update(text.as_bytes());
-        mac.finalize().into_bytes().into()
+        mac(&self.secret, "derived key", purpose)
     }
 
     /// Destroys a person's key, durably and for good: nothing sealed with it can be read again, and
@@ -423,8 +418,17 @@ fn malformed(place: &str) -> KeysError {
     KeysError::Malformed { place: place.to_owned() }
 }
 
-/// Writes the key beside its place and links it there: a start that is cut off leaves no half file, and
-/// of two starts at once one key wins.
+fn mac(key: &[u8; KEY_BYTES], domain: &str, text: &str) -> [u8; KEY_BYTES] {
+    // HMAC takes a key of any length.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; KEY_BYTES] };
+    mac.update(&(domain.len() as u64).to_be_bytes());
+    mac.update(domain.as_bytes());
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+/// Writes the key beside its place and links it there: what is cut off leaves no half file, and a file that
+/// is there stays, whenever it came.
 fn create(path: &Path, key: &MasterKey) -> io::Result<()> {
     let beside = path.with_extension(format!("{}.new", std::process::id()));
     let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -437,10 +441,7 @@ fn create(path: &Path, key: &MasterKey) -> io::Result<()> {
     file.sync_all()?;
     let linked = fs::hard_link(&beside, path);
     fs::remove_file(&beside)?;
-    match linked {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-        _ => (),
-    }
+    linked?;
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
 }
@@ -474,6 +475,32 @@ mod tests {
         let path = dir.path().join("master.key");
         assert!(matches!(MasterKey::load(&path), Err(KeysError::Missing { .. })));
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_master_key_is_saved_beside_nothing_and_by_one_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("copy.key");
+        let key = MasterKey::given([3; 32]);
+        key.save(&path).unwrap();
+        assert_eq!(MasterKey::load(&path).unwrap().0, key.0);
+        // As when the file appears after a look: the link is what decides.
+        let refused = MasterKey::given([4; 32]).save(&path);
+        assert!(
+            matches!(&refused, Err(KeysError::File { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists),
+            "{refused:?}"
+        );
+        assert_eq!(MasterKey::load(&path).unwrap().0, key.0);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn derived_keys_differ_by_purpose_and_key() {
+        let key = MasterKey::given([3; 32]);
+        assert_eq!(key.derive("a"), MasterKey::given([3; 32]).derive("a"));
+        for other in [key.derive("b"), MasterKey::given([4; 32]).derive("a"), key.0] {
+            assert_ne!(other, key.derive("a"));
+        }
     }
 
     #[test]

@@ -294,6 +294,7 @@ impl<R: Into<ApiError>> From<Failed<R>> for ApiError {
         match failed {
             Failed::Refused(refusal) => refusal.into(),
             Failed::Contended | Failed::Append(AppendError::Overloaded) => OVERLOADED.into(),
+            Failed::Append(AppendError::Erased { .. }) => AUTHENTICATION_FAILED.into(),
             Failed::Append(cause) => ApiError::internal(cause),
             Failed::Log(cause) => ApiError::internal(cause),
         }
