@@ -143,7 +143,7 @@ pub enum LogError {
     Keys(String),
 }
 
-/// An append-only log of events. One conformance suite (`commands/tests/log.rs`) runs against every
+/// An append-only log of events. One conformance suite (`commands/tests/log`) runs against every
 /// engine.
 #[async_trait]
 pub trait EventLog: Send + Sync {

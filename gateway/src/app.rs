@@ -6,8 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use chrono::{DateTime, Utc};
 use commands::bus::{Bus, Nats, NatsError};
-use commands::log::EventStoreLog;
-use commands::log::{Keyring, KeysError, MasterKey, MemoryLog, PostgresLog, Takeover};
+use commands::log::{Engine, EventStoreLog, Keyring, KeysError, MasterKey, MemoryLog, PostgresLog, Takeover};
 use commands::{Commands, Failed, Receipt};
 use domain::instance::AddressDiffers;
 use domain::log::{By, Clock, EventLog, Ids, LogError};
@@ -113,15 +112,15 @@ impl App {
             let feed = Feed {
                 nats: nats.client,
                 scope: config.nats_feed,
+                log: log.clone(),
                 commands: commands.clone(),
                 projections: projections.clone(),
                 pool: pool.clone(),
                 clock: clock.clone(),
-                shutdown: shutdown.clone(),
             };
-            tokio::spawn(feed.run());
+            shutdown.spawn(feed.run());
         }
-        tokio::spawn(metered::watch(projections.clone(), shutdown.clone()));
+        shutdown.spawn(metered::watch(projections.clone()));
         let presence = Arc::new(Presence::default());
         let accounts = Arc::new(ReadAccounts::new(pool.clone(), projections.clone()));
         let core = Arc::new(Core::new(
@@ -136,7 +135,7 @@ impl App {
             neighbours::join(core.clone(), &pool, config.roles.api, shutdown.clone()).await;
         }
         if bus.is_shared() {
-            tokio::spawn(presence.clone().share(bus.clone(), clock.clone(), shutdown.clone()));
+            shutdown.spawn(presence.clone().share(bus.clone(), clock.clone()));
         }
         let hub = if config.roles.stream {
             let sources = Sources {
@@ -200,6 +199,24 @@ impl App {
     }
 }
 
+/// Opens the log in one of the engines, as the settings say where that is.
+pub async fn open_log(
+    kind: LogKind,
+    config: &Config,
+    pool: &PgPool,
+    keyring: &Arc<Keyring>,
+    takeover: Takeover,
+) -> Result<Arc<dyn Engine>, LogError> {
+    Ok(match kind {
+        LogKind::Postgres => Arc::new(PostgresLog::open(pool.clone(), keyring.clone(), takeover).await?),
+        LogKind::EventStore => {
+            let url = config.eventstore_url.as_ref().map(|url| url.expose()).unwrap_or_default();
+            Arc::new(EventStoreLog::open(url, &config.eventstore_namespace, keyring.clone()).await?)
+        }
+        LogKind::Memory => Arc::new(MemoryLog::new(keyring.clone())),
+    })
+}
+
 /// Builds the application of the binary on its ground.
 pub async fn build(ground: Ground) -> Result<Service, ServeError> {
     let (url, gate) = (ground.config.url.clone(), ground.gate.clone());
@@ -249,24 +266,12 @@ async fn start(ground: Ground) -> Result<App, BuildError> {
     };
     let keyring = Arc::new(Keyring::open(pool.clone(), &master).await?);
     let (clock, ids) = (Arc::new(SystemClock), Arc::new(TimeOrderedIds::new()));
-    let (log, identity): (Arc<dyn EventLog>, String) = match config.log {
-        LogKind::Postgres => {
-            let log = PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Shared).await?;
-            (Arc::new(log), "postgres".to_owned())
-        }
-        LogKind::EventStore => {
-            let url = config.eventstore_url.as_ref().map(|url| url.expose()).unwrap_or_default();
-            let log = EventStoreLog::open(url, &config.eventstore_namespace, keyring.clone()).await?;
-            let identity = log.identity();
-            (Arc::new(log), identity)
-        }
-        // It begins anew each time.
-        LogKind::Memory => {
-            (Arc::new(MemoryLog::new(keyring.clone())), format!("memory {}", ids.at(clock.now())))
-        }
-    };
-    if projections::follow_log(&pool, &identity).await? {
-        tracing::warn!(log = identity, "the log is another one than before: the read models are filled anew");
+    let log = open_log(config.log, &config, &pool, &keyring, Takeover::Shared).await?;
+    if projections::follow_log(&pool, &log.identity()).await? {
+        tracing::warn!(
+            log = log.identity(),
+            "the log is another one than before: the read models are filled anew"
+        );
     }
     let nats = match &config.nats_url {
         Some(url) => Some(Nats::connect(url.expose()).await?),

@@ -4,7 +4,8 @@
 //! In this order, so that whatever is cut off is made whole by doing it again: what lets them in (`ops`) is
 //! removed; the log is told, and the key destroyed ([`Commands::erase`]); every projector removes what it has
 //! of them, in whichever process it runs, and every process what it remembers; then [`scrub`] rewrites the
-//! tables, because a row that was deleted is still in its file.
+//! tables, because a row that was deleted is still in its file. The feed on NATS is waited for: whoever fills
+//! it takes them out.
 //!
 //! The events stay where they are in the log, sealed with a key that nobody has any more.
 
@@ -31,8 +32,13 @@ use uuid::Uuid;
 
 pub use scrub::Scrub;
 
+use crate::feed::STREAM;
+
 /// How long the read models may take to be without the person.
 pub const PURGED_WITHIN: Duration = Duration::from_secs(600);
+/// How long the feed on NATS may take to be without the person.
+pub const FED_WITHIN: Duration = Duration::from_secs(10);
+const POLL_EVERY: Duration = Duration::from_millis(100);
 /// The kind of the event, readable when nothing else of the person is.
 const ERASED: &str = "user.erased";
 /// What keyed hashes of names in certificates belong to.
@@ -56,6 +62,8 @@ pub struct Eraser {
     pub keyring: Arc<Keyring>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
+    /// Whether this server tells a feed on NATS what happens.
+    pub is_fed: bool,
 }
 
 /// What was done, and to whom: without a name, so that it can be kept and shown.
@@ -146,6 +154,8 @@ impl Eraser {
                 removed_rows.insert(format!("read.{table}"), gone);
             }
         }
+        let mut scrub = scrub::scrub(&self.pool).await?;
+        scrub.not_done.extend(self.left_in_feed(receipt.position).await?);
         let certificate = Certificate {
             user,
             name_hash,
@@ -156,7 +166,7 @@ impl Eraser {
             removed_rows,
             left_rows: left.into_iter().map(|(table, rows)| (format!("read.{table}"), rows)).collect(),
             gone_after_ms,
-            scrub: scrub::scrub(&self.pool).await?,
+            scrub,
             written_at: self.clock.now(),
             sha256: String::new(),
         };
@@ -174,6 +184,28 @@ impl Eraser {
         projections.stop().await;
         reached.map_err(EraseError::Late)?;
         stopped.map_or(Ok(()), Err)
+    }
+
+    /// Waits until the feed has heard of it, and so has taken them out; why that is not so.
+    async fn left_in_feed(&self, erased: Position) -> sqlx::Result<Option<String>> {
+        let deadline = Instant::now() + FED_WITHIN;
+        loop {
+            let told: Option<i64> =
+                sqlx::query_scalar("select position from ops.feed").fetch_optional(&self.pool).await?;
+            let stands = match told.map(i64::unsigned_abs) {
+                None if !self.is_fed => return Ok(None),
+                Some(told) if told >= erased.0 => return Ok(None),
+                Some(told) => format!("it has come to position {told}"),
+                None => "nothing says how far it has come".to_owned(),
+            };
+            if Instant::now() >= deadline {
+                return Ok(Some(format!(
+                    "the feed on NATS has not taken them out: {stands}; let a server with `nats_url` run and ask \
+                     again, or delete the stream {STREAM} and the row of ops.feed"
+                )));
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        }
     }
 
     async fn purge_ops(&self, user: UserId) -> sqlx::Result<BTreeMap<String, u64>> {

@@ -22,6 +22,9 @@
 //! comes back empty is filled again from the start, and one that is whole gets nothing twice. Each message
 //! says which one it expects before it, so a second publisher can't mix in. One process publishes, by an
 //! advisory lock; another takes over when its session ends.
+//!
+//! A stream that ends with what this log doesn't have, as after a restore, is not gone on with: it has to be
+//! deleted, and is filled anew. So it is, too, with what was told while `nats_feed` was `all`.
 
 mod facts;
 
@@ -35,7 +38,7 @@ use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{self, Stream};
 use async_nats::jetstream::{self, Context};
 use commands::Commands;
-use domain::log::{Clock, LogError, Position, Recorded};
+use domain::log::{Clock, EventLog, LogError, Position, Recorded};
 use domain::{Event, UserId};
 use futures_util::{StreamExt, TryStreamExt};
 use projections::Projections;
@@ -44,7 +47,6 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection, PgPool};
 
 use crate::config::FeedScope;
-use crate::platform::shutdown::Shutdown;
 
 /// The stream, which is made when it isn't there.
 pub const STREAM: &str = "KIROKU_EVENTS";
@@ -72,11 +74,11 @@ const SEARCH_WITHIN: Duration = Duration::from_secs(5);
 pub struct Feed {
     pub nats: async_nats::Client,
     pub scope: FeedScope,
+    pub log: Arc<dyn EventLog>,
     pub commands: Commands,
     pub projections: Projections,
     pub pool: PgPool,
     pub clock: Arc<dyn Clock>,
-    pub shutdown: Shutdown,
 }
 
 /// Why it doesn't go on for now; all of it is tried again.
@@ -90,6 +92,11 @@ enum Trouble {
     Database(#[from] sqlx::Error),
     #[error("another publisher has written to the stream")]
     Overtaken,
+    #[error(
+        "the stream {STREAM} tells of another log, or of this one before it was restored: delete the stream, \
+         and it is filled anew"
+    )]
+    OtherLog,
     #[error("the stream could not be searched to its end for an erased person")]
     Unsearched,
 }
@@ -110,19 +117,14 @@ struct Cursor {
 }
 
 impl Feed {
-    /// Publishes until the shutdown.
+    /// Publishes for ever.
     pub async fn run(self) {
         let mut pause = FIRST_PAUSE;
         loop {
-            let trouble = tokio::select! {
-                _ = self.shutdown.wait() => return,
-                Err(trouble) = self.publish(&mut pause) => trouble,
-            };
+            let Err(trouble) = self.publish(&mut pause).await;
             tracing::warn!(%trouble, "the feed waits; nothing is lost");
-            tokio::select! {
-                _ = self.shutdown.wait() => return,
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
-            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -135,6 +137,7 @@ impl Feed {
         let context = jetstream::new(self.nats.clone());
         let stream = context.get_or_create_stream(description()).await.map_err(boxed)?;
         let mut cursor = self.resume(&mut conn, &stream).await?;
+        save(&mut conn, &stream, cursor.told, self.scope).await?;
         tracing::info!(position = %cursor.told.position, "the feed publishes");
         let mut advanced = self.projections.advanced();
         loop {
@@ -159,7 +162,7 @@ impl Feed {
             new.retain(|event| event.subject.is_none_or(|subject| !gone.contains(&subject)));
             cursor.sequence = self.send(&context, &new, cursor.sequence).await?;
             cursor.told = last;
-            save(&mut conn, &stream, cursor.told).await?;
+            save(&mut conn, &stream, cursor.told, self.scope).await?;
         }
     }
 
@@ -174,10 +177,35 @@ impl Feed {
                 .map_err(boxed)?;
             told.position = Position(number(&last.headers, POSITION_HEADER));
             told.ordinal = number(&last.headers, ORDINAL_HEADER);
+            let id = last.headers.get(NATS_MESSAGE_ID).map(|id| id.as_str());
+            if !self.has(told, id.unwrap_or_default()).await? {
+                return Err(Trouble::OtherLog);
+            }
         }
-        // Messages may have been deleted or have ended by themselves since.
-        told = told.max(saved(conn, stream).await?.unwrap_or(told));
+        if let Some(saved) = saved(conn, stream).await? {
+            if saved.scope.as_deref() == Some(word(FeedScope::All)) && self.scope == FeedScope::Public {
+                tracing::warn!(
+                    "the stream {STREAM} was told everything while `nats_feed` was `all`, and still has it: \
+                     delete the stream, and it is filled anew with public facts"
+                );
+            }
+            // Messages may have been deleted or have ended by themselves since.
+            told = told.max(saved.told);
+        }
+        if told.position > self.log.head().await? {
+            return Err(Trouble::OtherLog);
+        }
         Ok(Cursor { told, sequence: info.state.last_sequence })
+    }
+
+    /// Whether the log has this event there; of what a stranger wrote into the stream nothing is asked.
+    async fn has(&self, told: Place, id: &str) -> Result<bool, LogError> {
+        if told.position == Position::START {
+            return Ok(true);
+        }
+        let before = Position(told.position.0.saturating_sub(1));
+        let events = self.log.after(before, 1).await?;
+        Ok(events.iter().any(|event| place(event) == told && event.id.to_string() == id))
     }
 
     /// Sends what is to be told; the new last sequence, when all of it is stored.
@@ -242,6 +270,13 @@ fn boxed(error: impl Into<async_nats::Error>) -> Trouble {
     Trouble::Stream(error.into())
 }
 
+fn word(scope: FeedScope) -> &'static str {
+    match scope {
+        FeedScope::Public => "public",
+        FeedScope::All => "all",
+    }
+}
+
 fn number<T: FromStr + Default>(headers: &HeaderMap, name: &str) -> T {
     headers.get(name).and_then(|value| value.as_str().parse().ok()).unwrap_or_default()
 }
@@ -300,27 +335,37 @@ fn identity(stream: &Stream) -> String {
     stream.cached_info().created.to_string()
 }
 
-async fn saved(conn: &mut PgConnection, stream: &Stream) -> sqlx::Result<Option<Place>> {
-    let saved: Option<(i64, i32)> =
-        sqlx::query_as("select position, ordinal from ops.feed where stream = $1")
+/// What was told to a stream.
+struct Saved {
+    told: Place,
+    /// The most that it was ever told; none when that is not known.
+    scope: Option<String>,
+}
+
+async fn saved(conn: &mut PgConnection, stream: &Stream) -> sqlx::Result<Option<Saved>> {
+    let saved: Option<(i64, i32, Option<String>)> =
+        sqlx::query_as("select position, ordinal, scope from ops.feed where stream = $1")
             .bind(identity(stream))
             .fetch_optional(conn)
             .await?;
-    Ok(saved.map(|(position, ordinal)| Place {
-        position: Position(position.unsigned_abs()),
-        ordinal: ordinal.unsigned_abs(),
+    Ok(saved.map(|(position, ordinal, scope)| {
+        let position = Position(position.unsigned_abs());
+        Saved { told: Place { position, ordinal: ordinal.unsigned_abs() }, scope }
     }))
 }
 
-async fn save(conn: &mut PgConnection, stream: &Stream, told: Place) -> sqlx::Result<()> {
+async fn save(conn: &mut PgConnection, stream: &Stream, told: Place, scope: FeedScope) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into ops.feed (one, stream, position, ordinal) values (true, $1, $2, $3)
+        "insert into ops.feed as f (one, stream, position, ordinal, scope) values (true, $1, $2, $3, $4)
          on conflict (one) do update
-            set stream = excluded.stream, position = excluded.position, ordinal = excluded.ordinal",
+            set stream = excluded.stream, position = excluded.position, ordinal = excluded.ordinal,
+                scope = case when f.stream = excluded.stream and f.scope = 'all' then 'all'
+                             else excluded.scope end",
     )
     .bind(identity(stream))
     .bind(told.position.0 as i64)
     .bind(told.ordinal as i32)
+    .bind(word(scope))
     .execute(conn)
     .await?;
     Ok(())

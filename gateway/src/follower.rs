@@ -34,24 +34,16 @@ pub struct Follower {
 impl Follower {
     /// Follows until the shutdown.
     pub fn start(self, shutdown: &Shutdown) {
-        let (follower, until) = (self.clone(), shutdown.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = until.wait() => (),
-                () = follower.follow() => (),
-            }
-        });
-        if !self.bus.is_shared() {
-            return;
+        let follower = self.clone();
+        shutdown.spawn(async move { follower.follow().await });
+        if self.bus.is_shared() {
+            shutdown.spawn(async move {
+                tokio::select! {
+                    () = self.hear() => (),
+                    () = self.tell() => (),
+                }
+            });
         }
-        let until = shutdown.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = until.wait() => (),
-                () = self.hear() => (),
-                () = self.tell() => (),
-            }
-        });
     }
 
     async fn follow(&self) {

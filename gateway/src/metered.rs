@@ -12,7 +12,6 @@ use crate::platform::metrics::{
     APPEND_DURATION_SECONDS, EVENTS_APPENDED_TOTAL, PROJECTION_LAG_EVENTS, PROJECTION_POSITION,
     PROJECTION_STOPPED,
 };
-use crate::platform::shutdown::Shutdown;
 
 /// How often the projectors are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -58,9 +57,10 @@ impl EventLog for MeteredLog {
     }
 }
 
-/// Shows where the projectors are, until the shutdown.
-pub async fn watch(projections: Projections, shutdown: Shutdown) {
-    while tokio::time::timeout(LOOK_EVERY, shutdown.wait()).await.is_err() {
+/// Shows where the projectors are, for ever.
+pub async fn watch(projections: Projections) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
         for status in projections.status() {
             let name = status.name;
             metrics::gauge!(PROJECTION_POSITION, "projector" => name).set(status.position.0 as f64);

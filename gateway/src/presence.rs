@@ -14,8 +14,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::platform::shutdown::Shutdown;
-
 /// The most people remembered; beyond it those not seen for longest are forgotten.
 pub const MAX_REMEMBERED: usize = 100_000;
 /// Seen within this time, a person is online.
@@ -68,13 +66,12 @@ impl Presence {
         lock(&self.seen).put(user, now);
     }
 
-    /// Tells the other processes and hears them, until the shutdown.
-    pub async fn share(self: Arc<Self>, bus: Bus, clock: Arc<dyn Clock>, shutdown: Shutdown) {
+    /// Tells the other processes and hears them, for ever.
+    pub async fn share(self: Arc<Self>, bus: Bus, clock: Arc<dyn Clock>) {
         let mut words = bus.hear();
         let mut tell = tokio::time::interval(TELL_EVERY);
         loop {
             tokio::select! {
-                _ = shutdown.wait() => return,
                 _ = tell.tick() => {
                     let untold = std::mem::take(&mut *lock(&self.untold));
                     if !untold.is_empty() {

@@ -23,6 +23,7 @@
 
 use std::sync::Arc;
 
+mod backoff;
 pub mod erased;
 pub mod follow;
 mod followed;
@@ -46,9 +47,7 @@ pub mod world;
 pub use followed::follow_log;
 pub use hydrate::{Wanted, hydrate};
 pub use page::Page;
-pub use runtime::{
-    Lagging, Mode, ProjectError, Projections, Projector, Status, Unsettled, forget_checkpoints,
-};
+pub use runtime::{Lagging, Mode, ProjectError, Projections, Projector, Status, Unsettled};
 pub use tail::Head;
 pub use world::World;
 

@@ -9,6 +9,8 @@
 //!   checkpoints are locked, which makes the live projectors wait; in it both sides get to the same
 //!   position, and are looked at in one snapshot, or switched.
 //! - Tables that an older version has filled are replaced without a comparison.
+//! - Grants, and views that operators have made of the tables, go along at the switch; a run that would
+//!   leave something else behind, such as a materialized view, is refused before it begins.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,14 +25,17 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::runtime::{LONGEST_PAUSE, ProjectError, Projector, to_position, version};
+use crate::backoff::LONGEST_PAUSE;
+use crate::runtime::{ProjectError, Projector, to_position, version};
 use lane::Lane;
 
 mod compare;
+mod dependents;
 mod lane;
 mod tables;
 
 pub use compare::{Difference, How, MAX_DIFFERENCES_SHOWN, Sum, TableReport};
+pub use dependents::MAX_VIEWS;
 
 /// The schema in which tables are built.
 pub const NEXT_SCHEMA: &str = "read_next";
@@ -154,6 +159,12 @@ pub enum RebuildError {
     Contended,
     #[error("the table {table} is missing, or has no primary key")]
     NoTable { table: &'static str },
+    #[error(
+        "in the way: {objects}. Drop it, or let it look at a view of yours instead of the table: views go along"
+    )]
+    InTheWay { objects: String },
+    #[error("the view {view} can't be defined again: {source}")]
+    View { view: String, source: sqlx::Error },
     #[error("the place of {projector} was moved by somebody else")]
     Moved { projector: &'static str },
     #[error("{projector} can't apply the events after position {after} up to {to}: {source}")]
@@ -222,11 +233,17 @@ async fn run(
     then: Then,
 ) -> Result<Report, RebuildError> {
     let started = Instant::now();
+    let mut control = PgConnection::connect_with(options).await?;
+    if then == Then::Switch {
+        let tables: Vec<&str> = projectors.iter().flat_map(|projector| projector.tables()).copied().collect();
+        let mut tx = control.begin().await?;
+        dependents::views(&mut tx, &tables).await?;
+        tx.rollback().await?;
+    }
     let mut lanes = Vec::with_capacity(projectors.len());
     for projector in projectors {
         lanes.push(Lane::open(options, projector).await?);
     }
-    let mut control = PgConnection::connect_with(options).await?;
     let mut run = Run { log, lanes, handle, started, events: 0 };
     run.catch_up(&mut control).await?;
     try_join_all(run.lanes.iter_mut().map(Lane::vacuum)).await?;
@@ -420,6 +437,7 @@ impl Run<'_> {
                     tx.commit().await?;
                     return Ok(());
                 }
+                Err(RebuildError::Contended) => tx.rollback().await?,
                 Err(RebuildError::Sql(error)) if is_in_use(&error) => tx.rollback().await?,
                 Err(error) => return Err(error),
             }
@@ -438,12 +456,16 @@ impl Run<'_> {
         self.meet(tx).await?;
         self.tell(Step::Switching);
         let tables: Vec<&tables::Table> = self.lanes.iter().flat_map(|lane| &lane.tables).collect();
-        let wait = format!("set local statement_timeout = {}", READERS_WAIT.as_millis());
-        sqlx::query(AssertSqlSafe(wait)).execute(&mut *tx).await?;
+        let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
+        let views = dependents::views(tx, &names).await?;
         silent_at_most(tx, SILENT_BEFORE_READERS).await?;
-        tables::lock(tx, &tables, "access exclusive").await?;
-        sqlx::query("set local statement_timeout = 0").execute(&mut *tx).await?;
+        dependents::lock(tx, &views, &tables, READERS_WAIT).await?;
+        if dependents::views(tx, &names).await? != views {
+            return Err(RebuildError::Contended);
+        }
+        dependents::grant(tx, &tables).await?;
         tables::switch(tx, &tables).await?;
+        dependents::look_again(tx, &views).await?;
         for lane in &self.lanes {
             lane.take_over(tx).await?;
         }

@@ -10,8 +10,8 @@ use domain::log::{EventLog, LogError, Position, Recorded};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::backoff::{Backoff, stopped};
 use crate::erased;
-use crate::runtime::{Backoff, stopped};
 
 /// Events kept in memory.
 pub const MAX_RING_EVENTS: usize = 8_192;

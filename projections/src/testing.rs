@@ -607,3 +607,9 @@ impl tracing::Subscriber for Statements {
 
     fn exit(&self, _: &span::Id) {}
 }
+
+/// Forgets every checkpoint, so that all read tables are filled anew.
+pub async fn forget_checkpoints(pool: &PgPool) {
+    sqlx::query("delete from ops.checkpoints").execute(pool).await.unwrap();
+    sqlx::query("delete from ops.rebuilds").execute(pool).await.unwrap();
+}

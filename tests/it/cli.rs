@@ -1,23 +1,31 @@
 //! The operator's tools, as an operator calls them: beside a running server and without one.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use commands::Commands;
+use commands::bus::Bus;
+use commands::log::{Engine, Keyring, MasterKey, PostgresLog, Takeover};
+use domain::log::{By, Clock, Ids};
+use domain::{CommandId, UserId};
 use gateway::platform::postgres::running_in;
+use gateway::system::{SystemClock, TimeOrderedIds};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use sqlx::Connection;
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection, PgPool};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::eventstore_double::Double;
 use crate::harness::{Answer, Database, PASSWORD, User, answer};
+use crate::nats;
 use crate::process::{Kiroku, URL, binary};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -202,6 +210,115 @@ async fn a_backup_grows_and_comes_back_as_it_was_without_the_erased() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_taken_only_as_it_was_written() {
+    let place = Place::new();
+    let mut kiroku = Kiroku::start(&place.data);
+    kiroku.until_ready();
+    let life = Life::lived(&kiroku).await;
+    let kept = place.path("kept");
+    let into = kept.to_str().unwrap();
+    place.json(&["backup", into]).await;
+    Client::of(&kiroku).ok("notes/create", json!({ "i": life.alice.token, "text": "more" })).await;
+
+    let lock = File::open(kept.join("backup.lock")).unwrap();
+    lock.lock().unwrap();
+    let second = place.run(&["backup", into]).await;
+    assert_eq!(second.code, 1);
+    assert!(second.err.contains("another backup is being written"), "{}", second.err);
+    drop(lock);
+    let made = place.json(&["backup", into]).await;
+    assert_eq!((&made["added"], &made["segments"]), (&json!(1), &json!(2)));
+    kiroku.stop();
+
+    let restored = Place::new();
+    fs::copy(place.data().join("master.key"), restored.data().join("master.key")).unwrap();
+    let keys = made["keys"].as_str().unwrap();
+    let restore = ["restore", into, "--keys", keys, "--yes"];
+    let refused = async |path: &Path, forged: String, why: &str| {
+        let whole = fs::read(path).unwrap();
+        assert_ne!(forged.as_bytes(), whole);
+        fs::write(path, forged).unwrap();
+        let said = restored.run(&restore).await;
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.contains(why), "{}", said.err);
+        assert!(!restored.data().join("postgres").exists(), "something was brought in");
+        fs::write(path, whole).unwrap();
+    };
+
+    // A token row of one's own, with the count put right.
+    let rows = fs::read_to_string(keys).unwrap();
+    let row = rows.lines().find(|line| line.contains("native_tokens")).unwrap();
+    let (body, end) = rows.trim_end().rsplit_once('\n').unwrap();
+    let count = body.lines().count() - 1;
+    let end = end.replace(&format!(":{count},"), &format!(":{},", count + 1));
+    refused(Path::new(keys), format!("{body}\n{row}\n{end}\n"), "was changed since").await;
+    // The last segment cut off, as the manifest was before it.
+    let path = kept.join("manifest.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    let (line, mark) = text.split_once('\n').unwrap();
+    let mut manifest: Value = serde_json::from_str(line).unwrap();
+    let segments = manifest["segments"].as_array_mut().unwrap();
+    segments.pop();
+    let last = segments[0].clone();
+    for total in ["to", "appends", "events"] {
+        manifest[total] = last[total].clone();
+    }
+    refused(&path, format!("{manifest}\n{mark}"), "was changed since").await;
+    assert!(manifest["chain"].is_string(), "the head of the chain is kept: {manifest}");
+
+    // Nor is a changed one added to.
+    fs::write(&path, format!("{manifest}\n{mark}")).unwrap();
+    let added = place.run(&["backup", into]).await;
+    assert_eq!(added.code, 1, "{added:?}");
+    assert!(added.err.contains("was changed since"), "{}", added.err);
+    fs::write(&path, text).unwrap();
+
+    fs::write(restored.data().join("master.key"), "07".repeat(32)).unwrap();
+    let other = restored.run(&restore).await;
+    assert_eq!(other.code, 1);
+    assert!(other.err.contains("not the master key of the backup"), "{}", other.err);
+    fs::copy(place.data().join("master.key"), restored.data().join("master.key")).unwrap();
+    assert_eq!(restored.json(&restore).await["events"], made["events"]);
+
+    // What was restored is another log than the one that was kept, even if it has the same events.
+    let on = restored.run(&["backup", into]).await;
+    assert_eq!(on.code, 1, "{on:?}");
+    assert!(on.err.contains("name an empty directory"), "{}", on.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_is_not_complete_before_the_feed_has_heard_of_it() {
+    let mut nats = nats::Server::start();
+    let url = nats.url();
+    let fed = [("KIROKU_URL", URL), ("KIROKU_NATS_URL", url.as_str())];
+    let place = Place::new();
+    let mut kiroku = Kiroku::start_with(&place.data, &fed);
+    kiroku.until_ready();
+    let life = Life::lived(&kiroku).await;
+    nats.told_until_text("greetings from bob").await;
+    nats.kill();
+
+    // The row that the feed keeps is enough to know of it.
+    for settings in [&fed[..], &[]] {
+        let erase = ["erase", &life.bob.id, "--yes", "--json"];
+        let erased = place.command(&erase).envs(settings.iter().copied()).output().await.unwrap();
+        assert_eq!(erased.status.code(), Some(1), "{}", String::from_utf8_lossy(&erased.stderr));
+        let erased: Value = serde_json::from_slice(&erased.stdout).unwrap();
+        let not_done = erased["scrub"]["not_done"].as_array().unwrap();
+        assert!(not_done.len() == 1 && not_done[0].as_str().unwrap().contains("feed on NATS"), "{erased}");
+    }
+    nats.start_again();
+    let deadline = Instant::now() + DEADLINE;
+    while place.run(&["erase", &life.bob.id, "--yes"]).await.code != 0 {
+        assert!(Instant::now() < deadline, "the feed never hears of it");
+    }
+    let told = nats.told().await;
+    assert!(told.iter().any(|message| message.body["kind"] == "user.erased"));
+    assert!(told.iter().all(|message| !message.body.to_string().contains("bob")), "he is in the feed");
+    kiroku.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_goes_into_a_database_of_the_operators() {
     let place = Place::new();
     let mut kiroku = Kiroku::start(&place.data);
@@ -269,6 +386,57 @@ async fn what_was_tampered_with_is_found_down_to_the_row() {
     let checked: Value = serde_json::from_str(&checked.out).unwrap();
     assert_eq!(checked["faults"][0]["fault"], "chain", "{checked}");
     assert_eq!(place.run(&["verify"]).await.code, 5);
+    drop(database);
+    kiroku.stop();
+}
+
+/// The rows of an erased person are still there, and no event of theirs can be read any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn read_models_that_a_stopped_server_has_left_behind_are_filled_before_they_are_compared() {
+    let place = Place::new();
+    let mut kiroku = Kiroku::start(&place.data);
+    kiroku.until_ready();
+    let life = Life::lived(&kiroku).await;
+    kiroku.stop();
+    for tool in ["verify", "rebuild"] {
+        let mut api = Kiroku::start_with(&place.data, &[("KIROKU_URL", URL), ("KIROKU_ROLES", "api")]);
+        api.until_ready();
+        let who = if tool == "verify" { &life.bob } else { &life.alice };
+        erase_in_the_log(&place.data(), who.id.parse().unwrap()).await;
+        api.stop();
+        let standing = place.json(&["projections"]).await;
+        let behind = |one: &Value| one["lag_events"].as_u64().unwrap() > 0;
+        assert!(standing.as_array().unwrap().iter().all(behind), "{standing}");
+
+        let said = place.run(&[tool, "--json"]).await;
+        assert_eq!(said.code, 0, "{tool}: {said:?}");
+        let standing = place.json(&["projections"]).await;
+        assert!(!standing.as_array().unwrap().iter().any(behind), "{standing}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_of_the_operator_go_along_and_what_cannot_is_named() {
+    let place = Place::new();
+    let mut kiroku = Kiroku::start(&place.data);
+    kiroku.until_ready();
+    Life::lived(&kiroku).await;
+    let mut database = PgConnection::connect_with(&running_in(&place.data()).unwrap()).await.unwrap();
+    let made = "create schema reports;
+                create view reports.words as select text from read.notes;
+                create materialized view reports.kept as select text from reports.words;
+                create materialized view reports.stuck as select text from read.notes;";
+    sqlx::raw_sql(made).execute(&mut database).await.unwrap();
+    let refused = place.run(&["rebuild"]).await;
+    assert!(refused.code == 1 && refused.err.contains("materialized view reports.stuck"), "{refused:?}");
+    assert!(!refused.err.contains("reports.kept"), "{refused:?}");
+    assert_eq!(place.run(&["verify"]).await.code, 0);
+    sqlx::raw_sql("drop materialized view reports.stuck").execute(&mut database).await.unwrap();
+    for _ in 0..2 {
+        place.json(&["rebuild"]).await;
+        let words = sqlx::query_scalar("select count(*) from reports.words");
+        assert_eq!(words.fetch_one(&mut database).await.ok(), Some(2_i64));
+    }
     drop(database);
     kiroku.stop();
 }
@@ -527,6 +695,21 @@ impl Client {
         let text = |key: &str| answer.body[key].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();
         User { id: text("id"), name: name.to_owned(), token: text("token") }
     }
+}
+
+/// Erases somebody where no projector hears of it: the log is told, and the key destroyed.
+async fn erase_in_the_log(data: &Path, user: UserId) {
+    let pool = PgPool::connect_with(running_in(data).unwrap()).await.unwrap();
+    let master = MasterKey::load(&data.join("master.key")).unwrap();
+    let keyring = Arc::new(Keyring::open(pool.clone(), &master).await.unwrap());
+    let log = PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Shared).await.unwrap();
+    let (log, ids) = (Arc::new(log), Arc::new(TimeOrderedIds::new()));
+    let now = SystemClock.now();
+    let by = By { user: None, now, command: CommandId(ids.at(now)) };
+    let commands = Commands::new(log.clone(), keyring, ids, Bus::local());
+    commands.erase(by, user).await.unwrap();
+    log.close().await.unwrap();
+    pool.close().await;
 }
 
 async fn until(reached: impl Fn() -> bool) {

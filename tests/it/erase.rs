@@ -233,7 +233,7 @@ impl Desk {
         let keyring = Arc::new(Keyring::open(pool.clone(), &master).await.unwrap());
         let log = PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Shared).await.unwrap();
         let (clock, ids) = (Arc::new(SystemClock), Arc::new(TimeOrderedIds::new()));
-        Self { eraser: Eraser { pool, log: Arc::new(log), keyring, clock, ids } }
+        Self { eraser: Eraser { pool, log: Arc::new(log), keyring, clock, ids, is_fed: false } }
     }
 
     /// Notes, replies and renotes, faster than the API takes them.

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use crate::harness::TestApp;
+use crate::process::{Kiroku, URL};
 
 const IN_TIME: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(50);
@@ -137,6 +138,68 @@ async fn an_erased_person_is_taken_out_of_the_feed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_another_log_is_spoken_of_until_it_is_deleted() {
+    let nats = Server::start();
+    let url = nats.url();
+    let settings = [("KIROKU_URL", URL), ("KIROKU_NATS_URL", url.as_str())];
+    let sign_up = |kiroku: &Kiroku| {
+        assert_eq!(kiroku.call("admin/accounts/create", r#"{"username":"alice","password":"x"}"#), Some(200));
+    };
+    let before = tempfile::tempdir().unwrap();
+    let mut kiroku = Kiroku::start_with(&before, &settings);
+    kiroku.until_ready();
+    sign_up(&kiroku);
+    let told = nats.told_until("user.created").await;
+    kiroku.stop();
+
+    let after = tempfile::tempdir().unwrap();
+    let mut kiroku = Kiroku::start_with(&after, &settings);
+    kiroku.until_ready();
+    let warning = "delete the stream";
+    kiroku.until("it warns", |kiroku| kiroku.log().contains(warning));
+    // From here on its log is as long as the other was.
+    sign_up(&kiroku);
+    let warned = kiroku.log().matches(warning).count();
+    kiroku.until("it warns again", |kiroku| kiroku.log().matches(warning).count() > warned + 1);
+    assert_eq!(nats.told().await.len(), told.len(), "two logs are in one stream");
+
+    jetstream::new(nats.client().await).delete_stream(STREAM).await.unwrap();
+    let anew = nats.told_until("user.created").await;
+    assert_eq!(anew.len(), told.len());
+    assert_ne!(anew[0].id, told[0].id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_told_everything_is_spoken_of_until_it_is_deleted() {
+    let nats = Server::start();
+    let url = nats.url();
+    let data = tempfile::tempdir().unwrap();
+    let warning = "was told everything";
+    let serve = |feed: &'static str| {
+        let settings = [("KIROKU_URL", URL), ("KIROKU_NATS_URL", url.as_str()), ("KIROKU_NATS_FEED", feed)];
+        let mut kiroku = Kiroku::start_with(&data, &settings);
+        kiroku.until_ready();
+        kiroku.until("it publishes", |kiroku| kiroku.log().contains("the feed publishes"));
+        kiroku
+    };
+    let kiroku = serve("all");
+    nats.told_until("instance.claimed").await;
+    kiroku.stop();
+    for _ in 0..2 {
+        let kiroku = serve("public");
+        assert!(kiroku.log().contains(warning), "{}", kiroku.log());
+        kiroku.stop();
+    }
+    jetstream::new(nats.client().await).delete_stream(STREAM).await.unwrap();
+    let kiroku = serve("public");
+    assert!(!kiroku.log().contains(warning), "{}", kiroku.log());
+    assert_eq!(kiroku.call("admin/accounts/create", r#"{"username":"alice","password":"x"}"#), Some(200));
+    let told = nats.told_until("user.created").await;
+    assert!(told.iter().all(|message| message.body["kind"] != "instance.claimed"), "a public feed tells it");
+    kiroku.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn words_reach_other_processes_and_a_gap_is_noticed() {
     let mut server = Server::start();
     let keyring = Arc::new(Keyring::memory());
@@ -184,12 +247,12 @@ async fn words_reach_other_processes_and_a_gap_is_noticed() {
 }
 
 /// A message of the feed.
-struct Message {
+pub struct Message {
     subject: String,
     id: String,
     place: (u64, u64),
     whose: Option<String>,
-    body: Value,
+    pub body: Value,
 }
 
 fn texts(told: &[Message]) -> Vec<&str> {
@@ -197,30 +260,30 @@ fn texts(told: &[Message]) -> Vec<&str> {
 }
 
 /// A `nats-server` with JetStream, on a port of its own.
-struct Server {
+pub struct Server {
     port: u16,
     store: TempDir,
     running: Child,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let store = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let running = run(port, store.path());
         Self { port, store, running }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.running.kill().unwrap();
         self.running.wait().unwrap();
     }
 
-    fn start_again(&mut self) {
+    pub fn start_again(&mut self) {
         self.running = run(self.port, self.store.path());
     }
 
@@ -240,7 +303,7 @@ impl Server {
     }
 
     /// All that the feed has told, once its stream is there.
-    async fn told(&self) -> Vec<Message> {
+    pub async fn told(&self) -> Vec<Message> {
         let context = jetstream::new(self.client().await);
         match context.get_stream(STREAM).await {
             Ok(stream) => messages(&stream).await,
@@ -252,7 +315,7 @@ impl Server {
         self.until(|message| message.body["kind"] == kind).await
     }
 
-    async fn told_until_text(&self, text: &str) -> Vec<Message> {
+    pub async fn told_until_text(&self, text: &str) -> Vec<Message> {
         self.until(|message| message.body["data"]["text"] == text).await
     }
 

@@ -191,7 +191,7 @@ impl Kiroku {
         self.until("it is ready", |kiroku| kiroku.ask("/readyz") == Some(200));
     }
 
-    fn until(&mut self, what: &str, reached: impl Fn(&Self) -> bool) {
+    pub fn until(&mut self, what: &str, reached: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !reached(self) {
             let ended = self.child.try_wait().unwrap();
@@ -207,7 +207,7 @@ impl Kiroku {
     }
 
     /// The status of a call of the API.
-    fn call(&self, endpoint: &str, body: &str) -> Option<u16> {
+    pub fn call(&self, endpoint: &str, body: &str) -> Option<u16> {
         let length = body.len();
         self.send(&format!(
             "POST /api/{endpoint} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\

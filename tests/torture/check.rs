@@ -541,7 +541,8 @@ mod tests {
 
     #[test]
     fn a_read_table_that_differs_is_told() {
-        let changes: [(fn(&mut Tables), &str); 6] = [
+        type Change = fn(&mut Tables);
+        let changes: [(Change, &str); 6] = [
             (|tables| _ = tables.notes.pop(), "is missing"),
             (|tables| tables.notes[0].text = Some("fist".to_owned()), "notes:"),
             (|tables| tables.notes[0].replies = 1, "notes:"),

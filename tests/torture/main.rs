@@ -239,6 +239,7 @@ async fn life(
     load.settle_in(plan.people).await?;
     let mut follower = Follower::start(Table::Log, world.database());
     let mut before = Counts::default();
+    let first = rounds.start;
     for round in rounds {
         let began = Instant::now();
         let faults = Fault::plan(&plan.kinds, plan.seed, round);
@@ -282,8 +283,9 @@ async fn life(
                 println!("  WRONG: {line}");
             }
             let Plan { seed, people, .. } = plan;
-            println!("again: torture --seed {seed} --from {round} --rounds 1 --people {people}");
-            println!("(or from the beginning of this world: --from {})", round - round % ROUNDS_PER_WORLD);
+            let again = format!("torture --seed {seed} --people {people}");
+            println!("again: {again} --from {round} --rounds 1");
+            println!("or with what came before: {again} --from {first} --rounds {}", round - first + 1);
             return Ok(false);
         }
     }

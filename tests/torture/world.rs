@@ -182,6 +182,10 @@ impl World {
             if let Err(why) = self.until_ready(server).await {
                 findings.add(why);
             }
+            let log = fs::read_to_string(self.log(&server.name.to_string())).unwrap_or_default();
+            for panic in log.lines().filter(|line| line.contains("panicked at")) {
+                findings.add(format!("server {} has panicked: {panic}", server.name));
+            }
         }
     }
 

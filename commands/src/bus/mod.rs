@@ -5,8 +5,8 @@
 //! and asks them now and then without it. Saying never waits: what can't be told yet is kept as its
 //! newest state, so that a slow or absent wire costs a bounded amount and nobody a moment.
 //!
-//! To add a wire: a task that takes words from [`Line::unsaid`], puts back what it could not send, and
-//! hands what it hears to [`Line::heard`]; it ends when [`Line::closed`] does.
+//! To add a wire: tasks that take words from [`Line::unsaid`], put back what they could not send, and hand
+//! what they hear to [`Line::heard`], for ever: they end with the last clone of the [`Bus`].
 
 mod nats;
 mod postgres;
@@ -20,7 +20,8 @@ use domain::UserId;
 use domain::log::Position;
 use rand::RngExt;
 use sqlx::PgPool;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast};
+use tokio::task::JoinSet;
 
 pub use self::nats::{Nats, NatsError};
 use crate::log::Keyring;
@@ -60,8 +61,8 @@ pub enum Heard {
 #[derive(Clone)]
 pub struct Bus {
     line: Arc<Line>,
-    /// When the last clone goes, so does the wire.
-    _open: Arc<watch::Sender<()>>,
+    /// When the last clone goes, so do these tasks.
+    _wire: Arc<JoinSet<()>>,
 }
 
 /// What a wire works on.
@@ -76,26 +77,21 @@ struct Line {
 impl Bus {
     /// For a process that is alone on its log: says nothing, hears nothing.
     pub fn local() -> Self {
-        Self::on(None, |_, _| ())
+        Self { line: Line::new(None), _wire: Arc::default() }
     }
 
     /// Over the database, with two connections beside the pool.
     pub fn postgres(pool: &PgPool) -> Self {
-        let options = pool.connect_options();
-        Self::on(Some(Unsaid::default()), |line, closed| postgres::start(line, closed, &options))
+        let line = Line::new(Some(Unsaid::default()));
+        let wire = postgres::start(&line, &pool.connect_options());
+        Self { line, _wire: Arc::new(wire) }
     }
 
     /// Over NATS, on a subject of this server alone; only those with the same keyring are heard.
     pub fn nats(nats: Nats, subject: String, keyring: Arc<Keyring>) -> Self {
-        Self::on(Some(Unsaid::default()), |line, closed| nats::start(line, closed, nats, subject, keyring))
-    }
-
-    fn on(unsaid: Option<Unsaid>, start: impl FnOnce(&Arc<Line>, watch::Receiver<()>)) -> Self {
-        let (open, closed) = watch::channel(());
-        let (sender, hearers) = (rand::rng().random(), broadcast::Sender::new(MAX_UNHEARD_WORDS));
-        let line = Arc::new(Line { sender, unsaid, hearers });
-        start(&line, closed);
-        Self { line, _open: Arc::new(open) }
+        let line = Line::new(Some(Unsaid::default()));
+        let wire = nats::start(&line, nats, subject, keyring);
+        Self { line, _wire: Arc::new(wire) }
     }
 
     /// Whether there may be other processes to talk to.
@@ -118,6 +114,11 @@ impl Bus {
 }
 
 impl Line {
+    fn new(unsaid: Option<Unsaid>) -> Arc<Self> {
+        let hearers = broadcast::Sender::new(MAX_UNHEARD_WORDS);
+        Arc::new(Self { sender: rand::rng().random(), unsaid, hearers })
+    }
+
     /// Waits for words that are not said yet, and takes them.
     async fn unsaid(&self) -> Words {
         let Some(unsaid) = &self.unsaid else { return std::future::pending().await };
@@ -155,11 +156,6 @@ impl Line {
     fn missed(&self) {
         _ = self.hearers.send(Heard::Missed);
     }
-}
-
-/// Returns when the last [`Bus`] of the line has gone.
-async fn closed(closed: &mut watch::Receiver<()>) {
-    while closed.changed().await.is_ok() {}
 }
 
 #[derive(Default)]

@@ -14,9 +14,10 @@ use async_nats::rustls::{self, ClientConfig, RootCertStore};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, Subscriber};
 use futures_util::StreamExt;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::{Line, MAX_TEXT_BYTES, closed};
+use super::{Line, MAX_TEXT_BYTES};
 use crate::log::Keyring;
 
 /// The pause between two messages: what is said in it goes into the next.
@@ -77,36 +78,19 @@ fn tls() -> Result<ClientConfig, NatsError> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-pub(super) fn start(
-    line: &Arc<Line>,
-    closing: watch::Receiver<()>,
-    nats: Nats,
-    subject: String,
-    keyring: Arc<Keyring>,
-) {
-    let (hearing, ears, of, mut until) = (Arc::clone(line), nats.clone(), subject.clone(), closing.clone());
-    let marks = Arc::clone(&keyring);
-    tokio::spawn(async move {
-        tokio::select! {
-            () = closed(&mut until) => (),
-            () = listen(&hearing, ears, of, &marks) => (),
-        }
-    });
-    let (saying, mut until) = (Arc::clone(line), closing);
-    tokio::spawn(async move {
-        tokio::select! {
-            () = closed(&mut until) => (),
-            () = speak(&saying, nats.client, subject, &keyring) => (),
-        }
-    });
+pub(super) fn start(line: &Arc<Line>, nats: Nats, subject: String, keyring: Arc<Keyring>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(speak(Arc::clone(line), nats.client.clone(), subject.clone(), Arc::clone(&keyring)));
+    tasks.spawn(listen(Arc::clone(line), nats, subject, keyring));
+    tasks
 }
 
-async fn listen(line: &Line, mut nats: Nats, subject: String, marks: &Keyring) {
+async fn listen(line: Arc<Line>, mut nats: Nats, subject: String, marks: Arc<Keyring>) {
     loop {
         match nats.client.subscribe(subject.clone()).await {
             Ok(words) => {
                 line.missed();
-                hear(line, words, &mut nats.back, marks).await;
+                hear(&line, words, &mut nats.back, &marks).await;
             }
             Err(error) => tracing::warn!(%error, "other processes can't be heard; trying again"),
         }
@@ -136,7 +120,7 @@ fn ours<'m>(message: &'m [u8], marks: &Keyring) -> Option<&'m str> {
     (text.len() <= MAX_TEXT_BYTES && mark == marks.hash(MARK, text)).then_some(text)
 }
 
-async fn speak(line: &Line, client: Client, subject: String, marks: &Keyring) {
+async fn speak(line: Arc<Line>, client: Client, subject: String, marks: Arc<Keyring>) {
     loop {
         for text in line.unsaid().await.texts(line.sender) {
             let marked = format!("{} {text}", marks.hash(MARK, &text));

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions, PgConnection};
-use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::{Line, Words, closed};
+use super::{Line, Words};
 
 const CHANNEL: &str = "kiroku";
 /// The pause between two statements: what is said in it costs nothing.
@@ -22,27 +22,16 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-pub(super) fn start(line: &Arc<Line>, closing: watch::Receiver<()>, options: &PgConnectOptions) {
+pub(super) fn start(line: &Arc<Line>, options: &PgConnectOptions) -> JoinSet<()> {
     // A lost word costs nothing, so nobody waits for the disk.
     let options = options.clone().application_name("kiroku bus").options([("synchronous_commit", "off")]);
-    let (line, ears, mut until) = (Arc::clone(line), options.clone(), closing.clone());
-    let hearing = Arc::clone(&line);
-    tokio::spawn(async move {
-        tokio::select! {
-            () = closed(&mut until) => (),
-            () = listen(&hearing, ears) => (),
-        }
-    });
-    let mut until = closing;
-    tokio::spawn(async move {
-        tokio::select! {
-            () = closed(&mut until) => (),
-            () = speak(&line, options) => (),
-        }
-    });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(listen(Arc::clone(line), options.clone()));
+    tasks.spawn(speak(Arc::clone(line), options));
+    tasks
 }
 
-async fn listen(line: &Line, options: PgConnectOptions) {
+async fn listen(line: Arc<Line>, options: PgConnectOptions) {
     let mut pause = FIRST_PAUSE;
     loop {
         match connect_ears(&options).await {
@@ -81,7 +70,7 @@ async fn connect_ears(options: &PgConnectOptions) -> sqlx::Result<PgListener> {
     Ok(listener)
 }
 
-async fn speak(line: &Line, options: PgConnectOptions) {
+async fn speak(line: Arc<Line>, options: PgConnectOptions) {
     let mut mouth: Option<PgConnection> = None;
     let mut pause = FIRST_PAUSE;
     loop {

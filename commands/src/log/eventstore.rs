@@ -117,11 +117,6 @@ impl EventStoreLog {
         })
     }
 
-    /// Which log this is: another one, or one that was begun anew, has another.
-    pub fn identity(&self) -> String {
-        format!("eventstore {}", self.beginning.id)
-    }
-
     /// Writes until it is known what became of it. What has been written answers with its position.
     async fn settle(&self, write: &Write) -> Result<Outcome, LogError> {
         let mut patience = Patience::new();
@@ -329,6 +324,10 @@ impl EventLog for EventStoreLog {
 
 #[async_trait]
 impl Engine for EventStoreLog {
+    fn identity(&self) -> String {
+        format!("eventstore {}", self.beginning.id)
+    }
+
     async fn sealed_after(&self, position: Position, limit: usize) -> Result<Vec<Sealed>, LogError> {
         let limit = limit.clamp(1, MAX_EVENTS_PER_READ);
         if let Some(rows) = self.tail.after(position.0, limit).await {

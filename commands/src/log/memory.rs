@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use domain::Event;
 use domain::log::{AppendError, By, EventLog, LogError, Position, Recorded, StreamId, Version};
+use rand::RngExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -17,6 +18,8 @@ use super::{Engine, MAX_EVENTS_PER_READ, MAX_WAIT, admit, whole};
 /// The log in memory. A clone is another handle to the same log, as after a restart.
 #[derive(Clone)]
 pub struct MemoryLog {
+    /// It begins anew each time.
+    id: u64,
     codec: Arc<Codec>,
     held: Arc<Mutex<Held>>,
     head: Arc<watch::Sender<Position>>,
@@ -34,6 +37,7 @@ struct Held {
 impl MemoryLog {
     pub fn new(keyring: Arc<Keyring>) -> Self {
         Self {
+            id: rand::rng().random(),
             codec: Arc::new(Codec::new(keyring)),
             held: Arc::default(),
             head: Arc::new(watch::Sender::new(Position::START)),
@@ -110,6 +114,10 @@ impl EventLog for MemoryLog {
 
 #[async_trait]
 impl Engine for MemoryLog {
+    fn identity(&self) -> String {
+        format!("memory {:x}", self.id)
+    }
+
     async fn sealed_after(&self, position: Position, limit: usize) -> Result<Vec<Sealed>, LogError> {
         let limit = limit.clamp(1, MAX_EVENTS_PER_READ);
         let mut rows = Vec::new();

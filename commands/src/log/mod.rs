@@ -1,6 +1,6 @@
 //! The event log's engines, and the keys with which every payload is sealed.
 //!
-//! All engines store the same rows, made and read by [`codec`]; `commands/tests/log.rs` holds them to
+//! All engines store the same rows, made and read by [`codec`]; `commands/tests/log` holds them to
 //! the promises of [`domain::log::EventLog`].
 
 mod check;
@@ -40,6 +40,9 @@ pub trait Engine: EventLog {
     /// append whose command is here already is passed over. At a failure those before it may have been
     /// taken. Returns where the last of them is.
     async fn import(&self, appends: Vec<Vec<Sealed>>) -> Result<Position, AppendError>;
+
+    /// Which log this is: another one, or one that was begun anew, has another.
+    fn identity(&self) -> String;
 
     /// Whether positions are 1, 2, 3 and so on.
     fn is_gapless(&self) -> bool {

@@ -192,6 +192,11 @@ impl EventLog for PostgresLog {
 
 #[async_trait]
 impl Engine for PostgresLog {
+    /// There is one in a database, for as long as that lasts.
+    fn identity(&self) -> String {
+        "postgres".to_owned()
+    }
+
     async fn sealed_after(&self, position: Position, limit: usize) -> Result<Vec<Sealed>, LogError> {
         let limit = limit.clamp(1, MAX_EVENTS_PER_READ);
         let page: Vec<StoredRow> = sqlx::query_as(

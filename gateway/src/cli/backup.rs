@@ -1,12 +1,12 @@
 //! `kiroku backup`: the log into a directory, and the keys into a file.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
-use commands::log::Sealed;
+use commands::log::{Engine, MasterKey, Sealed};
 use domain::Fold;
 use domain::instance::{self, Instance};
 use domain::log::{Clock, Position};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::desk::{self, Desk, master_key};
 use super::output::{Progress, bytes};
 use super::secrets::{self, Head};
-use super::segments::{self, FORMAT, Manifest, PARTIAL, VERSION, Writing, at};
+use super::segments::{self, FORMAT, LOCK, Manifest, PARTIAL, VERSION, Writing, at, hex};
 use super::{Outcome, ToolError, tool};
 use crate::platform::attach::With;
 use crate::system::SystemClock;
@@ -37,7 +37,8 @@ pub fn command() -> Command {
             "The first run copies the whole log; later ones into the same directory add what has come since. \
              The file of keys is written anew each time. It holds people's keys as the master key wraps them, \
              passwords (hashed) and tokens (hashed): keep it apart from the directory, and the master key \
-             apart from both. When a person is erased, throw away older files of keys.",
+             apart from both. Both are marked with the master key, and restored only as they were written. \
+             After a restore, begin in another directory. When a person is erased, throw away older files of keys.",
         )
 }
 
@@ -54,15 +55,16 @@ async fn backup(desk: &Desk, matches: &ArgMatches) -> Result<Outcome, ToolError>
     let directory = matches.get_one::<PathBuf>("directory").cloned().unwrap_or_default();
     let keys = matches.get_one::<PathBuf>("keys").cloned().or_else(|| beside(&directory));
     let keys = keys.ok_or_else(|| ToolError::Wrong("say with --keys where the keys go".to_owned()))?;
-    let kept = Kept::open(desk, directory).await?;
+    let mut kept = Kept::open(desk, directory).await?;
     let before = kept.manifest.events;
-    let manifest = kept.add_all(desk).await?;
+    kept.add_all(desk).await?;
+    let manifest = &kept.manifest;
 
     let head = Head::new(&manifest.url, manifest.first_event, manifest.to, SystemClock.now());
-    let rows = secrets::write(&desk.attached.pool, &keys, &head).await?;
+    let rows = secrets::write(&desk.attached.pool, &keys, &head, &kept.master).await?;
     let master = matches.get_one::<PathBuf>("with-master-key");
     if let Some(path) = master {
-        master_key(&desk.config, &desk.attached.data_dir)?.save(path)?;
+        kept.master.save(path)?;
     }
 
     let added = manifest.events - before;
@@ -102,10 +104,12 @@ fn beside(directory: &Path) -> Option<PathBuf> {
     Some(directory.with_file_name(name))
 }
 
-/// A directory to which more is added.
+/// A directory to which more is added, by nobody else meanwhile.
 struct Kept {
     directory: PathBuf,
     manifest: Manifest,
+    master: MasterKey,
+    _lock: File,
 }
 
 impl Kept {
@@ -116,26 +120,32 @@ impl Kept {
             return Err(ToolError::Refused("the log is empty: there is nothing to keep".to_owned()));
         };
         DirBuilder::new().recursive(true).mode(PRIVATE).create(&directory).map_err(at(&directory))?;
-        let manifest = segments::manifest(&directory)?;
-        if manifest.is_none() && fs::read_dir(&directory).map_err(at(&directory))?.any(is_foreign) {
+        let master = master_key(&desk.config, &desk.attached.data_dir)?;
+        let is_foreign = fs::read_dir(&directory).map_err(at(&directory))?.any(is_foreign);
+        if is_foreign && segments::manifest(&directory, &master)?.is_none() {
             let refusal = format!("{} has other files in it: name an empty directory", directory.display());
             return Err(ToolError::Refused(refusal));
         }
+        let lock = segments::lock(&directory)?;
+        let manifest = segments::manifest(&directory, &master)?;
         segments::clean(&directory, manifest.as_ref())?;
         let manifest = match manifest {
             Some(manifest) => manifest,
             None => new_manifest(desk, first).await?,
         };
-        let head = desk.log.head().await?;
-        if manifest.first_event != first.event_id || manifest.to > head.0 {
-            let refusal = format!("{} is the backup of another log", directory.display());
+        if manifest.first_event != first.event_id || !is_continued(desk.log.as_ref(), &manifest).await? {
+            let refusal = format!(
+                "{} is the backup of another log, or this one was restored or changed since: name an empty \
+                 directory",
+                directory.display()
+            );
             return Err(ToolError::Refused(refusal));
         }
-        Ok(Self { directory, manifest })
+        Ok(Self { directory, manifest, master, _lock: lock })
     }
 
     /// Everything up to where the log is now. Each segment counts as soon as it is whole.
-    async fn add_all(mut self, desk: &Desk) -> Result<Manifest, ToolError> {
+    async fn add_all(&mut self, desk: &Desk) -> Result<(), ToolError> {
         let head = desk.log.head().await?;
         let mut progress = Progress::of("backup");
         let mut at = Position(self.manifest.to);
@@ -144,6 +154,12 @@ impl Kept {
         while at < head {
             let page = desk.log.sealed_after(at, PAGE).await?;
             let Some(last) = page.last() else { break };
+            let appends = page.chunk_by(|a, b| a.position == b.position).count() as u64;
+            if desk.log.is_gapless() && last.position != at.0 + appends {
+                return Err(ToolError::Refused(format!(
+                    "appends are missing from the log after position {at}: see `kiroku log check`"
+                )));
+            }
             at = Position(last.position);
             read += page.len() as u64;
             for append in page.chunk_by(|a, b| a.position == b.position) {
@@ -152,29 +168,49 @@ impl Kept {
                     None => writing = Some(Writing::begin(&self.directory, append)?),
                 }
                 if let Some(full) = writing.take_if(|writing| writing.is_full()) {
-                    self.publish(full)?;
+                    self.publish(desk, full).await?;
                 }
             }
             progress.at(at, head, read);
         }
         if let Some(rest) = writing {
-            self.publish(rest)?;
+            self.publish(desk, rest).await?;
         }
-        Ok(self.manifest)
+        Ok(())
     }
 
-    fn publish(&mut self, writing: Writing) -> Result<(), ToolError> {
+    async fn publish(&mut self, desk: &Desk, writing: Writing) -> Result<(), ToolError> {
         let (segment, last_event) = writing.end()?;
         let manifest = &mut self.manifest;
         manifest.to = segment.to;
         manifest.appends += segment.appends;
         manifest.events += segment.events;
         manifest.last_event = last_event;
+        manifest.chain = chain(desk.log.as_ref(), segment.to).await?;
         manifest.written_at = SystemClock.now();
         manifest.program = env!("CARGO_PKG_VERSION").to_owned();
         manifest.segments.push(segment);
-        segments::publish(&self.directory, manifest)
+        segments::publish(&self.directory, manifest, &self.master)
     }
+}
+
+/// Whether the log has what was kept of it last, and goes on from there.
+async fn is_continued(log: &dyn Engine, manifest: &Manifest) -> Result<bool, ToolError> {
+    if manifest.segments.is_empty() {
+        return Ok(true);
+    }
+    let last = log.sealed_after(Position(manifest.to.saturating_sub(1)), 1).await?.pop();
+    let is_there =
+        last.is_some_and(|last| (last.position, last.event_id) == (manifest.to, manifest.last_event));
+    let (then, now) = (&manifest.chain, chain(log, manifest.to).await?);
+    Ok(is_there && (then.is_none() || now.is_none() || *then == now))
+}
+
+/// The hash chain of the log at a position; none when no link ends there.
+async fn chain(log: &dyn Engine, at: u64) -> Result<Option<String>, ToolError> {
+    let links = log.chain_after(Some(Position(at.saturating_sub(1))), 1).await?;
+    let link = links.unwrap_or_default().pop().filter(|link| link.position.0 == at);
+    Ok(link.map(|link| hex(&link.hash)))
 }
 
 async fn new_manifest(desk: &Desk, first: &Sealed) -> Result<Manifest, ToolError> {
@@ -186,6 +222,7 @@ async fn new_manifest(desk: &Desk, first: &Sealed) -> Result<Manifest, ToolError
         program: env!("CARGO_PKG_VERSION").to_owned(),
         url: instance.url.unwrap_or_default(),
         engine: desk.config.log.word().to_owned(),
+        gapless: desk.log.is_gapless(),
         written_at: SystemClock.now(),
         first_event: first.event_id,
         last_event: Uuid::nil(),
@@ -193,6 +230,7 @@ async fn new_manifest(desk: &Desk, first: &Sealed) -> Result<Manifest, ToolError
         to: 0,
         appends: 0,
         events: 0,
+        chain: None,
         segments: Vec::new(),
         files: Vec::new(),
     })
@@ -200,7 +238,10 @@ async fn new_manifest(desk: &Desk, first: &Sealed) -> Result<Manifest, ToolError
 
 /// Whether a file is none that an interrupted first run left.
 fn is_foreign(entry: std::io::Result<fs::DirEntry>) -> bool {
-    entry.is_ok_and(|entry| !entry.file_name().to_string_lossy().ends_with(PARTIAL))
+    entry.is_ok_and(|entry| {
+        let name = entry.file_name();
+        name != LOCK && !name.to_string_lossy().ends_with(PARTIAL)
+    })
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ArgMatches;
-use commands::log::{Engine, EventStoreLog, Keyring, MasterKey, PostgresLog, Takeover};
+use commands::log::{Engine, Keyring, MasterKey, Takeover};
 use domain::UserId;
 use domain::log::{Recorded, StreamId};
 use sqlx::PgPool;
 
 use super::output::Output;
 use super::{FAILED, Outcome, THREADS_WITHIN, ToolError, complain, with_settings};
-use crate::app::MASTER_KEY_FILE;
+use crate::app::{self, MASTER_KEY_FILE};
 use crate::config::{Config, LogKind, Origin};
 use crate::erase::{EraseError, Eraser};
 use crate::platform::attach::{self, Attached, With};
@@ -37,8 +37,6 @@ pub struct Desk {
     pub attached: Attached,
     pub keyring: Arc<Keyring>,
     pub log: Arc<dyn Engine>,
-    /// What tells the log from another.
-    identity: String,
 }
 
 /// Runs a tool to its exit code.
@@ -105,68 +103,50 @@ impl Tool {
         let attached = attach::attach(&config, with, &shutdown).await?;
         let opened = async {
             let keyring = keyring(&config, &attached).await?;
-            let log = Log::open(config.log, &config, &attached.pool, &keyring, with).await?;
+            let log = open_log(config.log, &config, &attached.pool, &keyring, with).await?;
             Ok::<_, ToolError>((keyring, log))
         };
-        let (keyring, opened) = match opened.await {
+        let (keyring, log) = match opened.await {
             Ok(opened) => opened,
             Err(error) => {
                 attached.detach().await;
                 return Err(error);
             }
         };
-        let (log, identity) = (opened.engine.clone(), opened.identity.clone());
-        let desk = Desk { config, output, shutdown, attached, keyring, log, identity };
+        let desk = Desk { config, output, shutdown, attached, keyring, log };
         let ended = work(&desk).await;
-        let attached = desk.attached;
-        opened.close().await;
+        let Desk { attached, log, .. } = desk;
+        close_log(log.as_ref()).await;
+        drop(log);
         attached.detach().await;
         ended
     }
 }
 
-/// A log that a tool has opened.
-pub struct Log {
-    pub engine: Arc<dyn Engine>,
-    /// What tells it from another log.
-    pub identity: String,
-    /// Registered among those who write the log in PostgreSQL.
-    writer: Option<Arc<PostgresLog>>,
+/// Opens a log beside whoever writes it, or alone: others can't append then, until it is closed.
+pub async fn open_log(
+    kind: LogKind,
+    config: &Config,
+    pool: &PgPool,
+    keyring: &Arc<Keyring>,
+    with: With,
+) -> Result<Arc<dyn Engine>, ToolError> {
+    match kind {
+        LogKind::Memory => {
+            return Err(ToolError::Wrong("a log in memory is gone with its server".to_owned()));
+        }
+        LogKind::EventStore if config.eventstore_url.is_none() => {
+            return Err(ToolError::Wrong("`eventstore_url` is needed".to_owned()));
+        }
+        LogKind::Postgres | LogKind::EventStore => (),
+    }
+    let takeover = if with == With::Others { Takeover::Shared } else { Takeover::Sole };
+    Ok(app::open_log(kind, config, pool, keyring, takeover).await?)
 }
 
-impl Log {
-    /// Beside whoever writes it, or alone: others can't append then, until it is closed.
-    pub async fn open(
-        kind: LogKind,
-        config: &Config,
-        pool: &PgPool,
-        keyring: &Arc<Keyring>,
-        with: With,
-    ) -> Result<Self, ToolError> {
-        match kind {
-            LogKind::Postgres => {
-                let takeover = if with == With::Others { Takeover::Shared } else { Takeover::Sole };
-                let log = Arc::new(PostgresLog::open(pool.clone(), keyring.clone(), takeover).await?);
-                Ok(Self { engine: log.clone(), identity: "postgres".to_owned(), writer: Some(log) })
-            }
-            LogKind::EventStore => {
-                let Some(url) = &config.eventstore_url else {
-                    return Err(ToolError::Wrong("`eventstore_url` is needed".to_owned()));
-                };
-                let namespace = &config.eventstore_namespace;
-                let log = EventStoreLog::open(url.expose(), namespace, keyring.clone()).await?;
-                Ok(Self { identity: log.identity(), engine: Arc::new(log), writer: None })
-            }
-            LogKind::Memory => Err(ToolError::Wrong("a log in memory is gone with its server".to_owned())),
-        }
-    }
-
-    pub async fn close(self) {
-        if let Some(writer) = &self.writer
-            && let Err(error) = writer.close().await
-        {
-            tracing::debug!(%error, "the log will notice later that this tool is gone");
-        }
+pub async fn close_log(log: &dyn Engine) {
+    if let Err(error) = log.close().await {
+        tracing::debug!(%error, "the log will notice later that this tool is gone");
     }
 }
 
@@ -189,6 +169,7 @@ impl Desk {
             keyring: self.keyring.clone(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(TimeOrderedIds::new()),
+            is_fed: self.config.nats_url.is_some(),
         }
     }
 
@@ -197,7 +178,7 @@ impl Desk {
         let followed: Option<String> = sqlx::query_scalar("select identity from ops.followed_log")
             .fetch_optional(&self.attached.pool)
             .await?;
-        match followed.as_ref() == Some(&self.identity) {
+        match followed == Some(self.log.identity()) {
             true => Ok(()),
             false => Err(ToolError::Refused(
                 "the read models were filled from another log: start the server, it fills them anew"

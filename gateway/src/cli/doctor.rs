@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::{ArgMatches, Command};
 use commands::bus::Nats;
-use commands::log::Keyring;
+use commands::log::{Engine, Keyring};
 use domain::Fold;
 use domain::instance::{self, Instance};
 use domain::log::{Clock, LogError, Position};
@@ -17,7 +17,7 @@ use nix::sys::statvfs::statvfs;
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::desk::{self, Log, Tool, master_key};
+use super::desk::{self, Tool, master_key};
 use super::output::{bytes, table};
 use super::projections::standing;
 use super::{Outcome, ToolError, tool};
@@ -182,10 +182,10 @@ impl Report {
             }
         }
         let Some(keyring) = self.keys(tool, attached).await? else { return Ok(()) };
-        match Log::open(tool.config.log, &tool.config, &attached.pool, &keyring, With::Others).await {
+        match desk::open_log(tool.config.log, &tool.config, &attached.pool, &keyring, With::Others).await {
             Ok(log) => {
-                let ended = self.log(tool, attached, &log).await;
-                log.close().await;
+                let ended = self.log(tool, attached, log.as_ref()).await;
+                desk::close_log(log.as_ref()).await;
                 ended
             }
             Err(error) => {
@@ -312,7 +312,7 @@ impl Report {
         }
     }
 
-    async fn log(&mut self, tool: &Tool, attached: &Attached, log: &Log) -> Result<(), ToolError> {
+    async fn log(&mut self, tool: &Tool, attached: &Attached, log: &dyn Engine) -> Result<(), ToolError> {
         match tail(log).await {
             Ok((head, events)) => {
                 self.ok("log", format!("head at {head}; {events} events looked at, all of them open"));
@@ -322,7 +322,7 @@ impl Report {
                 return Ok(());
             }
         }
-        let (recorded, _) = log.engine.stream(&instance::stream()).await?;
+        let (recorded, _) = log.stream(&instance::stream()).await?;
         let claimed = Instance::of(recorded.iter().filter_map(|event| event.event.as_ref())).url;
         if let Some(url) = claimed.filter(|url| *url != tool.config.url) {
             let found = format!("the log belongs to {url}, and `url` is {} here", tool.config.url);
@@ -334,7 +334,7 @@ impl Report {
         }
         let is_shared = !attached.is_ours() && attach::others(&attached.pool).await? > 0;
         let is_run = attached.server.is_some() || is_shared;
-        for one in standing(&attached.pool, log.engine.as_ref()).await? {
+        for one in standing(&attached.pool, log).await? {
             let found = format!("{}: {} events behind", one.name, one.lag());
             if let Some(reason) = &one.stopped {
                 let advice = format!("see the log; after a repair restart, or `kiroku rebuild {}`", one.name);
@@ -413,18 +413,18 @@ impl Line {
 }
 
 /// Looks at the end of the log; says where its head is and how many events were looked at.
-async fn tail(log: &Log) -> Result<(Position, usize), String> {
+async fn tail(log: &dyn Engine) -> Result<(Position, usize), String> {
     let told = |error: LogError| error.to_string();
-    let head = log.engine.head().await.map_err(told)?;
-    if !log.engine.is_gapless() {
+    let head = log.head().await.map_err(told)?;
+    if !log.is_gapless() {
         // Positions can't be counted back: the beginning says as much about keys and engine.
-        let events = log.engine.after(Position::START, TAIL_APPENDS as usize).await.map_err(told)?;
+        let events = log.after(Position::START, TAIL_APPENDS as usize).await.map_err(told)?;
         return Ok((head, events.len()));
     }
     let mut at = Position(head.0.saturating_sub(TAIL_APPENDS));
     let mut events = 0;
     while at < head {
-        let page = log.engine.after(at, TAIL_APPENDS as usize).await.map_err(told)?;
+        let page = log.after(at, TAIL_APPENDS as usize).await.map_err(told)?;
         if page.is_empty() {
             return Err(format!("the head is at {head}, but nothing comes after {at}"));
         }

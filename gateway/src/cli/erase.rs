@@ -23,7 +23,7 @@ pub fn command() -> Command {
             "Works beside a running server, too. Asked again, it does again what is left to do. Exits with 1 \
              when something of the person is left. Backups: the log in them can't be read any more, but throw \
              away older files of keys. The feed on NATS: a running server takes them out of it, before it \
-             tells of it; the certificate doesn't speak of that.",
+             tells of it; that is waited for, and the certificate says when it was not done.",
         )
 }
 

@@ -2,17 +2,19 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use domain::log::EventLog;
-use projections::Projector;
+use domain::log::{EventLog, Position};
 use projections::rebuild::{self, Handle, How, Progress as Reached, ProjectorReport, RebuildError, Report};
+use projections::{Mode, Projections, Projector};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::desk::{self, Desk};
 use super::log::check;
-use super::output::Progress;
+use super::output::{Progress, note};
+use super::projections::standing;
 use super::{Outcome, ToolError, tool};
 use crate::platform::attach::With;
 
@@ -21,7 +23,9 @@ pub fn rebuild_command() -> Command {
         .arg(names())
         .after_help(
             "They are made beside the live ones, while reads and writes go on, and put in their place at once. \
-             Interrupted, the next run goes on from there. Exits with 5 when the live ones were not as the \
+             Interrupted, the next run goes on from there. Grants, and views of your own that look at the \
+             tables, go along; what can't, such as a materialized view or a foreign key, is refused before \
+             anything is built: let it look at such a view. Exits with 5 when the live ones were not as the \
              log says; they are then.",
         )
 }
@@ -32,7 +36,8 @@ pub fn verify_command() -> Command {
         .after_help(
             "Checks the log itself (positions, versions, the chain of hashes, that every payload opens or is \
              erased), then makes read models anew beside the live ones, compares them row by row, and drops \
-             them. Nothing live is changed. Exits with 5 when something differs.",
+             them. Nothing live is changed, but where no server runs, read models that are behind the log \
+             are filled first. Exits with 5 when something differs.",
         )
 }
 
@@ -64,6 +69,7 @@ pub async fn verify(desk: &Desk, projectors: Vec<Arc<dyn Projector>>) -> Result<
     if !desk.output.json {
         desk.output.line(check::told(&checked))?;
     }
+    fill(desk, &projectors).await?;
     let (pool, log) = (&desk.attached.pool, desk.log.clone() as Arc<dyn EventLog>);
     let report =
         followed(desk, "verify", async |handle| rebuild::verify(pool, log, projectors, handle).await);
@@ -76,8 +82,62 @@ pub async fn verify(desk: &Desk, projectors: Vec<Arc<dyn Projector>>) -> Result<
 }
 
 pub async fn rebuilt(desk: &Desk, projectors: Vec<Arc<dyn Projector>>) -> Result<Report, ToolError> {
+    fill(desk, &projectors).await?;
     let (pool, log) = (&desk.attached.pool, desk.log.clone() as Arc<dyn EventLog>);
     followed(desk, "rebuild", async |handle| rebuild::rebuild(pool, log, projectors, handle).await).await
+}
+
+/// Without any progress for so long, read models are not waited for any more.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// How often it is looked how far they are.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Fills read models that nobody fills now, up to the head of the log. They may be behind it, where no server
+/// runs, and still have of somebody what can't be read in the log any more.
+async fn fill(desk: &Desk, projectors: &[Arc<dyn Projector>]) -> Result<(), ToolError> {
+    let (pool, log) = (&desk.attached.pool, desk.log.clone());
+    let standing = standing(pool, log.as_ref()).await?;
+    let is_left = |projector: &&Arc<dyn Projector>| {
+        let version = i64::from(projector.version());
+        standing.iter().any(|one| {
+            let is_current = one.stored_version.map(i64::from) == Some(version);
+            one.name == projector.name() && is_current && one.lag_events > 0 && one.active.is_none()
+        })
+    };
+    let left: Vec<Arc<dyn Projector>> = projectors.iter().filter(is_left).cloned().collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let (first, head) = (standing.iter().map(|one| one.position).min().unwrap_or(0), log.head().await?);
+    let running = Projections::start(pool, log, left, Mode::Project);
+    let filled = tokio::select! {
+        filled = filled(&running, Position(first), head) => filled,
+        _ = desk.shutdown.wait() => Err(ToolError::Stopped),
+    };
+    running.stop().await;
+    filled
+}
+
+async fn filled(running: &Projections, first: Position, head: Position) -> Result<(), ToolError> {
+    let mut shown = Progress::of("filling");
+    let mut reached: Vec<Position> = Vec::new();
+    let mut moved_at = Instant::now();
+    while let Err(lagging) = running.wait(head, LOOK_EVERY).await {
+        let now: Vec<Position> = running.status().iter().map(|status| status.position).collect();
+        let least = now.iter().copied().min().unwrap_or(head);
+        shown.at(least, head, least.0.saturating_sub(first.0));
+        if now != reached {
+            (reached, moved_at) = (now, Instant::now());
+        } else if moved_at.elapsed() >= STUCK_AFTER {
+            return Err(ToolError::Refused(lagging.to_string()));
+        }
+    }
+    for status in running.status() {
+        if let Some(reason) = status.stopped {
+            note(format!("{} stays where it is: {reason}", status.name));
+        }
+    }
+    Ok(())
 }
 
 fn names() -> Arg {

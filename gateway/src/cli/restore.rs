@@ -1,6 +1,7 @@
 //! `kiroku restore`: a server anew from a backup.
 //!
-//! The whole backup is read and checked first. Then keys come in, all at once, but for the secret of the
+//! The whole backup is read and checked first: that whoever wrote it had the master key, and that nothing of
+//! it is missing or doubled. Then keys come in, all at once, but for the secret of the
 //! keyed hashes, without which no server starts; then the log; then that secret. So a restore that was
 //! interrupted leaves nothing that could be taken for a server, and is run again.
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use clap::{Arg, ArgMatches, Command, value_parser};
-use commands::log::{Engine, Keyring, Sealed};
+use commands::log::{Engine, Keyring, MasterKey, Sealed};
 use domain::UserId;
 use domain::log::Position;
 use serde_json::json;
@@ -19,7 +20,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::backup::directory;
-use super::desk::{self, Log, Tool, master_key};
+use super::desk::{self, Tool, master_key};
 use super::output::{Progress, confirm, note};
 use super::secrets::{self, Looked};
 use super::segments::{self, Manifest};
@@ -50,14 +51,12 @@ const APPENDS_AT_ONCE: usize = 500;
 async fn restore(tool: Tool, matches: &ArgMatches) -> Result<Outcome, ToolError> {
     let path = |name: &str| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
     let shutdown = tool.shutdown.clone();
-    let backup = Backup { directory: path("directory"), keys: path("keys") };
+    let master = master_key(&tool.config, &tool.config.data_dir)?;
+    let backup = Backup { directory: path("directory"), keys: path("keys"), master };
     let read = tokio::select! {
         read = backup.read() => read?,
         _ = shutdown.wait() => return Err(ToolError::Stopped),
     };
-    if !master_key(&tool.config, &tool.config.data_dir)?.opens(&read.keys.secret) {
-        return Err(ToolError::Refused("this is not the master key of the backup".to_owned()));
-    }
     let into = match &tool.config.database_url {
         Some(_) => "the database of `database_url`".to_owned(),
         None => tool.config.data_dir.display().to_string(),
@@ -86,10 +85,11 @@ async fn restore(tool: Tool, matches: &ArgMatches) -> Result<Outcome, ToolError>
     .await
 }
 
-/// Where a backup is.
+/// Where a backup is, and with which key it was written.
 struct Backup {
     directory: PathBuf,
     keys: PathBuf,
+    master: MasterKey,
 }
 
 /// What a whole and fitting backup says.
@@ -100,25 +100,54 @@ struct Read {
     erased: HashMap<Uuid, DateTime<Utc>>,
 }
 
+/// What the segments say of people.
+#[derive(Default)]
+struct People {
+    all: HashSet<Uuid>,
+    erased: HashMap<Uuid, DateTime<Utc>>,
+}
+
 impl Backup {
     /// Reads all of it once: nothing is touched when it is damaged or doesn't belong together.
     async fn read(&self) -> Result<Read, ToolError> {
-        let Some(manifest) = segments::manifest(&self.directory)? else {
+        let keys = secrets::look(&self.keys, &self.master).await?;
+        let Some(manifest) = segments::manifest(&self.directory, &self.master)? else {
             return Err(ToolError::Refused(format!("{} is not a backup", self.directory.display())));
         };
-        let keys = secrets::look(&self.keys).await?;
         if keys.head.first_event != manifest.first_event {
             return Err(ToolError::Refused("the keys are those of another server".to_owned()));
         }
+        let People { all, erased } = self.read_log(&manifest).await?;
+        let is_missing = |person: &&Uuid| !keys.people.contains(*person) && !erased.contains_key(*person);
+        match all.iter().filter(is_missing).count() {
+            0 => Ok(Read { manifest, keys, erased }),
+            missing => Err(ToolError::Refused(format!(
+                "the keys of {missing} people are missing: the file of keys is older than the log; it was \
+                 written at position {}, {}",
+                keys.head.up_to, keys.head.written_at
+            ))),
+        }
+    }
+
+    /// Reads the segments; a command that is there twice would be passed over by the log, and is refused.
+    async fn read_log(&self, manifest: &Manifest) -> Result<People, ToolError> {
         let mut progress = Progress::of("reading the backup");
-        let (mut people, mut erased) = (HashSet::new(), HashMap::new());
+        let mut people = People::default();
+        let mut commands = HashSet::new();
         let (mut events, mut last) = (0, Uuid::nil());
         for segment in &manifest.segments {
             segments::read(&self.directory, segment, async |append| {
+                if let Some(Sealed { command, position, .. }) = append.first()
+                    && !commands.insert(*command)
+                {
+                    let refusal =
+                        format!("the append at position {position} is in the backup twice: damaged");
+                    return Err(ToolError::Refused(refusal));
+                }
                 for event in &append {
-                    people.extend(event.subject);
+                    people.all.extend(event.subject);
                     if let Some(person) = erased_by(event) {
-                        erased.insert(person.0, event.at);
+                        people.erased.insert(person.0, event.at);
                     }
                     last = event.event_id;
                 }
@@ -134,15 +163,7 @@ impl Backup {
         if (events, last) != (manifest.events, manifest.last_event) {
             return Err(ToolError::Refused("the manifest and the segments don't agree: damaged".to_owned()));
         }
-        let is_missing = |person: &&Uuid| !keys.people.contains(*person) && !erased.contains_key(*person);
-        match people.iter().filter(is_missing).count() {
-            0 => Ok(Read { manifest, keys, erased }),
-            missing => Err(ToolError::Refused(format!(
-                "the keys of {missing} people are missing: the file of keys is older than the log; it was \
-                 written at position {}, {}",
-                keys.head.up_to, keys.head.written_at
-            ))),
-        }
+        Ok(people)
     }
 
     /// Brings keys and log in.
@@ -150,9 +171,9 @@ impl Backup {
         let pool = &attached.pool;
         // Nothing is opened on the way in, so it takes no real keys.
         let unused = Arc::new(Keyring::memory());
-        let log = Log::open(tool.config.log, &tool.config, pool, &unused, With::Nobody).await?;
+        let log = desk::open_log(tool.config.log, &tool.config, pool, &unused, With::Nobody).await?;
         let filled = async {
-            match found(pool, log.engine.as_ref(), read).await? {
+            match found(pool, log.as_ref(), read).await? {
                 Found::All => {
                     note("everything was brought in before");
                     return Ok(());
@@ -160,13 +181,13 @@ impl Backup {
                 Found::Nothing => (),
                 Found::Part => note("going on with a restore that was interrupted"),
             }
-            secrets::restore(pool, &self.keys, &read.erased).await?;
-            self.import(log.engine.as_ref(), &read.manifest).await?;
-            projections::follow_log(pool, &log.identity).await?;
+            secrets::restore(pool, &self.keys, &self.master, &read.erased).await?;
+            self.import(log.as_ref(), &read.manifest).await?;
+            projections::follow_log(pool, &log.identity()).await?;
             secrets::open_doors(pool, &read.keys.secret).await
         };
         let filled = filled.await;
-        log.close().await;
+        desk::close_log(log.as_ref()).await;
         filled
     }
 
@@ -242,4 +263,37 @@ async fn is_all(log: &dyn Engine, read: &Read) -> Result<bool, ToolError> {
 /// Whom an event erases; the stream says it, so that it takes no key.
 fn erased_by(event: &Sealed) -> Option<UserId> {
     (event.kind == "user.erased").then(|| event.stream.strip_prefix("user-")?.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::segments::tests::{append, manifest_of, master};
+    use super::super::segments::{Segment, Writing};
+    use super::*;
+
+    /// What a log of these appends reads as.
+    async fn read(appends: &[Vec<Sealed>], last_event: Uuid) -> Result<People, ToolError> {
+        let directory = tempfile::tempdir().unwrap();
+        let segment = |appends: &[Vec<Sealed>]| -> Segment {
+            let mut writing = Writing::begin(directory.path(), &appends[0]).unwrap();
+            appends[1..].iter().for_each(|append| writing.add(append).unwrap());
+            writing.end().unwrap().0
+        };
+        let segments = appends.chunks(2).map(segment).collect();
+        let backup =
+            Backup { directory: directory.path().to_owned(), keys: PathBuf::new(), master: master() };
+        backup.read_log(&Manifest { last_event, ..manifest_of(segments) }).await
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_there_twice_is_refused() {
+        let mut appends = vec![append(3), append(4), append(5)];
+        let last = appends[2][1].event_id;
+        assert_eq!(read(&appends, last).await.ok().unwrap().all, HashSet::from([Uuid::from_u128(7)]));
+        assert!(read(&appends, Uuid::nil()).await.is_err(), "another end than the manifest says");
+        let first = appends[0][0].command;
+        appends[2].iter_mut().for_each(|event| event.command = first);
+        let refused = read(&appends, last).await.err().unwrap().to_string();
+        assert!(refused.contains("position 5 is in the backup twice"), "{refused}");
+    }
 }

@@ -2,7 +2,8 @@
 //! they need to sign in again. The master key is not in it.
 //!
 //! One line of JSON each: first a [`Head`], then a [`Row`] for every row of the [`CARRIED`] tables, as
-//! PostgreSQL writes it in JSON, then an [`End`].
+//! PostgreSQL writes it in JSON, then an [`End`] with a mark of the master key: see [`super::segments`]. So
+//! nobody can let himself in by a row of his own.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -10,6 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use commands::log::MasterKey;
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -19,7 +21,7 @@ use sqlx::{AssertSqlSafe, Connection, PgPool};
 use uuid::Uuid;
 
 use super::ToolError;
-use super::segments::{Hashing, VERSION, Whole, at, hex};
+use super::segments::{Hashing, Mark, VERSION, Whole, at, changed};
 
 /// The tables that are carried over, in an order in which they can be filled.
 pub const CARRIED: [&str; 6] = [KEYRING, KEYS, "passwords", "native_tokens", "apps", "app_tokens"];
@@ -38,6 +40,8 @@ const LEFT: [&str; 8] = [
 const KEYRING: &str = "keyring";
 const KEYS: &str = "keys";
 const FORMAT: &str = "kiroku-keys";
+/// What the mark at the end is for.
+const MARKED: &str = "keys of a backup";
 /// A row is small: a name, a description, some hashes.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 /// Rows put into a table at once.
@@ -79,12 +83,13 @@ pub struct Row {
 #[derive(Debug, Serialize, Deserialize)]
 struct End {
     rows: u64,
-    /// Of all lines before this one, in hexadecimal digits.
-    sha256: String,
+    /// Of the SHA-256 of all lines before this one.
+    #[serde(flatten)]
+    mark: Mark,
 }
 
 /// Writes the file, of one moment; returns how many rows it has.
-pub async fn write(pool: &PgPool, path: &Path, head: &Head) -> Result<u64, ToolError> {
+pub async fn write(pool: &PgPool, path: &Path, head: &Head, master: &MasterKey) -> Result<u64, ToolError> {
     let mut file = Hashing::new(Whole::create(path).map_err(at(path))?);
     line(&mut file, head, path)?;
     let mut connection = pool.acquire().await?;
@@ -100,8 +105,8 @@ pub async fn write(pool: &PgPool, path: &Path, head: &Head) -> Result<u64, ToolE
         }
     }
     tx.rollback().await?;
-    let sha256 = hex(&file.hash.clone().finalize());
-    line(&mut file, &End { rows: written, sha256 }, path)?;
+    let mark = Mark::new(master, MARKED, &file.hash.clone().finalize());
+    line(&mut file, &End { rows: written, mark }, path)?;
     file.inner.finish().map_err(at(path))?;
     Ok(written)
 }
@@ -117,12 +122,15 @@ pub struct Looked {
     pub own: Vec<u8>,
 }
 
-/// Reads the file once, and refuses one that is not whole.
-pub async fn look(path: &Path) -> Result<Looked, ToolError> {
+/// Reads the file once, and refuses one that is not whole, or not of whoever has this key.
+pub async fn look(path: &Path, master: &MasterKey) -> Result<Looked, ToolError> {
     let (mut people, mut secret, mut own) = (HashSet::new(), None, None);
-    let head = each(path, async |Row { table, row }| {
+    let head = each(path, master, async |Row { table, row }| {
         if table == KEYRING {
             secret = bytes(row.get("secret"));
+            if !secret.as_ref().is_some_and(|secret| master.opens(secret)) {
+                return Err(ToolError::Refused("this is not the master key of the backup".to_owned()));
+            }
         }
         if table == KEYS {
             let person: Uuid = row
@@ -147,6 +155,7 @@ pub async fn look(path: &Path) -> Result<Looked, ToolError> {
 pub async fn restore(
     pool: &PgPool,
     path: &Path,
+    master: &MasterKey,
     erased: &HashMap<Uuid, DateTime<Utc>>,
 ) -> Result<(), ToolError> {
     let mut tx = pool.begin().await?;
@@ -154,7 +163,7 @@ pub async fn restore(
     sqlx::query(AssertSqlSafe(format!("truncate {tables} cascade"))).execute(&mut *tx).await?;
     let mut waiting = Waiting { table: KEYRING, rows: Vec::with_capacity(ROWS_AT_ONCE) };
     let mut dropped_apps = HashSet::new();
-    each(path, async |row| {
+    each(path, master, async |row| {
         let Some(table) = CARRIED.into_iter().find(|carried| *carried == row.table) else {
             let refusal = format!("{} has a table that is not known here: ops.{}", path.display(), row.table);
             return Err(ToolError::Refused(refusal));
@@ -245,6 +254,7 @@ impl Waiting {
 /// Hands on each row of the file; refuses one that is not whole, at the latest at its end.
 async fn each(
     path: &Path,
+    master: &MasterKey,
     mut take: impl AsyncFnMut(Row) -> Result<(), ToolError>,
 ) -> Result<Head, ToolError> {
     let mut file = BufReader::new(File::open(path).map_err(at(path))?);
@@ -269,8 +279,10 @@ async fn each(
             take(row).await?;
         } else {
             let end: End = serde_json::from_slice(&line).map_err(|_| damaged(path))?;
-            let is_whole = end.rows == rows && end.sha256 == hex(&hash.hash.finalize());
-            return head.filter(|_| is_whole).ok_or_else(|| damaged(path));
+            if !end.mark.is_of(master, MARKED, &hash.hash.finalize()) {
+                return Err(changed(path));
+            }
+            return head.filter(|_| end.rows == rows).ok_or_else(|| damaged(path));
         }
         hash.write_all(&line).map_err(at(path))?;
     }
@@ -298,6 +310,8 @@ fn bytes(value: Option<&Value>) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use commands::log::Keyring;
+
     use super::*;
 
     #[sqlx::test(migrations = "../migrations")]
@@ -317,9 +331,13 @@ mod tests {
         Uuid::from_u128(n)
     }
 
+    fn master() -> MasterKey {
+        MasterKey::given([7; 32])
+    }
+
     async fn fill(pool: &PgPool) {
+        Keyring::open(pool.clone(), &master()).await.unwrap();
         for sql in [
-            "insert into ops.keyring (secret) values ('\\x01')",
             "insert into ops.keys (person, wrapped)
              values ('00000000-0000-0000-0000-000000000000', '\\x00'),
                     ('00000000-0000-0000-0000-000000000001', '\\x0aff'),
@@ -352,20 +370,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
         let head = Head::new("https://x.example", id(9), 3, DateTime::UNIX_EPOCH);
-        assert_eq!(write(&pool, &path, &head).await.unwrap(), 10);
+        assert_eq!(write(&pool, &path, &head, &master()).await.unwrap(), 10);
         let before = [rows(&pool, "passwords").await, rows(&pool, "apps").await];
 
-        let looked = look(&path).await.unwrap();
-        assert_eq!((looked.secret, looked.own), (vec![1], vec![0]));
+        let looked = look(&path, &master()).await.unwrap();
+        assert!(master().opens(&looked.secret));
+        assert_eq!(looked.own, [0]);
         assert_eq!(looked.people, HashSet::from([id(0), id(1), id(2)]));
         sqlx::query("delete from ops.passwords").execute(&pool).await.unwrap();
-        restore(&pool, &path, &HashMap::new()).await.unwrap();
+        restore(&pool, &path, &master(), &HashMap::new()).await.unwrap();
         assert_eq!([rows(&pool, "passwords").await, rows(&pool, "apps").await], before);
         assert_eq!(rows(&pool, "keyring").await, Vec::<String>::new());
         assert_eq!(rows(&pool, "app_tokens").await.len(), 2);
 
         let erased = HashMap::from([(id(2), DateTime::UNIX_EPOCH)]);
-        restore(&pool, &path, &erased).await.unwrap();
+        restore(&pool, &path, &master(), &erased).await.unwrap();
         let destroyed: Vec<(Uuid, DateTime<Utc>)> =
             sqlx::query_as("select person, destroyed_at from ops.keys where wrapped is null")
                 .fetch_all(&pool)
@@ -378,16 +397,39 @@ mod tests {
     }
 
     #[sqlx::test(migrations = "../migrations")]
-    async fn a_file_that_is_not_whole_is_refused(pool: PgPool) {
+    async fn a_file_that_is_not_whole_or_not_its_owners_is_refused(pool: PgPool) {
         fill(&pool).await;
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
-        write(&pool, &path, &Head::new("u", id(9), 3, DateTime::UNIX_EPOCH)).await.unwrap();
+        let head = Head::new("u", id(9), 3, DateTime::UNIX_EPOCH);
+        write(&pool, &path, &head, &master()).await.unwrap();
         let whole = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = whole.lines().collect();
-        for wrong in [lines[..lines.len() - 1].join("\n"), whole.replace("h2", "h3"), String::new()] {
+        let before = rows(&pool, "passwords").await;
+        let end = lines[lines.len() - 1];
+        let password = lines.iter().find(|line| line.contains("h2")).unwrap();
+        let added = whole.replace(end, &format!("{password}\n{}", end.replace("10", "11")));
+        // Whoever can write the file, and knows all but the master key, marks it with a key of his own.
+        write(&pool, &path, &head, &MasterKey::given([8; 32])).await.unwrap();
+        let foreign = std::fs::read_to_string(&path).unwrap();
+        let changed = whole.replace("h2", "h3");
+        let cut = lines[..lines.len() - 1].join("\n");
+        for (wrong, why) in [
+            (&added, "was changed"),
+            (&changed, "was changed"),
+            (&foreign, "was changed"),
+            (&cut, "not a whole file"),
+            (&String::new(), "not a whole file"),
+        ] {
             std::fs::write(&path, wrong).unwrap();
-            assert!(look(&path).await.is_err());
+            let refused = look(&path, &master()).await.err().unwrap().to_string();
+            assert!(refused.contains(why), "{refused}");
+            restore(&pool, &path, &master(), &HashMap::new()).await.unwrap_err();
+            assert_eq!(rows(&pool, "passwords").await, before, "nothing of it was taken");
         }
+        std::fs::write(&path, &whole).unwrap();
+        let refused = look(&path, &MasterKey::given([8; 32])).await.err().unwrap().to_string();
+        assert!(refused.contains("not the master key"), "{refused}");
+        assert!(look(&path, &master()).await.is_ok());
     }
 }

@@ -1,21 +1,28 @@
 //! A backup on disk: a directory with the log in segments, and the keys in a file apart from it.
 //!
-//! `manifest.json` says what there is: see [`Manifest`]. A segment, `log-FROM-TO.jsonl.gz`, is gzip of one
-//! line of JSON per append: see [`Append`]. Payloads stay sealed: without the keys and the master key a
-//! directory tells nobody what people wrote. A file has its name only when it is whole and on the disk, and
-//! counts only when the manifest names it.
+//! `manifest.jsonl` says what there is, in two lines of JSON: a [`Manifest`], and a [`Mark`] of the line before.
+//! A segment, `log-FROM-TO.jsonl.gz`, is gzip of one line of JSON per append: see [`Append`]. Payloads stay
+//! sealed: without the keys and the master key a directory tells nobody what people wrote. A file has its name
+//! only when it is whole and on the disk, and counts only when the manifest names it. Who adds to a directory
+//! holds a lock on its `backup.lock`.
+//!
+//! A mark is HMAC-SHA256 in base64, under a key derived from the master key for this purpose alone. The
+//! manifest has the SHA-256 of each segment, so nothing in a directory can be changed, added or left out
+//! without the master key; but an older state of a whole directory is as genuine as the last one.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use chrono::{DateTime, Utc};
-use commands::log::Sealed;
+use commands::log::{MasterKey, Sealed};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
+use hmac::digest::KeyInit;
+use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -29,7 +36,13 @@ pub const VERSION: u32 = 1;
 pub const PARTIAL: &str = "partial";
 /// A segment is closed when it has so many bytes before compression.
 const SEGMENT_BYTES: u64 = 128 << 20;
-const MANIFEST: &str = "manifest.json";
+/// Held by the one who adds to the directory.
+pub const LOCK: &str = "backup.lock";
+const MANIFEST: &str = "manifest.jsonl";
+/// What the mark of a manifest is for.
+const MARKED: &str = "manifest of a backup";
+/// The block of SHA-256, in bytes: an HMAC key of this size is used as it is.
+const BLOCK_BYTES: usize = 64;
 /// A manifest larger than this is none.
 const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 /// The longest line of a segment: an append of 256 events with long texts.
@@ -44,8 +57,9 @@ pub struct Manifest {
     pub program: String,
     /// The address of the server.
     pub url: String,
-    /// The engine that the log came from.
+    /// The engine that the log came from, and whether its positions are 1, 2, 3 and so on.
     pub engine: String,
+    pub gapless: bool,
     pub written_at: DateTime<Utc>,
     /// The first event of the log: whose log it is.
     pub first_event: Uuid,
@@ -55,6 +69,8 @@ pub struct Manifest {
     pub to: u64,
     pub appends: u64,
     pub events: u64,
+    /// The log's hash chain at `to`, in hexadecimal digits; none when the engine has no link that ends there.
+    pub chain: Option<String>,
     pub segments: Vec<Segment>,
     /// Files of people: there are none yet.
     pub files: Vec<String>,
@@ -70,6 +86,12 @@ pub struct Segment {
     pub bytes: u64,
     /// Of the file, in hexadecimal digits.
     pub sha256: String,
+}
+
+/// Shows that what is before it was written by somebody with the master key.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Mark {
+    pub mac: String,
 }
 
 /// One line of a segment.
@@ -95,30 +117,105 @@ pub struct Kept {
     pub payload: String,
 }
 
-/// The manifest of a directory; none when it is not there.
-pub fn manifest(directory: &Path) -> Result<Option<Manifest>, ToolError> {
+/// The manifest of a directory; none when it is not there. Refuses one that is not of whoever has this key.
+pub fn manifest(directory: &Path, master: &MasterKey) -> Result<Option<Manifest>, ToolError> {
     let path = directory.join(MANIFEST);
     let file = match File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(ToolError::File { path, source }),
     };
-    let manifest: Manifest = serde_json::from_reader(BufReader::new(file.take(MAX_MANIFEST_BYTES)))
-        .map_err(|error| at(&path)(error.into()))?;
-    let is_known = manifest.format == FORMAT && manifest.version <= VERSION;
-    if !is_known || !manifest.segments.iter().all(|segment| is_segment(&segment.file)) {
+    let mut text = Vec::new();
+    file.take(MAX_MANIFEST_BYTES).read_to_end(&mut text).map_err(at(&path))?;
+    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let mark = text.get(line.len()..).and_then(|rest| serde_json::from_slice::<Mark>(rest).ok());
+    if !mark.is_some_and(|mark| mark.is_of(master, MARKED, line)) {
+        return Err(changed(&path));
+    }
+    let manifest: Option<Manifest> = serde_json::from_slice(line).ok();
+    let manifest = manifest.filter(|manifest| manifest.format == FORMAT && manifest.version <= VERSION);
+    let Some(manifest) = manifest else {
         let refusal = format!("{} is not a backup that this version understands", path.display());
         return Err(ToolError::Refused(refusal));
+    };
+    match manifest.is_whole() {
+        true => Ok(Some(manifest)),
+        false => Err(ToolError::Refused(format!("{} has gaps: it can't be used", path.display()))),
     }
-    Ok(Some(manifest))
 }
 
 /// Makes what was written so far count.
-pub fn publish(directory: &Path, manifest: &Manifest) -> Result<(), ToolError> {
-    let text = serde_json::to_vec_pretty(manifest).map_err(|error| ToolError::Output(error.into()))?;
+pub fn publish(directory: &Path, manifest: &Manifest, master: &MasterKey) -> Result<(), ToolError> {
+    let line = serde_json::to_vec(manifest).map_err(|error| ToolError::Output(error.into()))?;
+    let mark = serde_json::to_vec(&Mark::new(master, MARKED, &line));
+    let mark = mark.map_err(|error| ToolError::Output(error.into()))?;
+    let text = [&line[..], b"\n", &mark, b"\n"].concat();
     let path = directory.join(MANIFEST);
     let mut file = Whole::create(&path).map_err(at(&path))?;
     file.write_all(&text).and_then(|()| file.finish()).map_err(at(&path))
+}
+
+impl Manifest {
+    /// Whether the segments follow one another, and are all that it says there is.
+    fn is_whole(&self) -> bool {
+        let (mut next, mut appends, mut events) = (self.from, 0, 0);
+        for segment in &self.segments {
+            let is_next = segment.from == next || (!self.gapless && segment.from > next);
+            let room = segment.to.saturating_sub(segment.from).saturating_add(1);
+            let is_filled = segment.appends == room || (!self.gapless && segment.appends < room);
+            if !is_segment(&segment.file) || !is_next || !is_filled {
+                return false;
+            }
+            next = segment.to.saturating_add(1);
+            appends += segment.appends;
+            events += segment.events;
+        }
+        (next, appends, events) == (self.to.saturating_add(1), self.appends, self.events)
+    }
+}
+
+impl Mark {
+    /// Of these bytes, for a purpose that no other kind of file has.
+    pub fn new(master: &MasterKey, purpose: &str, bytes: &[u8]) -> Self {
+        Self { mac: BASE64_STANDARD.encode(hmac(master, purpose, bytes).finalize().into_bytes()) }
+    }
+
+    pub fn is_of(&self, master: &MasterKey, purpose: &str, bytes: &[u8]) -> bool {
+        let mac = BASE64_STANDARD.decode(&self.mac);
+        mac.is_ok_and(|mac| hmac(master, purpose, bytes).verify_slice(&mac).is_ok())
+    }
+}
+
+/// What a file without the mark of this master key is refused with.
+pub fn changed(path: &Path) -> ToolError {
+    ToolError::Refused(format!(
+        "{} was not written with this master key, or was changed since: nothing in it can be trusted",
+        path.display()
+    ))
+}
+
+fn hmac(master: &MasterKey, purpose: &str, bytes: &[u8]) -> Hmac<Sha256> {
+    let mut key = [0; BLOCK_BYTES];
+    let derived = master.derive(purpose);
+    key[..derived.len()].copy_from_slice(&derived);
+    let mut mac = Hmac::<Sha256>::new(&key.into());
+    mac.update(bytes);
+    mac
+}
+
+/// Takes the directory for whoever adds to it, until the file is closed.
+pub fn lock(directory: &Path) -> Result<File, ToolError> {
+    let path = directory.join(LOCK);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(at(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let refusal = format!("another backup is being written into {}", directory.display());
+            Err(ToolError::Refused(refusal))
+        }
+        Err(TryLockError::Error(source)) => Err(ToolError::File { path, source }),
+    }
 }
 
 /// Removes what an interrupted run has left.
@@ -226,7 +323,7 @@ pub async fn read(
     let damaged = || ToolError::Refused(format!("{} is not what the manifest says: damaged", path.display()));
     let file = File::open(&path).map_err(at(&path))?;
     let mut lines = BufReader::new(MultiGzDecoder::new(Hashing::new(BufReader::new(file))));
-    let (mut position, mut appends, mut events) = (segment.from.saturating_sub(1), 0, 0);
+    let (mut position, mut appends, mut events) = (0, 0, 0);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -238,7 +335,8 @@ pub async fn read(
         appends += 1;
         events += append.events.len() as u64;
         let is_more = appends > segment.appends || events > segment.events;
-        if append.position <= position || is_more {
+        let is_first = appends == 1 && append.position == segment.from;
+        if !(is_first || appends > 1 && append.position > position) || is_more {
             return Err(damaged());
         }
         position = append.position;
@@ -380,10 +478,10 @@ pub fn at(path: &Path) -> impl Fn(io::Error) -> ToolError + use<> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn append(position: u64) -> Vec<Sealed> {
+    pub fn append(position: u64) -> Vec<Sealed> {
         let sealed = |ordinal: u32| Sealed {
             position,
             ordinal,
@@ -473,27 +571,99 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let segment = written(directory.path());
         fs::write(directory.path().join("log-1-2.jsonl.gz"), "x").unwrap();
-        fs::write(directory.path().join("manifest.json.partial"), "x").unwrap();
-        let manifest = Manifest {
+        fs::write(directory.path().join("manifest.jsonl.partial"), "x").unwrap();
+        let manifest = manifest_of(vec![segment.clone()]);
+        clean(directory.path(), Some(&manifest)).unwrap();
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, [std::ffi::OsString::from(&segment.file)]);
+        publish(directory.path(), &manifest, &master()).unwrap();
+        assert_eq!(super::manifest(directory.path(), &master()).unwrap().unwrap().segments.len(), 1);
+    }
+
+    #[test]
+    fn a_manifest_is_taken_from_whoever_has_the_master_key_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let manifest = |master: &MasterKey| super::manifest(directory.path(), master);
+        assert!(manifest(&master()).unwrap().is_none());
+        publish(directory.path(), &manifest_of(vec![segment(3, 4)]), &master()).unwrap();
+        assert!(manifest(&master()).unwrap().is_some());
+        let refused = manifest(&MasterKey::given([8; 32])).unwrap_err().to_string();
+        assert!(refused.contains("was not written with this master key"), "{refused}");
+
+        let path = directory.path().join(MANIFEST);
+        let whole = fs::read(&path).unwrap();
+        // The last byte is the end of a line, which says nothing.
+        for broken in 0..whole.len() - 1 {
+            let mut bytes = whole.clone();
+            bytes[broken] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            assert!(manifest(&master()).is_err(), "byte {broken}");
+        }
+        let other = Mark::new(&master(), "something else", whole.split(|b| *b == b'\n').next().unwrap());
+        let line = whole.iter().position(|byte| *byte == b'\n').unwrap();
+        let marked_otherwise = [&whole[..=line], &serde_json::to_vec(&other).unwrap()].concat();
+        for wrong in [&marked_otherwise[..], &whole[..=line], b"", b"\n\n"] {
+            fs::write(&path, wrong).unwrap();
+            assert!(manifest(&master()).is_err());
+        }
+    }
+
+    #[test]
+    fn segments_follow_one_another() {
+        let is_whole =
+            |segments: &[Segment], gapless| Manifest { gapless, ..manifest_of(segments.to_vec()) }.is_whole();
+        assert!(is_whole(&[segment(3, 4), segment(5, 9)], true));
+        assert!(is_whole(&[segment(3, 4), segment(7, 9)], false));
+        let holed = Segment { appends: 1, ..segment(3, 4) };
+        assert!(is_whole(&[holed.clone(), segment(5, 5)], false));
+        for gaps in [&[segment(3, 4), segment(6, 9)][..], &[segment(5, 9), segment(3, 4)], &[holed]] {
+            assert!(!is_whole(gaps, true), "{gaps:?}");
+        }
+        assert!(!is_whole(&[segment(3, 6), segment(5, 9)], false), "twice the same");
+        let all = manifest_of(vec![segment(3, 4), segment(5, 9)]);
+        for cut in [&all.segments[..1], &all.segments[1..], &[]] {
+            assert!(!Manifest { segments: cut.to_vec(), ..all.clone() }.is_whole());
+        }
+    }
+
+    #[test]
+    fn a_directory_is_added_to_by_one_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = lock(directory.path()).unwrap();
+        let refused = lock(directory.path()).unwrap_err().to_string();
+        assert!(refused.contains("another backup"), "{refused}");
+        drop(held);
+        lock(directory.path()).unwrap();
+    }
+
+    pub fn master() -> MasterKey {
+        MasterKey::given([7; 32])
+    }
+
+    fn segment(from: u64, to: u64) -> Segment {
+        let file = format!("log-{from}-{to}.jsonl.gz");
+        let appends = to - from + 1;
+        Segment { file, from, to, appends, events: 2 * appends, bytes: 0, sha256: String::new() }
+    }
+
+    pub fn manifest_of(segments: Vec<Segment>) -> Manifest {
+        Manifest {
             format: FORMAT.to_owned(),
             version: VERSION,
             program: String::new(),
             url: String::new(),
             engine: String::new(),
+            gapless: true,
             written_at: DateTime::UNIX_EPOCH,
             first_event: Uuid::nil(),
             last_event: Uuid::nil(),
-            from: 3,
-            to: 4,
-            appends: 2,
-            events: 4,
-            segments: vec![segment.clone()],
+            from: segments.first().map_or(1, |segment| segment.from),
+            to: segments.last().map_or(0, |segment| segment.to),
+            appends: segments.iter().map(|segment| segment.appends).sum(),
+            events: segments.iter().map(|segment| segment.events).sum(),
+            chain: None,
+            segments,
             files: Vec::new(),
-        };
-        clean(directory.path(), Some(&manifest)).unwrap();
-        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(left, [std::ffi::OsString::from(&segment.file)]);
-        publish(directory.path(), &manifest).unwrap();
-        assert_eq!(super::manifest(directory.path()).unwrap().unwrap().segments.len(), 1);
+        }
     }
 }

@@ -210,7 +210,8 @@ async fn connect(options: PgConnectOptions, connections: u32, gate: Gate) -> Res
         .before_acquire(|connection, rested| {
             Box::pin(async move { Ok(rested.idle_for < FRESH_FOR || connection.ping().await.is_ok()) })
         })
-        .connect_with(options)
+        // No plan here runs for long enough to be worth compiling, though the planner may think so.
+        .connect_with(options.options([("jit", "off")]))
         .await
         .map_err(ServeError::Database)
 }

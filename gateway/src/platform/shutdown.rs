@@ -46,6 +46,17 @@ impl Shutdown {
         }
     }
 
+    /// Runs a task in the background, until it ends or this begins: then it is dropped where it waits.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let shutdown = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = shutdown.wait() => (),
+                () = task => (),
+            }
+        });
+    }
+
     /// Begins on SIGTERM and SIGINT. Takes the signals over before it returns.
     pub fn on_signals(&self) -> std::io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;

@@ -82,15 +82,9 @@ impl Hub {
     pub async fn start(sources: Sources) -> Result<Self, LogError> {
         let hub = Self::silent(sources.shutdown.clone());
         let head = sources.log.head().await?;
-        let shutdown = sources.shutdown.clone();
         let (tokens, listeners) = (sources.core.tokens.clone(), hub.listeners.clone());
         let ends = tokens.ends();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = shutdown.wait() => (),
-                () = leaving::watch(tokens, ends, listeners) => (),
-            }
-        });
+        sources.shutdown.spawn(leaving::watch(tokens, ends, listeners));
         let teller = Teller { hub: hub.clone(), sources, unread: VecDeque::new() };
         tokio::spawn(teller.run(head));
         Ok(hub)

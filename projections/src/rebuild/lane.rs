@@ -86,7 +86,7 @@ impl Lane {
     }
 
     /// Drops what is left beside the live tables.
-    pub async fn clear(&mut self) -> sqlx::Result<()> {
+    pub async fn clear(&mut self) -> Result<(), RebuildError> {
         clear(&mut self.conn, self.projector.as_ref()).await
     }
 
@@ -184,7 +184,7 @@ async fn connect(
     }
 }
 
-async fn clear(conn: &mut PgConnection, projector: &dyn Projector) -> sqlx::Result<()> {
+async fn clear(conn: &mut PgConnection, projector: &dyn Projector) -> Result<(), RebuildError> {
     let mut tx = conn.begin().await?;
     for schema in [NEXT_SCHEMA, OLD_SCHEMA] {
         tables::drop(&mut tx, schema, projector.tables()).await?;
@@ -193,5 +193,6 @@ async fn clear(conn: &mut PgConnection, projector: &dyn Projector) -> sqlx::Resu
         .bind(projector.name())
         .execute(&mut *tx)
         .await?;
-    tx.commit().await
+    tx.commit().await?;
+    Ok(())
 }

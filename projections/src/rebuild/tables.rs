@@ -1,7 +1,7 @@
 //! Read tables as the database defines them, so that the same can be made beside them.
 
 use sqlx::AssertSqlSafe;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgDatabaseError};
 
 use super::{NEXT_SCHEMA, OLD_SCHEMA, RebuildError};
 use crate::runtime::LIVE_SCHEMA;
@@ -145,15 +145,23 @@ pub(super) async fn switch(tx: &mut PgConnection, tables: &[&Table]) -> sqlx::Re
 }
 
 /// Drops those of the tables that are in this schema.
-pub(super) async fn drop(tx: &mut PgConnection, schema: &str, tables: &[&str]) -> sqlx::Result<()> {
+pub(super) async fn drop(tx: &mut PgConnection, schema: &str, tables: &[&str]) -> Result<(), RebuildError> {
     let names: Vec<String> = tables.iter().map(|table| format!("{schema}.{table}")).collect();
     let drop = format!("drop table if exists {}", names.join(", "));
-    sqlx::query(AssertSqlSafe(drop)).execute(tx).await?;
-    Ok(())
+    let dropped = sqlx::query(AssertSqlSafe(drop)).execute(tx).await;
+    dropped.map(|_| ()).map_err(|error| held(&error).unwrap_or(RebuildError::Sql(error)))
+}
+
+/// What a table can't be dropped for, since it hangs on it.
+fn held(error: &sqlx::Error) -> Option<RebuildError> {
+    const DEPENDENT_OBJECTS_STILL_EXIST: &str = "2BP01";
+    let error = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    let objects = error.detail().filter(|_| error.code() == DEPENDENT_OBJECTS_STILL_EXIST)?;
+    Some(RebuildError::InTheWay { objects: objects.to_owned() })
 }
 
 /// Where names are looked up until the transaction ends.
-async fn path(tx: &mut PgConnection, schema: &str) -> sqlx::Result<()> {
+pub(super) async fn path(tx: &mut PgConnection, schema: &str) -> sqlx::Result<()> {
     sqlx::query(AssertSqlSafe(format!("set local search_path to {schema}"))).execute(tx).await?;
     Ok(())
 }

@@ -17,7 +17,7 @@ use sqlx::postgres::PgPoolOptions;
 use super::*;
 use crate::page::Page;
 use crate::runtime::{LIVE_SCHEMA, Mode, Projections};
-use crate::testing::{MemoryLog, Story, a_life, user};
+use crate::testing::{MemoryLog, Story, a_life, forget_checkpoints, user};
 use crate::{Wanted, hydrate, note, projectors, user as people};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -49,7 +49,7 @@ async fn a_story(pool: &PgPool, runner: &mut TestRunner) -> Story {
     }
     let mut story = Story::new(pool);
     story.live(&life);
-    crate::forget_checkpoints(pool).await.unwrap();
+    forget_checkpoints(pool).await;
     project(&story).await;
     story
 }
@@ -241,7 +241,7 @@ async fn after_any_story_the_tables_are_what_the_log_says(pool: PgPool) {
 }
 
 async fn begin_anew(story: &mut Story) {
-    crate::forget_checkpoints(&story.pool).await.unwrap();
+    forget_checkpoints(&story.pool).await;
     story.empty().await;
 }
 
@@ -598,5 +598,197 @@ async fn a_new_version_builds_its_tables_beside_what_readers_see(pool: PgPool) {
     assert_ne!(story.hashes().await, rows);
     let report = verified(&story).await;
     assert!(report.is_clean() && report.projectors.iter().all(|projector| projector.compared), "{report:#?}");
+    assert_eq!(leftovers(&pool).await, 0);
+}
+
+/// What operators see of live tables and their own schema: definitions, owners, grants, comments.
+async fn for_operators(pool: &PgPool) -> Vec<String> {
+    sqlx::query_scalar(
+        "with those as (
+             select c.oid, c.relname, c.relkind, c.relowner, c.reloptions,
+                    coalesce(c.relacl, acldefault('r', c.relowner)) as relacl
+               from pg_class c
+              where c.relnamespace in ('read'::regnamespace, to_regnamespace('reports'))
+         )
+         select format('%s %s %s', relname, relowner, obj_description(oid, 'pg_class')) from those
+         union all
+         select format('%s %s', relname, acl::text) from those, aclexplode(relacl) acl
+         union all
+         select format('%s.%s %s', t.relname, a.attname, acl::text)
+           from those t join pg_attribute a on a.attrelid = t.oid, aclexplode(a.attacl) acl
+         union all
+         select format('%s %s %s', relname, reloptions, pg_get_viewdef(oid)) from those where relkind = 'v'
+         order by 1",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap()
+}
+
+/// A role of this test, and a connection that has no other rights.
+async fn analyst(pool: &PgPool) -> (String, PgConnection) {
+    let role: String =
+        sqlx::query_scalar("select 'analyst ' || gen_random_uuid()").fetch_one(pool).await.unwrap();
+    run_sql(pool, &format!("create role \"{role}\"")).await;
+    let mut conn = PgConnection::connect_with(&pool.connect_options()).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("set role \"{role}\""))).execute(&mut conn).await.unwrap();
+    (role, conn)
+}
+
+async fn forget(pool: &PgPool, role: &str) {
+    run_sql(pool, &format!("drop owned by \"{role}\" cascade")).await;
+    run_sql(pool, &format!("drop role \"{role}\"")).await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn views_and_grants_of_operators_go_along(pool: PgPool) {
+    let mut story = a_story(&pool, &mut TestRunner::deterministic()).await;
+    let (role, mut conn) = analyst(&pool).await;
+    let hers = r#"
+        create schema reports;
+        create view reports."who said" with (security_barrier = true) as
+            select n.id, n.text as words, u.username as "who's" from read.notes n join read.users u on u.id = n.author;
+        create view reports.counted as select "who's" as who, count(*) from reports."who said" group by 1;
+        create view reports.both as
+            select c.who, c.count, u.id, to_jsonb(u) as whole
+              from reports.counted c join read.users u on u.username = c.who;
+        alter view reports.both rename column id to person;
+        create materialized view reports.kept as select * from reports.counted;
+        comment on view reports.both is 'both';
+        comment on table read.notes is 'who''s notes';
+        grant usage on schema reports, read to ROLE;
+        grant select on all tables in schema reports to ROLE;
+        grant select, references on read.notes to ROLE with grant option;
+        grant select (id, username) on read.users to ROLE;
+        grant select on read.reactions to public;
+        alter view reports.counted owner to ROLE;
+        grant select on reports."who said" to ROLE;
+        alter default privileges grant select on tables to ROLE;
+    "#;
+    let hers = hers.replace("ROLE", &format!("\"{role}\""));
+    sqlx::raw_sql(AssertSqlSafe(hers)).execute(&pool).await.unwrap();
+    const HERS: &str = "select array[(select count(*) from reports.\"who said\"),
+        (select sum(count)::bigint from reports.both), (select count(*) from read.notes),
+        (select count(id) from read.users where username is not null)]";
+    let rows: Vec<i64> = sqlx::query_scalar(HERS).fetch_one(&mut conn).await.unwrap();
+    assert!(rows.iter().all(|count| *count > 0), "{rows:?}");
+    let before = for_operators(&pool).await;
+    assert!(before.iter().any(|line| line.contains("who's notes")), "{before:#?}");
+
+    let done = Arc::new(AtomicBool::new(false));
+    let (wanted, until) = (rows.clone(), Arc::clone(&done));
+    let reading = tokio::spawn(async move {
+        let mut reads = 0;
+        while !until.load(Ordering::SeqCst) {
+            let read: Vec<i64> = sqlx::query_scalar(HERS).fetch_one(&mut conn).await.unwrap();
+            assert_eq!(read, wanted);
+            reads += 1;
+        }
+        (conn, reads)
+    });
+    for _ in 0..4 {
+        assert!(rebuilt(&story).await.is_clean());
+        assert_eq!(for_operators(&pool).await, before);
+        assert_eq!(leftovers(&pool).await, 0);
+    }
+    done.store(true, Ordering::SeqCst);
+    let (mut conn, reads) = reading.await.unwrap();
+    assert!(reads > 4, "{reads}");
+    let hidden = sqlx::query("select * from read.users").fetch_all(&mut conn).await.unwrap_err();
+    assert!(hidden.to_string().contains("permission denied"), "{hidden}");
+
+    story.person(77, "later");
+    story.note(77, |_| ());
+    project(&story).await;
+    let read: Vec<i64> = sqlx::query_scalar(HERS).fetch_one(&mut conn).await.unwrap();
+    assert_eq!(read, rows.iter().map(|count| count + 1).collect::<Vec<_>>());
+    run_sql(&pool, "refresh materialized view reports.kept").await;
+    let kept = "select count from reports.kept where who = 'later'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(kept).fetch_one(&mut conn).await.unwrap(), 1);
+    conn.close().await.unwrap();
+    forget(&pool, &role).await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_cannot_go_along_is_named_before_anything_is_built(pool: PgPool) {
+    let story = a_story(&pool, &mut TestRunner::deterministic()).await;
+    let rows = story.hashes().await;
+    run_sql(&pool, "create schema reports").await;
+    let mut session = pool.acquire().await.unwrap();
+    for (made, named, unmade) in [
+        (
+            "create materialized view reports.kept as select id from read.notes",
+            "materialized view reports.kept",
+            "drop materialized view reports.kept",
+        ),
+        (
+            "create table reports.cases (of uuid references read.users)",
+            "constraint cases_of_fkey on table reports.cases",
+            "drop table reports.cases",
+        ),
+        (
+            "create function reports.f() returns bigint begin atomic select count(*) from read.notes; end",
+            "function reports.f()",
+            "drop function reports.f",
+        ),
+        (
+            "create function reports.f() returns setof read.notes language sql as 'select * from read.notes'",
+            "function reports.f()",
+            "drop function reports.f",
+        ),
+        (
+            "create view reports.whole as select n from read.notes n",
+            "view reports.whole",
+            "drop view reports.whole",
+        ),
+        ("create temp view mine as select id from read.notes", "view pg_temp", "drop view mine"),
+        (
+            "create table reports.more () inherits (read.notes)",
+            "table reports.more",
+            "drop table reports.more",
+        ),
+        (
+            "create trigger t before insert on read.notes for each row
+               execute function suppress_redundant_updates_trigger()",
+            "trigger t on table read.notes",
+            "drop trigger t on read.notes",
+        ),
+        (
+            "create policy p on read.notes using (true)",
+            "policy p on table read.notes",
+            "drop policy p on read.notes",
+        ),
+        (
+            "alter table read.notes enable row level security",
+            "row level security of table read.notes",
+            "alter table read.notes disable row level security",
+        ),
+        (
+            "create rule r as on insert to read.votes do also select 1",
+            "rule r on table read.votes",
+            "drop rule r on read.votes",
+        ),
+        ("create publication p for table read.users", "publication", "drop publication p"),
+    ] {
+        sqlx::query(made).execute(&mut *session).await.unwrap();
+        let refused = rebuild(&pool, story.log.clone(), projectors(), &handle().0).await;
+        let Err(RebuildError::InTheWay { objects }) = &refused else { panic!("{made}: {refused:?}") };
+        assert!(objects.contains(named), "{made}: {objects}");
+        assert_eq!(leftovers(&pool).await, 0, "{made}");
+        let others: Vec<Arc<dyn Projector>> = vec![Arc::new(crate::follow::Projection)];
+        assert!(rebuild(&pool, story.log.clone(), others, &handle().0).await.unwrap().switched, "{made}");
+        sqlx::query(unmade).execute(&mut *session).await.unwrap();
+    }
+
+    // What a crash has left just after a switch, and somebody has taken for a table of theirs.
+    run_sql(&pool, "create table read_old.votes (x int)").await;
+    run_sql(&pool, "create view reports.old as select x from read_old.votes").await;
+    let refused = rebuild(&pool, story.log.clone(), projectors(), &handle().0).await;
+    let Err(RebuildError::InTheWay { objects }) = &refused else { panic!("{refused:?}") };
+    assert!(objects.contains("view reports.old"), "{objects}");
+    run_sql(&pool, "drop view reports.old").await;
+
+    assert!(rebuilt(&story).await.is_clean());
+    assert_eq!(story.hashes().await, rows);
     assert_eq!(leftovers(&pool).await, 0);
 }

@@ -1,14 +1,12 @@
 //! `kiroku log check`: whether the log is whole.
 
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 use clap::{ArgMatches, Command};
 use commands::log::{self, Checked};
 
-use super::listing;
+use super::{listing, shown};
 use crate::cli::desk::{self, Desk};
-use crate::cli::output::Progress;
 use crate::cli::{Outcome, ToolError};
 use crate::platform::attach::With;
 
@@ -26,13 +24,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 pub async fn checked(desk: &Desk) -> Result<Checked, ToolError> {
-    let shown = Mutex::new(Progress::of("log check"));
-    let show = |at: log::Progress| {
-        if let Ok(mut shown) = shown.lock() {
-            shown.at(at.position, at.head, at.events);
-        }
-    };
-    Ok(log::check(desk.log.as_ref(), &desk.keyring, &show).await?)
+    Ok(log::check(desk.log.as_ref(), &desk.keyring, &shown("log check")).await?)
 }
 
 pub fn told(checked: &Checked) -> String {

@@ -1,15 +1,14 @@
 //! `kiroku log copy`: moves the log to another engine.
 
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 use clap::{Arg, ArgMatches, Command};
-use commands::log::{self, CopyError};
+use commands::log::{self, CopyError, Engine};
 use serde_json::json;
 
-use super::listing;
-use crate::cli::desk::{self, Desk, Log};
-use crate::cli::output::{Progress, confirm};
+use super::{listing, shown};
+use crate::cli::desk::{self, Desk};
+use crate::cli::output::confirm;
 use crate::cli::{Outcome, ToolError, yes};
 use crate::config::LogKind;
 use crate::platform::attach::With;
@@ -48,27 +47,21 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         confirm(&question, matches.get_flag("yes"))?;
         tool.at_desk(With::Nobody, async |desk| {
             let target =
-                Log::open(to, &desk.config, &desk.attached.pool, &desk.keyring, With::Nobody).await?;
+                desk::open_log(to, &desk.config, &desk.attached.pool, &desk.keyring, With::Nobody).await?;
             let ended = tokio::select! {
                 biased;
-                ended = copy(desk, &target, to) => ended,
+                ended = copy(desk, target.as_ref(), to) => ended,
                 _ = desk.shutdown.wait() => Err(ToolError::Stopped),
             };
-            target.close().await;
+            desk::close_log(target.as_ref()).await;
             ended
         })
         .await
     })
 }
 
-async fn copy(desk: &Desk, target: &Log, to: LogKind) -> Result<Outcome, ToolError> {
-    let shown = Mutex::new(Progress::of("log copy"));
-    let show = |at: log::Progress| {
-        if let Ok(mut shown) = shown.lock() {
-            shown.at(at.position, at.head, at.events);
-        }
-    };
-    let copied = match log::copy(desk.log.as_ref(), target.engine.as_ref(), &show).await {
+async fn copy(desk: &Desk, target: &dyn Engine, to: LogKind) -> Result<Outcome, ToolError> {
+    let copied = match log::copy(desk.log.as_ref(), target, &shown("log copy")).await {
         Ok(copied) => copied,
         Err(CopyError::Source(error) | CopyError::Target(error)) => return Err(error.into()),
         Err(CopyError::Refused(error)) => return Err(error.into()),

@@ -8,17 +8,18 @@ mod stats;
 mod tail;
 
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use chrono::SecondsFormat;
 use clap::{Arg, ArgMatches, Command, value_parser};
-use commands::log::Sealed;
+use commands::log::{self, Sealed};
 use domain::log::{Position, Recorded};
 use domain::{CommandId, EventId, UserId};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::desk::Desk;
-use super::output::Output;
+use super::output::{Output, Progress};
 use super::{ToolError, USAGE, tool};
 
 pub fn command() -> Command {
@@ -50,6 +51,16 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 const PAGE: usize = 2_000;
 /// The most events that are listed when a number is asked for.
 const MAX_COUNT: u64 = 1_000_000;
+
+/// Shows how far a check or a copy is.
+fn shown(what: &'static str) -> impl Fn(log::Progress) + Sync {
+    let shown = Mutex::new(Progress::of(what));
+    move |at| {
+        if let Ok(mut shown) = shown.lock() {
+            shown.at(at.position, at.head, at.events);
+        }
+    }
+}
 
 /// One event as it is printed. Ids are the 26 characters that clients see.
 #[derive(Serialize)]

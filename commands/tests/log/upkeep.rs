@@ -212,6 +212,10 @@ impl<C: Fn(&mut Vec<Sealed>) + Send + Sync> Upkept for Changed<C> {
         Err(AppendError::Fenced)
     }
 
+    fn identity(&self) -> String {
+        self.log.identity()
+    }
+
     fn is_gapless(&self) -> bool {
         true
     }
