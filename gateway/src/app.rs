@@ -12,7 +12,7 @@ use domain::instance::AddressDiffers;
 use domain::log::{By, Clock, EventLog, Ids, LogError};
 use domain::policy::Viewer;
 use domain::{CommandId, UserId};
-use projections::{Mode, Projections, Wanted, World, hydrate};
+use projections::{Mode, Projections, Wanted, World, hydrate, is_passing};
 use sqlx::{PgConnection, PgPool};
 
 use crate::accounts::ReadAccounts;
@@ -33,6 +33,9 @@ use crate::wellknown;
 
 /// How long an answer to a write waits until the read models show it.
 pub const READ_YOUR_WRITES_DEADLINE: Duration = Duration::from_secs(5);
+/// The pauses before a page is loaded again, when the connection was lost.
+const HYDRATE_PAUSES: [Duration; 3] =
+    [Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500)];
 /// The file of the master key, in the data directory.
 pub const MASTER_KEY_FILE: &str = "master.key";
 
@@ -195,6 +198,17 @@ impl App {
 
     /// Loads what a page shows.
     pub async fn hydrate(&self, wanted: Wanted, viewer: Viewer) -> Result<World, ApiError> {
+        // A connection that was lost fails no call: what is shown here may have been written already, and
+        // whoever is told of a failure writes it again.
+        for pause in HYDRATE_PAUSES {
+            match hydrate(&self.pool, wanted.clone(), viewer, self.now()).await {
+                Err(error) if is_passing(&error) && !matches!(error, sqlx::Error::PoolTimedOut) => {
+                    tracing::debug!(%error, "loading a page again");
+                    tokio::time::sleep(pause).await;
+                }
+                loaded => return Ok(loaded?),
+            }
+        }
         Ok(hydrate(&self.pool, wanted, viewer, self.now()).await?)
     }
 }

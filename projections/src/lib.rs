@@ -47,7 +47,7 @@ pub mod world;
 pub use followed::follow_log;
 pub use hydrate::{Wanted, hydrate};
 pub use page::Page;
-pub use runtime::{Lagging, Mode, ProjectError, Projections, Projector, Status, Unsettled};
+pub use runtime::{Lagging, Mode, ProjectError, Projections, Projector, Status, Unsettled, is_passing};
 pub use tail::Head;
 pub use world::World;
 

@@ -33,6 +33,8 @@ use crate::tail::{Head, Tail};
 mod active;
 mod watcher;
 
+pub use active::is_passing;
+
 /// How often a process looks how far the projectors are that others run, and whether they live.
 pub const STANDBY_POLL: Duration = Duration::from_millis(200);
 /// How often [`Projections::regained`] looks.

@@ -253,7 +253,7 @@ impl From<RebuildError> for Trouble {
 }
 
 /// Whether the fault is with the connection or the state of the server, not with what was asked.
-fn is_passing(error: &sqlx::Error) -> bool {
+pub fn is_passing(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
