@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::log::{LogError, Position, Recorded};
 use futures_util::FutureExt;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity};
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -261,6 +261,15 @@ pub fn is_passing(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
+        // A session that the server ends says nothing of the statement, whatever the code: on a full disk,
+        // for instance, nobody can even connect.
+        sqlx::Error::Database(error)
+            if error
+                .try_downcast_ref::<PgDatabaseError>()
+                .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)) =>
+        {
+            true
+        }
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             // Connection, transaction rollback, resources, operator, system.
             ["08", "40", "53", "57", "58"].contains(&code.get(..2).unwrap_or_default())

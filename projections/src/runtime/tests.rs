@@ -562,3 +562,14 @@ fn names_and_tables_are_unique_and_kinds_exist() {
     }
     assert_eq!(note::Projection.tables().len(), 5);
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_session_that_the_server_refuses_is_tried_again(pool: PgPool) {
+    // Refused with FATAL and a code that would stop a projector if a statement had it.
+    let options = pool.connect_options().as_ref().clone().options([("no_such_setting", "on")]);
+    let refused = PgConnection::connect_with(&options).await.unwrap_err();
+    assert!(is_passing(&refused), "{refused}");
+    let mut conn = pool.acquire().await.unwrap();
+    let wrong = sqlx::query("set no_such_setting = on").execute(&mut *conn).await.unwrap_err();
+    assert!(!is_passing(&wrong), "{wrong}");
+}
