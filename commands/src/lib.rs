@@ -116,20 +116,25 @@ impl Commands {
     }
 
     async fn load_versioned<S: Fold>(&self, stream: &StreamId) -> Result<Loaded<S>, LogError> {
-        if let Some(known) = self.states.get(stream) {
-            return Ok(known);
+        match self.states.get(stream) {
+            Some(known) => Ok(known),
+            None => self.read_versioned(stream).await,
         }
+    }
+
+    async fn read_versioned<S: Fold>(&self, stream: &StreamId) -> Result<Loaded<S>, LogError> {
         let reading = self.states.reading();
         let (recorded, version) = self.log.stream(stream).await?;
         let position = recorded.last().map_or(Position::START, |last| last.position);
         let state = Arc::new(S::of(recorded.iter().filter_map(|r| r.event.as_ref())));
-        let loaded = Loaded { state, version, position };
+        let loaded = Loaded { state, version, position, is_remembered: false };
         self.states.put(stream, &loaded, reading);
         Ok(loaded)
     }
 
     /// Loads the stream to be written, decides, appends at the version it saw; when another writer
-    /// was faster, again. A decision without events changes nothing and succeeds.
+    /// was faster, again. A decision without events changes nothing and succeeds. Only what the log itself
+    /// says is refused or left as it is.
     async fn execute<S: Fold, R>(
         &self,
         stream: &StreamId,
@@ -148,7 +153,8 @@ impl Commands {
         by: &By,
         decide: impl Fn(&S) -> Result<Vec<Event>, R>,
     ) -> Result<Receipt, Failed<R>> {
-        let new = Loaded { state: Arc::default(), version: Version::NONE, position: Position::START };
+        let (version, position) = (Version::NONE, Position::START);
+        let new = Loaded { state: Arc::default(), version, position, is_remembered: false };
         self.execute_on(new, stream, by, decide).await
     }
 
@@ -161,10 +167,16 @@ impl Commands {
     ) -> Result<Receipt, Failed<R>> {
         let began = Instant::now();
         for _ in 0..MAX_ATTEMPTS {
-            let events = decide(&loaded.state).map_err(Failed::Refused)?;
-            if events.is_empty() {
-                return Ok(Receipt { position: loaded.position });
-            }
+            let events = match decide(&loaded.state) {
+                Ok(events) if !events.is_empty() => events,
+                // No append will tell whether this is still so: another process may have written meanwhile.
+                _ if loaded.is_remembered => {
+                    loaded = self.read_versioned(stream).await?;
+                    continue;
+                }
+                Ok(_) => return Ok(Receipt { position: loaded.position }),
+                Err(refusal) => return Err(Failed::Refused(refusal)),
+            };
             match self.append(stream, loaded.version, by, events).await {
                 Ok(position) => return Ok(Receipt { position }),
                 Err(AppendError::Conflict { .. }) => loaded = self.load_versioned(stream).await?,

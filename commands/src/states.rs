@@ -28,6 +28,8 @@ pub(crate) struct Loaded<S> {
     pub state: Arc<S>,
     pub version: Version,
     pub position: Position,
+    /// Not read from the log just now.
+    pub is_remembered: bool,
 }
 
 /// The states of one server.
@@ -75,7 +77,7 @@ impl States {
         match kept.streams.get(stream)? {
             Stream::Folded { state, version, position } => {
                 let state = Arc::clone(state).downcast().ok()?;
-                Some(Loaded { state, version: *version, position: *position })
+                Some(Loaded { state, version: *version, position: *position, is_remembered: true })
             }
             Stream::Written(_) => None,
         }
@@ -195,7 +197,8 @@ mod tests {
     }
 
     fn at(position: u64) -> Loaded<Nothing> {
-        Loaded { state: Arc::default(), version: Version(position), position: Position(position) }
+        let (version, position) = (Version(position), Position(position));
+        Loaded { state: Arc::default(), version, position, is_remembered: false }
     }
 
     fn followed() -> States {

@@ -206,6 +206,30 @@ async fn what_another_process_has_written_counts_when_it_is_heard() {
 }
 
 #[tokio::test]
+async fn nothing_is_refused_or_left_undone_for_what_was_so_a_moment_ago() {
+    let here = Server::new();
+    let there = here.other();
+    let (alice, bob) = (here.person("alice").await, here.person("bob").await);
+    let react = async |server: &Server, note| {
+        server.commands.react(server.by(bob), bob, note, "👍").await
+    };
+    let note = here.note(alice, Visibility::Public).await;
+    react(&here, note).await.unwrap();
+    assert!(react(&here, note).await.is_err(), "it stands, and is remembered");
+    there.commands.unreact(there.by(bob), bob, note).await.unwrap();
+    react(&here, note).await.expect("taken back elsewhere, which is not heard here yet");
+
+    let named = async |server: &Server, name: &str| {
+        let name = ProfileChanges { name: Some(Some(name.to_owned())), ..Default::default() };
+        server.commands.change_profile(server.by(alice), alice, name).await.unwrap()
+    };
+    named(&here, "Alice").await;
+    let before = named(&here, "Alice").await;
+    named(&there, "Alicia").await;
+    assert!(named(&here, "Alice").await.position > before.position, "it is a change again");
+}
+
+#[tokio::test]
 async fn who_was_fenced_decides_anew_on_what_is_so_now() {
     let here = Server::new();
     let there = here.other();
