@@ -75,11 +75,17 @@ impl Commands {
             Some(holder) => self.is_for_good(by.step(STEP_FREE_NAME), holder).await?,
             None => false,
         };
-        self.execute(&names, &by.step(STEP_NAME), |current: &Reservation| {
-            reserve(current, new.user, holder_exists || current.holder != holder)
-        })
-        .await?;
-        Ok(())
+        let reserved = self
+            .execute(&names, &by.step(STEP_NAME), |current: &Reservation| {
+                reserve(current, new.user, holder_exists || current.holder != holder)
+            })
+            .await;
+        match (reserved, holder) {
+            (Err(Failed::Refused(CannotSignUp::Taken)), Some(holder)) if self.user(holder).await?.erased => {
+                Err(Failed::Refused(CannotSignUp::UsedBefore))
+            }
+            (outcome, _) => outcome.map(|_| ()),
+        }
     }
 
     /// The first account becomes the root; there is no second one.

@@ -138,7 +138,7 @@ async fn an_erased_name_and_the_place_of_the_root_stay_taken() {
     let server = Server::with_people().await;
     server.erase_alice().await;
     let taken = server.sign_up(UserId(Uuid::from_u128(3 << 32)), "ALICE", AskedBy::Administrator).await;
-    assert!(matches!(taken, Err(Failed::Refused(CannotSignUp::Taken))), "{taken:?}");
+    assert!(matches!(taken, Err(Failed::Refused(CannotSignUp::UsedBefore))), "{taken:?}");
     assert!(!server.commands.username_is_free("alice").await.unwrap());
     assert!(server.commands.has_root().await.unwrap());
     let closed = server.sign_up(UserId(Uuid::from_u128(4 << 32)), "carol", AskedBy::Founder).await;

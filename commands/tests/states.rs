@@ -210,9 +210,7 @@ async fn nothing_is_refused_or_left_undone_for_what_was_so_a_moment_ago() {
     let here = Server::new();
     let there = here.other();
     let (alice, bob) = (here.person("alice").await, here.person("bob").await);
-    let react = async |server: &Server, note| {
-        server.commands.react(server.by(bob), bob, note, "👍").await
-    };
+    let react = async |server: &Server, note| server.commands.react(server.by(bob), bob, note, "👍").await;
     let note = here.note(alice, Visibility::Public).await;
     react(&here, note).await.unwrap();
     assert!(react(&here, note).await.is_err(), "it stands, and is remembered");

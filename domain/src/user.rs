@@ -295,6 +295,8 @@ pub enum CannotSignUp {
     ReservedUsername,
     #[error("the name is taken")]
     Taken,
+    #[error("the name was somebody's who has been erased")]
+    UsedBefore,
     #[error("registration is closed")]
     Closed,
 }

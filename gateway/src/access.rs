@@ -9,9 +9,10 @@ use domain::UserId;
 use domain::user::{CannotSignUp, is_username};
 
 use crate::api::rate::{Limit, TooOften};
-use crate::api::{Account, ApiError, per};
+use crate::api::{Account, ApiError, ErrorDef, SignedIn, per};
 use crate::app::App;
 use crate::ops::apps::AuthSession;
+use crate::ops::sign_ins::Visit;
 use crate::ops::tokens::NewGrant;
 
 /// Sign-ins of one address, whether they succeed or not.
@@ -54,16 +55,34 @@ pub async fn who(app: &App, client: IpAddr, username: &str) -> Result<Arc<Accoun
     if account.is_suspended { Err(CannotSignIn::Suspended) } else { Ok(account) }
 }
 
-/// Checks the password of an account and notes the sign-in.
-pub async fn sign_in(app: &App, account: &Account, password: &str) -> Result<(), CannotSignIn> {
-    let now = app.now();
-    let right = app.core.passwords.verify(Some(account.id), password, now).await;
-    if !right.map_err(ApiError::from)? {
+/// Checks the password of an account and notes the attempt.
+pub async fn sign_in(
+    app: &App,
+    account: &Account,
+    password: &str,
+    visit: &Visit,
+) -> Result<(), CannotSignIn> {
+    let by = app.by_user(Some(account.id));
+    let right = app.core.passwords.verify(Some(account.id), password, by.now).await;
+    let right = right.map_err(ApiError::from)?;
+    let noted = app.core.sign_ins.note(account.id, by.command.0, visit, right, by.now).await;
+    noted.map_err(ApiError::from)?;
+    if !right {
         return Err(CannotSignIn::WrongPassword);
     }
-    let noted = app.commands.signed_in(app.by_user(Some(account.id)), account.id).await;
+    let noted = app.commands.signed_in(by, account.id).await;
     app.shown(noted.map_err(ApiError::internal)?).await;
     Ok(())
+}
+
+/// Checks that it is really the person who asks for something that can't be undone or lets others in. The
+/// endpoint says how it tells of a wrong password.
+pub async fn confirm(app: &App, me: &SignedIn, password: &str, wrong: ErrorDef) -> Result<(), ApiError> {
+    if app.core.passwords.verify(Some(me.id()), password, app.now()).await? {
+        Ok(())
+    } else {
+        Err(wrong.into())
+    }
 }
 
 /// Takes as long as [`sign_in`] with a wrong password: for names that nobody has.

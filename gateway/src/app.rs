@@ -19,6 +19,7 @@ use crate::accounts::ReadAccounts;
 use crate::api::client::TrustedProxies;
 use crate::api::{self, ApiError, Core, SignedIn};
 use crate::config::{Config, LogKind};
+use crate::erase::{Eraser, asked};
 use crate::feed::Feed;
 use crate::follower::Follower;
 use crate::metered::{self, MeteredLog};
@@ -54,6 +55,7 @@ pub struct App {
     pub core: Arc<Core>,
     pub presence: Arc<Presence>,
     pub hub: Hub,
+    pub eraser: Arc<Eraser>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
 }
@@ -102,6 +104,17 @@ impl App {
             Failed::Refused(differs) => BuildError::Address(differs),
             other => BuildError::Claim(other.to_string()),
         })?;
+        let eraser = Arc::new(Eraser {
+            pool: pool.clone(),
+            log: log.clone(),
+            keyring: keyring.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            is_fed: config.nats_url.is_some(),
+        });
+        if config.roles.projector {
+            shutdown.spawn(asked::run(eraser.clone()));
+        }
         let mode = if config.roles.projector { Mode::Project } else { Mode::Watch };
         let projections = Projections::start(&pool, log.clone(), projections::projectors(), mode);
         let follower = Follower {
@@ -134,6 +147,9 @@ impl App {
             accounts,
             clock.clone(),
         ));
+        if config.roles.api {
+            shutdown.spawn(core.tokens.clone().keep_writing_uses());
+        }
         if config.roles.api || config.roles.stream {
             neighbours::join(core.clone(), &pool, config.roles.api, shutdown.clone()).await;
         }
@@ -154,7 +170,7 @@ impl App {
         } else {
             Hub::silent(shutdown)
         };
-        Ok(Self { config, pool, log, bus, commands, projections, core, presence, hub, clock, ids })
+        Ok(Self { config, pool, log, bus, commands, projections, core, presence, hub, eraser, clock, ids })
     }
 
     /// Everything that is served in the roles of this process.

@@ -9,6 +9,7 @@
 //!
 //! The events stay where they are in the log, sealed with a key that nobody has any more.
 
+pub mod asked;
 pub mod scrub;
 
 use std::collections::BTreeMap;
@@ -18,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use commands::bus::Bus;
-use commands::log::{Engine, Keyring, MAX_EVENTS_PER_READ};
-use commands::{Commands, Failed};
+use commands::log::{Keyring, MAX_EVENTS_PER_READ};
+use commands::{Commands, Failed, Receipt};
 use domain::log::{By, Clock, EventLog, Ids, LogError, Position};
 use domain::user::{CannotErase, Reservation, username_stream};
 use domain::{CommandId, Fold, UserId, user};
@@ -33,6 +34,7 @@ use uuid::Uuid;
 pub use scrub::Scrub;
 
 use crate::feed::STREAM;
+use crate::ops::tokens::ENDED_KNOWN_FOR;
 
 /// How long the read models may take to be without the person.
 pub const PURGED_WITHIN: Duration = Duration::from_secs(600);
@@ -45,20 +47,21 @@ const ERASED: &str = "user.erased";
 const HASH_DOMAIN: &str = "erased name";
 /// What is kept of a person besides the log and what is shown: by table, which rows. `$1` is their id, `$2`
 /// the same as text.
-const OPS: [(&str, &str); 7] = [
+const OPS: [(&str, &str); 8] = [
     ("passwords", "user_id = $1"),
     ("native_tokens", "user_id = $1"),
     ("app_tokens", "user_id = $1 or app_id in (select id from ops.apps where user_id = $1)"),
     ("auth_sessions", "user_id = $1 or app_id in (select id from ops.apps where user_id = $1)"),
     ("apps", "user_id = $1"),
     ("browser_sessions", "user_id = $1"),
+    ("sign_ins", "user_id = $1"),
     ("rate_windows", "split_part(key, ':', 1) = $2"),
 ];
 
 /// What it takes to erase somebody.
 pub struct Eraser {
     pub pool: PgPool,
-    pub log: Arc<dyn Engine>,
+    pub log: Arc<dyn EventLog>,
     pub keyring: Arc<Keyring>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
@@ -91,6 +94,18 @@ pub struct Certificate {
     pub sha256: String,
 }
 
+/// A person of whom only the bytes on the disk are left.
+struct Gone {
+    user: UserId,
+    name_hash: Option<String>,
+    /// Where the log has their first event, and where it says that they are erased.
+    began: Position,
+    ended: Position,
+    removed_rows: BTreeMap<String, u64>,
+    left_rows: BTreeMap<String, u64>,
+    gone_after_ms: u64,
+}
+
 impl Eraser {
     /// The person of an id, of a name here (`alice`, `@alice`), or of a name elsewhere (`@alice@host`). The
     /// name of a person here leads to them also when they have been erased.
@@ -121,26 +136,48 @@ impl Eraser {
 
     /// Erases a person. Asked again, it does again what is left to do.
     pub async fn erase(&self, user: UserId) -> Result<Certificate, EraseError> {
+        let gone = self.forget(user).await?;
+        let scrub = scrub::scrub(&self.pool).await?;
+        self.certify(gone, scrub).await
+    }
+
+    /// Erases several people; the bytes on the disk are rewritten once for all of them.
+    pub async fn erase_all(&self, people: &[UserId]) -> Result<Vec<Certificate>, EraseError> {
+        let mut gone = Vec::with_capacity(people.len());
+        for user in people {
+            gone.push(self.forget(*user).await?);
+        }
+        let scrub = scrub::scrub(&self.pool).await?;
+        let mut certificates = Vec::with_capacity(gone.len());
+        for gone in gone {
+            certificates.push(self.certify(gone, scrub.clone()).await?);
+        }
+        Ok(certificates)
+    }
+
+    /// The part after which nobody gets in as them and nothing they wrote can be read; the read models follow
+    /// the receipt. What is left to do, [`Self::erase`] does.
+    pub async fn begin(&self, user: UserId) -> Result<Receipt, EraseError> {
+        self.purge_ops(user).await?;
+        let receipt = self.tell(user).await?;
+        // A sign-in may have been on its way.
+        self.purge_ops(user).await?;
+        Ok(receipt)
+    }
+
+    /// Takes the person out of everything that is asked; only the bytes on the disk may still have them.
+    async fn forget(&self, user: UserId) -> Result<Gone, EraseError> {
         let (story, _) = self.log.stream(&user::stream(user)).await?;
         let Some(began) = story.first().map(|recorded| recorded.position) else {
             return Err(EraseError::NoSuchUser);
         };
-        let log: Arc<dyn EventLog> = self.log.clone();
         let started = Instant::now();
         let name_hash = self.name_hash(user).await?;
         let before = erased::rows_of(&self.pool, user).await?;
         let mut removed_rows = self.purge_ops(user).await?;
 
-        let now = self.clock.now();
-        let by = By { user: None, now, command: CommandId(self.ids.at(now)) };
-        let bus = Bus::postgres(&self.pool);
-        let commands = Commands::new(log.clone(), self.keyring.clone(), self.ids.clone(), bus);
-        let receipt = commands.erase(by, user).await.map_err(|failed| match failed {
-            Failed::Refused(CannotErase::NoSuchUser) => EraseError::NoSuchUser,
-            Failed::Log(error) => error.into(),
-            other => EraseError::Command(other.to_string()),
-        })?;
-        self.purge_read_models(log, receipt.position).await?;
+        let receipt = self.tell(user).await?;
+        self.purge_read_models(self.log.clone(), receipt.position).await?;
         // A sign-in may have been on its way.
         for (table, rows) in self.purge_ops(user).await? {
             *removed_rows.entry(table).or_default() += rows;
@@ -154,23 +191,41 @@ impl Eraser {
                 removed_rows.insert(format!("read.{table}"), gone);
             }
         }
-        let mut scrub = scrub::scrub(&self.pool).await?;
-        scrub.not_done.extend(self.left_in_feed(receipt.position).await?);
+        let left_rows = left.into_iter().map(|(table, rows)| (format!("read.{table}"), rows)).collect();
+        Ok(Gone { user, name_hash, began, ended: receipt.position, removed_rows, left_rows, gone_after_ms })
+    }
+
+    async fn certify(&self, gone: Gone, mut scrub: Scrub) -> Result<Certificate, EraseError> {
+        let Gone { user, name_hash, began, ended, removed_rows, left_rows, gone_after_ms } = gone;
+        scrub.not_done.extend(self.left_in_feed(ended).await?);
         let certificate = Certificate {
             user,
             name_hash,
             erased_at: self.erased_at(user).await?,
-            position: receipt.position.0,
+            position: ended.0,
             key_destroyed_at: self.key_destroyed_at(user).await?,
-            unreadable_events: self.unreadable(user, began, receipt.position).await?,
+            unreadable_events: self.unreadable(user, began, ended).await?,
             removed_rows,
-            left_rows: left.into_iter().map(|(table, rows)| (format!("read.{table}"), rows)).collect(),
+            left_rows,
             gone_after_ms,
             scrub,
             written_at: self.clock.now(),
             sha256: String::new(),
         };
         Ok(certificate.sealed()?)
+    }
+
+    /// Says so in the log, and destroys the key.
+    async fn tell(&self, user: UserId) -> Result<Receipt, EraseError> {
+        let now = self.clock.now();
+        let by = By { user: None, now, command: CommandId(self.ids.at(now)) };
+        let bus = Bus::postgres(&self.pool);
+        let commands = Commands::new(self.log.clone(), self.keyring.clone(), self.ids.clone(), bus);
+        commands.erase(by, user).await.map_err(|failed| match failed {
+            Failed::Refused(CannotErase::NoSuchUser) => EraseError::NoSuchUser,
+            Failed::Log(error) => error.into(),
+            other => EraseError::Command(other.to_string()),
+        })
     }
 
     /// Waits until no projector shows them; does its work where no server runs.
@@ -211,6 +266,22 @@ impl Eraser {
     async fn purge_ops(&self, user: UserId) -> sqlx::Result<BTreeMap<String, u64>> {
         let mut removed = BTreeMap::new();
         let mut tx = self.pool.begin().await?;
+        // So that whoever still holds a token is told why it doesn't work any more.
+        sqlx::query(
+            "insert into ops.ended_tokens (hash, ended_at)
+             select hash, $2 from ops.native_tokens where user_id = $1
+             union select hash, $2 from ops.app_tokens where user_id = $1
+             union select legacy_hash, $2 from ops.app_tokens where user_id = $1 and legacy_hash is not null
+             on conflict do nothing",
+        )
+        .bind(user.0)
+        .bind(self.clock.now())
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query("delete from ops.ended_tokens where ended_at < $1")
+            .bind(self.clock.now() - ENDED_KNOWN_FOR)
+            .execute(&mut *tx)
+            .await?;
         for (table, theirs) in OPS {
             let sql =
                 format!("delete from ops.{table} where ($1::uuid, $2::text) is not null and ({theirs})");
@@ -258,9 +329,9 @@ impl Eraser {
         let mut kinds = BTreeMap::new();
         let mut at = Position(began.0.saturating_sub(1));
         while at < ended {
-            let rows = self.log.sealed_after(at, MAX_EVENTS_PER_READ).await?;
-            let Some(last) = rows.last().map(|row| Position(row.position)) else { break };
-            for row in rows.into_iter().filter(|row| row.subject == Some(user.0)) {
+            let rows = self.log.after(at, MAX_EVENTS_PER_READ).await?;
+            let Some(last) = rows.last().map(|row| row.position) else { break };
+            for row in rows.into_iter().filter(|row| row.subject == Some(user)) {
                 *kinds.entry(row.kind).or_default() += 1;
             }
             at = last;

@@ -24,20 +24,23 @@ impl Page {
         Self { since: None, until: None, oldest_first: false, limit }
     }
 
-    pub(crate) fn since(&self) -> Uuid {
+    /// The lower bound, exclusive.
+    pub fn since(&self) -> Uuid {
         self.since.unwrap_or(Uuid::nil())
     }
 
-    pub(crate) fn until(&self) -> Uuid {
+    /// The upper bound, exclusive.
+    pub fn until(&self) -> Uuid {
         self.until.unwrap_or(Uuid::max())
     }
 
-    pub(crate) fn limit(&self) -> i64 {
+    /// How many at most, for `limit`.
+    pub fn limit(&self) -> i64 {
         i64::from(self.limit.min(MAX_ITEMS))
     }
 
     /// `asc` or `desc`, for `order by`.
-    pub(crate) fn order(&self) -> &'static str {
+    pub fn order(&self) -> &'static str {
         if self.oldest_first { "asc" } else { "desc" }
     }
 }

@@ -10,12 +10,12 @@ use super::caller::{Accounts, Credential, SignedIn};
 use super::client::{TrustedProxies, network_of};
 use super::endpoint::Meta;
 use super::error::{
-    ACCOUNT_MOVED, AUTHENTICATION_FAILED, ApiError, PERMISSION_DENIED, POLICY_DENIED, RATE_LIMIT_EXCEEDED,
-    SECURE_ONLY,
+    ACCOUNT_DELETED, ACCOUNT_MOVED, AUTHENTICATION_FAILED, ApiError, PERMISSION_DENIED, POLICY_DENIED,
+    RATE_LIMIT_EXCEEDED, SECURE_ONLY,
 };
 use super::limiter::Limiter;
 use super::rate::{Limit, TooOften};
-use crate::ops::{Apps, Browsers, Passwords, SecretKey, Tokens};
+use crate::ops::{Apps, Browsers, Passwords, SecretKey, SignIns, Tokens};
 
 /// What the API stands on: who may act, and how often.
 pub struct Core {
@@ -24,6 +24,7 @@ pub struct Core {
     pub passwords: Passwords,
     pub apps: Apps,
     pub browsers: Browsers,
+    pub sign_ins: SignIns,
     pub limiter: Limiter,
     pub proxies: TrustedProxies,
     pub clock: Arc<dyn Clock>,
@@ -48,6 +49,7 @@ impl Core {
             passwords: Passwords::new(pool.clone()),
             apps: Apps::new(pool.clone(), key.clone()),
             browsers: Browsers::new(pool.clone(), key),
+            sign_ins: SignIns::new(pool.clone()),
             limiter: Limiter::new(pool),
             proxies,
             clock,
@@ -58,8 +60,14 @@ impl Core {
     /// Who sends this token: nobody without one, an error with a wrong one.
     pub async fn authenticate(&self, token: Option<&str>) -> Result<Option<SignedIn>, ApiError> {
         let Some(token) = token else { return Ok(None) };
-        let grant = self.tokens.find(token).await?.ok_or(AUTHENTICATION_FAILED)?;
+        let Some(grant) = self.tokens.find(token).await? else {
+            let erased = self.tokens.was_of_erased(token).await?;
+            return Err(if erased { ACCOUNT_DELETED } else { AUTHENTICATION_FAILED }.into());
+        };
         let account = self.accounts.account(grant.user).await?.ok_or(AUTHENTICATION_FAILED)?;
+        if let Some(app) = &grant.app {
+            self.tokens.used(app.id, self.clock.now());
+        }
         Ok(Some(SignedIn { account, app: grant.app }))
     }
 

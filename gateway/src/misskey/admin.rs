@@ -80,9 +80,9 @@ impl Endpoint for CreateAccount {
 
 fn told(cannot: CannotCreate) -> ApiError {
     match cannot {
-        CannotCreate::Refused(CannotSignUp::Taken | CannotSignUp::ReservedUsername) => {
-            DUPLICATED_USERNAME.into()
-        }
+        CannotCreate::Refused(
+            CannotSignUp::Taken | CannotSignUp::ReservedUsername | CannotSignUp::UsedBefore,
+        ) => DUPLICATED_USERNAME.into(),
         CannotCreate::Refused(CannotSignUp::InvalidUsername) => {
             ApiError::invalid_param("#/properties/username/pattern", "not a user name")
         }

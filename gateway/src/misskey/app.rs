@@ -1,15 +1,21 @@
-//! Registered apps: `app/create`, `auth/session/*` and `auth/accept`.
+//! Apps: registering them (`app/create`, `my/apps`), their sessions (`auth/session/*`, `auth/accept`), and what
+//! a person has granted them (`i/apps`, `i/authorized-apps`, `i/revoke-token`).
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+
+use domain::ids::time_of;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::access;
 use crate::api::error::ErrorDef;
-use crate::api::param::{AnyId, Id, Text, Unique};
+use crate::api::param::{AnyId, Given, ID_FORMAT, Id, Limit, Text, Unique};
 use crate::api::{Anyone, ApiError, Endpoint, Meta, SignedIn, per, permission};
 use crate::app::App;
+use crate::json::Time;
 use crate::json::user::UserDetailed;
 use crate::ops::apps::{CannotFetch, ClientApp};
+use crate::ops::tokens::{GrantOrder, Which};
 
 /// The longest name, description or address of an app, in characters.
 pub const MAX_TEXT_CHARS: usize = 512;
@@ -159,7 +165,7 @@ pub struct Userkey {
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
-pub struct Granted {
+pub struct Fetched {
     access_token: String,
     user: UserDetailed,
 }
@@ -171,9 +177,9 @@ impl Endpoint for Userkey {
         PENDING_SESSION,
     ]);
     type Caller = Anyone;
-    type Reply = Granted;
+    type Reply = Fetched;
 
-    async fn handle(self, app: &App, _: Anyone) -> Result<Granted, ApiError> {
+    async fn handle(self, app: &App, _: Anyone) -> Result<Fetched, ApiError> {
         let apps = &app.core.apps;
         let fetched = apps.fetch(&app.core.tokens, &self.app_secret, &self.token, app.now()).await;
         let (user, access_token) = fetched.map_err(|cannot| match cannot {
@@ -182,7 +188,175 @@ impl Endpoint for Userkey {
             CannotFetch::Pending => PENDING_SESSION.into(),
             CannotFetch::Storage(cause) => ApiError::from(cause),
         })?;
-        Ok(Granted { access_token, user: super::user::packed(app, user, None).await? })
+        Ok(Fetched { access_token, user: super::user::packed(app, user, None).await? })
+    }
+}
+
+/// List the apps that the caller has registered.
+#[derive(Deserialize, JsonSchema)]
+pub struct Registered {
+    #[serde(default)]
+    limit: Limit,
+    #[serde(default)]
+    offset: u32,
+}
+
+impl Endpoint for Registered {
+    const META: Meta = Meta::new("my/apps").kind("read:account");
+    type Caller = SignedIn;
+    type Reply = Vec<AppJson>;
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<AppJson>, ApiError> {
+        let apps = app.core.apps.registered_by(me.id(), self.limit.get(), self.offset).await?;
+        Ok(apps.into_iter().map(|(client, authorized)| listed(client, authorized)).collect())
+    }
+}
+
+/// List the registered apps that may use the caller's account.
+#[derive(Deserialize, JsonSchema)]
+pub struct Authorized {
+    #[serde(default)]
+    limit: Limit,
+    #[serde(default)]
+    offset: u32,
+    #[serde(default)]
+    sort: Direction,
+}
+
+/// By when access was granted.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum Direction {
+    #[default]
+    Desc,
+    Asc,
+}
+
+impl Endpoint for Authorized {
+    const META: Meta = Meta::new("i/authorized-apps").secure();
+    type Caller = SignedIn;
+    type Reply = Vec<AppJson>;
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<AppJson>, ApiError> {
+        let newest_first = self.sort == Direction::Desc;
+        let apps = app.core.apps.authorized_by(me.id(), newest_first, self.limit.get(), self.offset).await?;
+        Ok(apps.into_iter().map(|(client, authorized)| listed(client, authorized)).collect())
+    }
+}
+
+/// List everything that may use the caller's account.
+#[derive(Deserialize, JsonSchema)]
+pub struct Granted {
+    #[serde(default)]
+    sort: Given<GrantSort>,
+}
+
+/// `+`: the latest first.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[schemars(inline)]
+enum GrantSort {
+    #[serde(rename = "+createdAt")]
+    Newest,
+    #[serde(rename = "-createdAt")]
+    Oldest,
+    #[serde(rename = "+lastUsedAt")]
+    UsedLast,
+    #[serde(rename = "-lastUsedAt")]
+    UsedFirst,
+}
+
+/// What may use a person's account.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct GrantJson {
+    id: Id<AnyId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    created_at: Time,
+    last_used_at: Time,
+    permission: Vec<String>,
+    icon_url: Option<String>,
+    description: Option<String>,
+}
+
+impl Endpoint for Granted {
+    const META: Meta = Meta::new("i/apps").secure();
+    type Caller = SignedIn;
+    type Reply = Vec<GrantJson>;
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<GrantJson>, ApiError> {
+        let order = match self.sort.0 {
+            Some(GrantSort::Newest) => GrantOrder::Newest,
+            Some(GrantSort::Oldest) | None => GrantOrder::Oldest,
+            Some(GrantSort::UsedLast) => GrantOrder::UsedLast,
+            Some(GrantSort::UsedFirst) => GrantOrder::UsedFirst,
+        };
+        let grants = app.core.tokens.granted(me.id(), order).await?;
+        let show = |grant: crate::ops::tokens::Granted| GrantJson {
+            id: Id(AnyId(grant.id)),
+            name: grant.name,
+            created_at: Time(time_of(grant.id)),
+            last_used_at: Time(grant.last_used_at),
+            permission: grant.permission,
+            icon_url: grant.icon_url,
+            description: grant.description,
+        };
+        Ok(grants.into_iter().map(show).collect())
+    }
+}
+
+/// Take an app's access back, named by its id or its token.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revoke {
+    token_id: Option<Id<AnyId>>,
+    token: Option<String>,
+}
+
+impl JsonSchema for Revoke {
+    fn schema_name() -> Cow<'static, str> {
+        "Revoke".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Take an app's access back, named by its id or its token.",
+            "type": "object",
+            "properties": {
+                "tokenId": { "type": "string", "format": ID_FORMAT },
+                "token": { "type": ["string", "null"] },
+            },
+            "anyOf": [{ "required": ["tokenId"] }, { "required": ["token"] }],
+        })
+    }
+}
+
+impl Endpoint for Revoke {
+    const META: Meta = Meta::new("i/revoke-token").secure();
+    type Caller = SignedIn;
+    type Reply = ();
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
+        let which = match (self.token_id, self.token) {
+            (Some(id), _) => Which::Id(id.0.0),
+            (None, Some(token)) => Which::Token(token),
+            (None, None) => return Ok(()),
+        };
+        app.core.tokens.revoke(me.id(), &which).await?;
+        Ok(())
+    }
+}
+
+fn listed(client: ClientApp, authorized: bool) -> AppJson {
+    AppJson {
+        id: Id(AnyId(client.id)),
+        name: client.name,
+        callback_url: client.callback_url,
+        permission: client.permission,
+        secret: None,
+        is_authorized: Some(authorized),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The endpoints of the Misskey API, a file for each feature; how they are called is in [`crate::api`].
 
+pub mod account;
 pub mod admin;
 pub mod app;
 pub mod follow;
@@ -56,11 +57,18 @@ pub fn registry() -> &'static Registry {
             follow::UpdateAll,
             meta::OnlineUsers,
             i::Show,
+            app::Granted,
+            app::Authorized,
+            account::ChangePassword,
+            account::Delete,
             notification::List,
             i::RegenerateToken,
+            app::Revoke,
+            account::SignInHistory,
             i::Update,
             meta::Show,
             miauth::GenToken,
+            app::Registered,
             note::Children,
             note::Conversation,
             note::Create,

@@ -13,6 +13,7 @@ use crate::api::ApiError;
 use crate::api::error::RATE_LIMIT_EXCEEDED;
 use crate::api::http::{Call, Cors, json_response, post_only, refusal};
 use crate::app::App;
+use crate::ops::sign_ins::Visit;
 
 const NO_SUCH_USER: &str = "6cc579cc-885d-43d8-95c2-b8c7fc963280";
 const SUSPENDED: &str = "e03a5f46-d309-4865-9b69-56282d94e1eb";
@@ -50,7 +51,8 @@ async fn answer(app: &App, call: &Call) -> Result<Response, CannotSignIn> {
         // The name that Misskey's pages know for "now the password, please".
         return Ok(json_response(StatusCode::OK, &json!({ "finished": false, "next": "captcha" })));
     };
-    access::sign_in(app, &account, password).await?;
+    let visit = Visit::of(call.client, &call.headers);
+    access::sign_in(app, &account, password, &visit).await?;
     let token = app.core.tokens.native(account.id, app.now()).await.map_err(ApiError::from)?;
     let body = json!({ "finished": true, "id": account.id.to_string(), "i": token });
     Ok(json_response(StatusCode::OK, &body))

@@ -43,7 +43,7 @@ fn refuse(cannot: CannotCreate) -> Response {
     let code = match cannot {
         CannotCreate::Refused(CannotSignUp::Closed) => return StatusCode::BAD_REQUEST.into_response(),
         CannotCreate::Refused(CannotSignUp::InvalidUsername) => "INVALID_USERNAME",
-        CannotCreate::Refused(CannotSignUp::ReservedUsername) => "USED_USERNAME",
+        CannotCreate::Refused(CannotSignUp::ReservedUsername | CannotSignUp::UsedBefore) => "USED_USERNAME",
         CannotCreate::Refused(CannotSignUp::Taken) => "DUPLICATED_USERNAME",
         CannotCreate::Password => "INVALID_PASSWORD",
         CannotCreate::Failed(failed) => return refusal(&failed),

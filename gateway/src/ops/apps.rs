@@ -99,6 +99,60 @@ impl Apps {
         Ok(row.map(client_app))
     }
 
+    /// The apps that a person has registered, with whether they granted each its access.
+    pub async fn registered_by(
+        &self,
+        user: UserId,
+        limit: usize,
+        offset: u32,
+    ) -> Result<Vec<(ClientApp, bool)>, sqlx::Error> {
+        self.listed(
+            "select a.id, a.name, a.description, a.callback_url, a.permission,
+                    exists (select 1 from ops.app_tokens t where t.user_id = $1 and t.app_id = a.id)
+               from ops.apps a where a.user_id = $1 order by a.id limit $2 offset $3",
+            (user, limit, offset),
+        )
+        .await
+    }
+
+    /// The registered apps to which a person granted access: the latest grant first, or last.
+    pub async fn authorized_by(
+        &self,
+        user: UserId,
+        newest_first: bool,
+        limit: usize,
+        offset: u32,
+    ) -> Result<Vec<(ClientApp, bool)>, sqlx::Error> {
+        let sql = if newest_first {
+            "select a.id, a.name, a.description, a.callback_url, a.permission, true
+               from ops.app_tokens t join ops.apps a on a.id = t.app_id
+              where t.user_id = $1 order by t.id desc limit $2 offset $3"
+        } else {
+            "select a.id, a.name, a.description, a.callback_url, a.permission, true
+               from ops.app_tokens t join ops.apps a on a.id = t.app_id
+              where t.user_id = $1 order by t.id limit $2 offset $3"
+        };
+        self.listed(sql, (user, limit, offset)).await
+    }
+
+    async fn listed(
+        &self,
+        sql: &'static str,
+        (user, limit, offset): (UserId, usize, u32),
+    ) -> Result<Vec<(ClientApp, bool)>, sqlx::Error> {
+        type Row = (Uuid, String, String, Option<String>, Vec<String>, bool);
+        let rows: Vec<Row> = sqlx::query_as(sql)
+            .bind(user.0)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .bind(i64::from(offset))
+            .fetch_all(&self.pool)
+            .await?;
+        let row = |(id, name, description, callback_url, permission, authorized)| {
+            (client_app((id, name, description, callback_url, permission)), authorized)
+        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
     /// Whether this person has granted the app its access.
     pub async fn is_authorized(&self, app: Uuid, user: UserId) -> Result<bool, sqlx::Error> {
         sqlx::query_scalar("select exists (select 1 from ops.app_tokens where user_id = $2 and app_id = $1)")

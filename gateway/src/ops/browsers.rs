@@ -68,6 +68,15 @@ impl Browsers {
         Ok(())
     }
 
+    /// Signs all browsers of a person out.
+    pub async fn close_all(&self, user: UserId) -> Result<(), sqlx::Error> {
+        sqlx::query("delete from ops.browser_sessions where user_id = $1")
+            .bind(user.0)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// The token that a form of this browser carries, so that no other site can send it.
     pub fn form_token(&self, cookie: &str) -> String {
         self.key.token("form", &secret::hash(cookie), FORM_CHARS)

@@ -5,10 +5,12 @@ pub mod apps;
 pub mod browsers;
 pub mod passwords;
 pub mod secret;
+pub mod sign_ins;
 pub mod tokens;
 
 pub use apps::Apps;
 pub use browsers::Browsers;
 pub use passwords::Passwords;
 pub use secret::SecretKey;
+pub use sign_ins::SignIns;
 pub use tokens::Tokens;

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Duration, Utc};
 use domain::ids::UserId;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
@@ -26,11 +26,19 @@ pub const MAX_TOKEN_BYTES: usize = 128;
 pub const MAX_SESSION_BYTES: usize = 256;
 /// How long an app may take to fetch the token of its MiAuth session.
 pub const MIAUTH_SESSION_LIFE: Duration = Duration::hours(24);
+/// The most grants that a person is shown.
+pub const MAX_GRANTS_LISTED: usize = 1_000;
 /// The most grants kept in memory.
 pub const MAX_CACHED_GRANTS: usize = 20_000;
 /// How long after it was last known that nothing goes unheard the memory of tokens is used. The connection
 /// that hears tells when it is lost; this is for one that hangs, or a process that was stopped.
 pub const HEARD_FOR: std::time::Duration = std::time::Duration::from_secs(2);
+/// Grants whose last use is not written yet; with more of them some uses are not noted.
+pub const MAX_UNWRITTEN_USES: usize = 20_000;
+/// How often the last uses of grants are written.
+pub const WRITE_USES_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+/// How long the token of somebody who was erased is known as such.
+pub const ENDED_KNOWN_FOR: Duration = Duration::days(90);
 /// Ends of tokens that a slow hearer may leave; with more of them it has missed some.
 const MAX_UNHEARD_ENDS: usize = 1_024;
 /// Length of hex(sha256(token + secret)), in characters.
@@ -86,18 +94,47 @@ pub struct NewGrant {
     pub permission: Vec<String>,
 }
 
+/// A grant as its person sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Granted {
+    pub id: Uuid,
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub icon_url: Option<String>,
+    pub permission: Vec<String>,
+    pub last_used_at: DateTime<Utc>,
+}
+
+/// In which order grants are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantOrder {
+    Oldest,
+    Newest,
+    UsedLast,
+    UsedFirst,
+}
+
+/// How a grant is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    Id(Uuid),
+    Token(String),
+}
+
 /// Issues and finds tokens. Clones share what they remember.
 #[derive(Clone)]
 pub struct Tokens {
     pool: PgPool,
     key: SecretKey,
     cache: Arc<Mutex<Cache>>,
+    uses: Arc<Mutex<HashMap<Uuid, DateTime<Utc>>>>,
     ends: broadcast::Sender<Ended>,
 }
 
 impl Tokens {
     pub fn new(pool: PgPool, key: SecretKey) -> Self {
-        Self { pool, key, cache: Arc::default(), ends: broadcast::Sender::new(MAX_UNHEARD_ENDS) }
+        let ends = broadcast::Sender::new(MAX_UNHEARD_ENDS);
+        Self { pool, key, cache: Arc::default(), uses: Arc::default(), ends }
     }
 
     /// Whom the token speaks for; none when nobody. A token seen lately costs no statement.
@@ -231,6 +268,99 @@ impl Tokens {
         .await?;
         // Asked twice, granted twice: the last answer counts.
         Ok(fetched.into_iter().max().map(|(id, user)| (UserId(user), self.derive_app(&id))))
+    }
+
+    /// What a person granted to apps, in one of the orders that clients ask for.
+    pub async fn granted(&self, user: UserId, order: GrantOrder) -> Result<Vec<Granted>, sqlx::Error> {
+        self.write_uses().await?;
+        let order = match order {
+            GrantOrder::Oldest => "t.id",
+            GrantOrder::Newest => "t.id desc",
+            GrantOrder::UsedLast => "coalesce(t.last_used_at, t.created_at) desc, t.id desc",
+            GrantOrder::UsedFirst => "coalesce(t.last_used_at, t.created_at), t.id",
+        };
+        type Row = (Uuid, Option<String>, Option<String>, Option<String>, Vec<String>, DateTime<Utc>);
+        let sql = format!(
+            "select t.id, t.name, t.description, t.icon_url, t.permission, coalesce(t.last_used_at, t.created_at)
+               from ops.app_tokens t where t.user_id = $1 order by {order} limit {MAX_GRANTS_LISTED}"
+        );
+        let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql)).bind(user.0).fetch_all(&self.pool).await?;
+        let row = |(id, name, description, icon_url, permission, last_used_at)| Granted {
+            id,
+            name,
+            description,
+            icon_url,
+            permission,
+            last_used_at,
+        };
+        Ok(rows.into_iter().map(row).collect())
+    }
+
+    /// Ends a grant of this person, named by its id or by its token.
+    pub async fn revoke(&self, user: UserId, which: &Which) -> Result<bool, sqlx::Error> {
+        let (id, hash) = match which {
+            Which::Id(id) => (Some(*id), None),
+            Which::Token(token) => (None, Some(TokenHash::of(token))),
+        };
+        let ended = sqlx::query(
+            "delete from ops.app_tokens
+              where user_id = $1 and (id = $2 or hash = $3 or legacy_hash = $3)",
+        )
+        .bind(user.0)
+        .bind(id)
+        .bind(hash.as_ref().map(|hash| hash.0.as_slice()))
+        .execute(&self.pool)
+        .await?;
+        self.forget(user);
+        Ok(ended.rows_affected() > 0)
+    }
+
+    /// Takes note that a grant is used. Written a little later.
+    pub fn used(&self, grant: Uuid, now: DateTime<Utc>) {
+        let mut uses = self.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        if uses.len() < MAX_UNWRITTEN_USES || uses.contains_key(&grant) {
+            uses.insert(grant, now);
+        }
+    }
+
+    /// Writes when grants were last used.
+    pub async fn write_uses(&self) -> Result<(), sqlx::Error> {
+        let uses = std::mem::take(&mut *self.uses.lock().unwrap_or_else(PoisonError::into_inner));
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let (grants, times): (Vec<Uuid>, Vec<DateTime<Utc>>) = uses.into_iter().unzip();
+        sqlx::query(
+            "update ops.app_tokens t set last_used_at = u.at
+               from unnest($1::uuid[], $2::timestamptz[]) as u(id, at)
+              where t.id = u.id and (t.last_used_at is null or t.last_used_at < u.at)",
+        )
+        .bind(grants)
+        .bind(times)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Writes uses again and again.
+    pub async fn keep_writing_uses(self) {
+        loop {
+            tokio::time::sleep(WRITE_USES_EVERY).await;
+            if let Err(error) = self.write_uses().await {
+                tracing::warn!(%error, "when apps were last used is not written");
+            }
+        }
+    }
+
+    /// Whether this was a token of somebody who has been erased.
+    pub async fn was_of_erased(&self, token: &str) -> Result<bool, sqlx::Error> {
+        if token.is_empty() || token.len() > MAX_TOKEN_BYTES {
+            return Ok(false);
+        }
+        sqlx::query_scalar("select exists (select 1 from ops.ended_tokens where hash = $1)")
+            .bind(TokenHash::of(token).0.as_slice())
+            .fetch_one(&self.pool)
+            .await
     }
 
     /// Those of these tokens that speak for nobody any more.

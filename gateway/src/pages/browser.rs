@@ -1,6 +1,5 @@
 //! The browser behind a request: its session cookie, and whether a form is really ours.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
@@ -13,10 +12,11 @@ use crate::api::http::client_of;
 use crate::api::{Account, ApiError, Core};
 use crate::app::App;
 use crate::ops::browsers::BROWSER_SESSION_LIFE;
+use crate::ops::sign_ins::Visit;
 
 /// A browser, perhaps signed in.
 pub struct Browser {
-    pub client: IpAddr,
+    pub visit: Visit,
     /// Path and query of this request.
     pub place: String,
     session: Option<(String, Arc<Account>)>,
@@ -67,7 +67,8 @@ impl FromRequestParts<App> for Browser {
         };
         let place = parts.uri.path_and_query().map_or("/", |place| place.as_str()).to_owned();
         let same_origin = is_same_origin(core, &parts.headers);
-        Ok(Self { client: client_of(core, parts), place, session, same_origin })
+        let visit = Visit::of(client_of(core, parts), &parts.headers);
+        Ok(Self { visit, place, session, same_origin })
     }
 }
 

@@ -70,9 +70,9 @@ async fn check(
     username: &str,
     password: &str,
 ) -> Result<std::sync::Arc<Account>, CannotSignIn> {
-    match access::who(app, browser.client, username).await {
+    match access::who(app, browser.visit.ip, username).await {
         Ok(account) => {
-            access::sign_in(app, &account, password).await?;
+            access::sign_in(app, &account, password, &browser.visit).await?;
             Ok(account)
         }
         Err(CannotSignIn::NoSuchUser) => {

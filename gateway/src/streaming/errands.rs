@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use domain::follow::RequestEnd;
 use domain::log::{Position, Recorded};
-use domain::{Event, EventId, UserId};
+use domain::{CommandId, Event, UserId};
 use projections::notification::NotificationRow;
 use projections::{Wanted, World, follow, hydrate, notification};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::hub::Sources;
 use super::telling::to_text;
 use crate::api::ApiError;
+use crate::api::param::{AnyId, Id};
 use crate::json::{self, Look, Time, user::Eyes};
 
 /// The event of a new notification.
@@ -31,7 +32,7 @@ pub enum What {
     Asked(UserId),
     /// Something of their own account has changed.
     Me,
-    SignedIn(EventId, DateTime<Utc>),
+    SignedIn(CommandId, DateTime<Utc>),
     TokenRegenerated,
     AllRead,
     Notified(NotificationRow),
@@ -72,7 +73,7 @@ pub fn errands(recorded: &Recorded) -> Vec<(UserId, What)> {
             RequestEnd::Rejected => vec![(e.follower, What::Unfollow(e.followee))],
         },
         Event::UserChanged(e) => vec![(e.user, What::Me)],
-        Event::UserSignedIn(e) => vec![(e.user, What::SignedIn(recorded.id, recorded.at))],
+        Event::UserSignedIn(e) => vec![(e.user, What::SignedIn(recorded.command, recorded.at))],
         Event::UserTokenRegenerated(e) => vec![(e.user, What::TokenRegenerated)],
         Event::NotificationsRead(e) => vec![(e.user, What::AllRead)],
         _ => Vec::new(),
@@ -166,9 +167,10 @@ fn name(what: &What) -> &'static str {
     }
 }
 
-/// An entry of the sign-in history. From where it came is not kept, but clients expect the keys.
-fn signed_in(id: EventId, at: DateTime<Utc>) -> Value {
-    json!({ "id": id, "createdAt": Time(at), "ip": "", "headers": {}, "success": true })
+/// An entry of the sign-in history. From where it came is not for apps, which may listen too; clients expect
+/// the keys.
+fn signed_in(id: CommandId, at: DateTime<Utc>) -> Value {
+    json!({ "id": Id(AnyId(id.0)), "createdAt": Time(at), "ip": "", "headers": {}, "success": true })
 }
 
 #[cfg(test)]
@@ -176,7 +178,7 @@ mod tests {
     use super::*;
     use domain::follow::{Ended, RequestEnded, Requested, Started};
     use domain::log::{StreamId, Version};
-    use domain::{CommandId, FollowId, FollowRequestId};
+    use domain::{EventId, FollowId, FollowRequestId};
     use uuid::Uuid;
 
     fn user(n: u128) -> UserId {
