@@ -26,6 +26,12 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("notifications", &["notifiee", "notifier"]),
     ("notification_markers", &["user_id"]),
     ("note_subscribers", &["followee", "follower"]),
+    ("chart_hours", &["whose"]),
+    ("chart_people", &["user_id"]),
+    ("chart_notes", &["author"]),
+    ("chart_follows", &["follower", "followee"]),
+    ("chart_reactions", &["author", "reactor"]),
+    ("chart_active", &["user_id"]),
 ];
 
 /// The batch, cut behind each such event.
@@ -59,7 +65,7 @@ pub async fn rows_of(pool: &PgPool, user: UserId) -> sqlx::Result<BTreeMap<&'sta
 mod tests {
     use super::*;
     use crate::runtime::{Mode, Projections};
-    use crate::testing::{MemoryLog, NOW, PEOPLE, Story, a_life, at, user};
+    use crate::testing::{MemoryLog, NOW, PEOPLE, Story, a_life, at, over_days, user};
     use domain::log::Position;
     use domain::user::{Created, Erased};
     use proptest::prelude::*;
@@ -71,7 +77,7 @@ mod tests {
     /// Tables in which others may name an erased person: by id, and not by anything else.
     const NAMING: [&str; 2] = ["notes", "instance"];
     /// Tables of numbers.
-    const NAMELESS: [&str; 4] = ["user_hosts", "note_totals", "reaction_counts", "vote_counts"];
+    const NAMELESS: [&str; 5] = ["user_hosts", "note_totals", "reaction_counts", "vote_counts", "chart_kept"];
 
     /// Some of the people, each erased at some place: how far into the story, of 100.
     fn erasures() -> impl Strategy<Value = Vec<(u8, usize)>> {
@@ -124,7 +130,7 @@ mod tests {
             let (life, erasures) = (a_life(), erasures()).new_tree(&mut runner).unwrap().current();
             let mut story = Story::new(&pool);
             story.live(&life);
-            let events = story.log.all();
+            let events = over_days(&story.log.all());
 
             let replay = with_erasures(&events, &erasures, |_| false);
             story.apply(&replay, usize::MAX).await;

@@ -24,6 +24,7 @@
 use std::sync::Arc;
 
 mod backoff;
+pub mod chart;
 pub mod erased;
 pub mod follow;
 mod followed;
@@ -61,5 +62,6 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(reaction::Projection),
         Arc::new(poll::Projection),
         Arc::new(notification::Projection),
+        Arc::new(chart::Projection),
     ]
 }

@@ -128,6 +128,15 @@ impl EventLog for MemoryLog {
     }
 }
 
+/// The same events over some days: hours pass between them, and some are told late.
+pub fn over_days(events: &[Arc<Recorded>]) -> Vec<Arc<Recorded>> {
+    let later = |(n, event): (usize, &Arc<Recorded>)| {
+        let minutes = 97 * n as i64 - if n % 7 == 3 { 200 } else { 0 };
+        Arc::new(Recorded { at: at(NOW + 60_000 * minutes), ..event.as_ref().clone() })
+    };
+    events.iter().enumerate().map(later).collect()
+}
+
 /// Tells events to a log and, when asked, applies them with every projector.
 pub struct Story {
     pub pool: PgPool,

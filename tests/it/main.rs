@@ -6,6 +6,7 @@ mod access;
 mod account;
 mod bad_input;
 mod browser;
+mod chart;
 mod cli;
 mod erase;
 mod eventstore;

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod admin;
 pub mod app;
+pub mod chart;
 pub mod follow;
 pub mod i;
 pub mod meta;
@@ -41,6 +42,12 @@ pub fn registry() -> &'static Registry {
             app::Generate,
             app::Show,
             app::Userkey,
+            chart::ActiveUsers,
+            chart::Notes,
+            chart::FollowsOfUser,
+            chart::NotesOfUser,
+            chart::ReactionsOfUser,
+            chart::Users,
             meta::ShowEmoji,
             meta::Emojis,
             meta::ShowEndpoint,
@@ -89,6 +96,7 @@ pub fn registry() -> &'static Registry {
             note::Unrenote,
             notification::MarkAllAsRead,
             meta::Ping,
+            chart::Retention,
             meta::Stats,
             user::UsernameAvailable,
             user::List,
