@@ -13,6 +13,7 @@
 pub mod bus;
 mod follow;
 mod instance;
+mod list;
 pub mod log;
 mod note;
 mod notification;

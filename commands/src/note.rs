@@ -154,7 +154,7 @@ impl Commands {
     }
 
     /// Those of these people who exist, each once, in order.
-    async fn existing(&self, users: &[UserId]) -> Result<Vec<UserId>, LogError> {
+    pub(crate) async fn existing(&self, users: &[UserId]) -> Result<Vec<UserId>, LogError> {
         let mut existing = Vec::new();
         for chunk in users.chunks(LOOKUPS_AT_ONCE) {
             let states = try_join_all(chunk.iter().map(|user| self.user(*user))).await?;

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::ids::UserId;
-use crate::{follow, instance, note, notification, poll, reaction, upcast, user};
+use crate::{follow, instance, list, note, notification, poll, reaction, upcast, user};
 
 /// A payload knows whose data it holds.
 pub trait Payload: Serialize + DeserializeOwned {
@@ -111,5 +111,13 @@ events! {
     "reaction.added" 1 ReactionAdded(reaction::Added),
     "reaction.removed" 1 ReactionRemoved(reaction::Removed),
     "poll.voted" 1 PollVoted(poll::Voted),
+    "list.created" 1 ListCreated(list::Created),
+    "list.changed" 1 ListChanged(list::Changed),
+    "list.deleted" 1 ListDeleted(list::Deleted),
+    "list.member_added" 1 ListMemberAdded(list::MemberAdded),
+    "list.member_changed" 1 ListMemberChanged(list::MemberChanged),
+    "list.member_removed" 1 ListMemberRemoved(list::MemberRemoved),
+    "list.favorited" 1 ListFavorited(list::Favorited),
+    "list.unfavorited" 1 ListUnfavorited(list::Unfavorited),
     "notifications.read" 1 NotificationsRead(notification::Read),
 }

@@ -130,6 +130,10 @@ ids! {
     FollowRequestId,
     /// One vote for one choice of a poll.
     VoteId,
+    /// A list of people.
+    ListId,
+    /// One person's place in a list; what `users/lists/get-memberships` pages by.
+    MembershipId,
     /// One notification.
     NotificationId,
     /// One event.

@@ -16,6 +16,7 @@ pub mod event;
 pub mod follow;
 pub mod ids;
 pub mod instance;
+pub mod list;
 pub mod log;
 pub mod note;
 pub mod notification;

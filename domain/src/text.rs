@@ -31,8 +31,8 @@ pub struct Named {
     pub emojis: Vec<String>,
 }
 
-/// How a tag is compared.
-fn normalize_tag(tag: &str) -> String {
+/// A hashtag as it is compared.
+pub fn normalize_tag(tag: &str) -> String {
     tag.nfkc().collect::<String>().to_lowercase()
 }
 

@@ -32,6 +32,9 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("chart_follows", &["follower", "followee"]),
     ("chart_reactions", &["author", "reactor"]),
     ("chart_active", &["user_id"]),
+    ("lists", &["owner"]),
+    ("list_members", &["user_id"]),
+    ("list_favorites", &["user_id"]),
 ];
 
 /// The batch, cut behind each such event.

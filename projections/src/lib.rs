@@ -31,6 +31,7 @@ mod followed;
 pub mod hydrate;
 pub mod instance;
 mod lease;
+pub mod list;
 pub mod note;
 pub mod notification;
 pub mod page;
@@ -63,5 +64,6 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(poll::Projection),
         Arc::new(notification::Projection),
         Arc::new(chart::Projection),
+        Arc::new(list::Projection),
     ]
 }

@@ -16,7 +16,7 @@ use domain::log::Recorded;
 use domain::note::{Created, Parent, Visibility};
 use domain::policy::{AuthorRules, Viewer};
 use domain::poll::Poll;
-use domain::{Event, NoteId, UserId};
+use domain::{Event, ListId, NoteId, UserId};
 use serde::Serialize;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow, Postgres};
 use sqlx::query::QueryScalar;
@@ -441,7 +441,7 @@ fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
     })
 }
 
-/// Which notes of the home timeline.
+/// Which notes of the home timeline, or of a list.
 #[derive(Debug, Clone, Copy)]
 pub struct HomeFilter {
     pub with_renotes: bool,
@@ -604,6 +604,38 @@ pub async fn of_user(
           order by n.id {order} limit $4"
     );
     let query = list(sql, viewer, page).bind(user.0).bind(filter.with_replies).bind(filter.with_renotes);
+    Ok(notes(query.fetch_all(pool).await?))
+}
+
+/// Notes of the people in a list, which the viewer owns. Replies to others than the viewer are left out unless
+/// the list asks for those of their author.
+pub async fn of_list(
+    pool: &PgPool,
+    list: ListId,
+    viewer: UserId,
+    filter: HomeFilter,
+    page: &Page,
+) -> sqlx::Result<Vec<NoteId>> {
+    if filter.with_files {
+        return Ok(Vec::new());
+    }
+    let order = page.order();
+    let sql = format!(
+        "select h.id
+           from read.list_members a
+          cross join lateral (
+                select n.id
+                  from read.notes n
+                 where n.author = a.user_id and n.id > $2 and n.id < $3
+                   and (a.with_replies or n.reply_id is null
+                        or n.reply_author = n.author or n.reply_author = $1)
+                   and ($6 or not n.pure)
+                   and {VISIBLE}
+                 order by n.id {order} limit $4) h
+          where a.list_id = $5
+          order by h.id {order} limit $4"
+    );
+    let query = self::list(sql, Some(viewer), page).bind(list.0).bind(filter.with_renotes);
     Ok(notes(query.fetch_all(pool).await?))
 }
 

@@ -14,7 +14,8 @@ use domain::poll::{Poll, Voted};
 use domain::remote::ObjectUri;
 use domain::user::{Active, ProfileChanges};
 use domain::{
-    CommandId, FollowId, FollowRequestId, NoteId, ReactionId, UserId, VoteId, reaction, user as person,
+    CommandId, FollowId, FollowRequestId, ListId, MembershipId, NoteId, ReactionId, UserId, VoteId, list,
+    reaction, user as person,
 };
 use proptest::prelude::*;
 use sqlx::postgres::PgPool;
@@ -233,6 +234,17 @@ impl Story {
         self.says(Voted { id, note, author: user(author), voter: user(by), choice });
     }
 
+    pub fn list(&mut self, owner: u8, name: &str) -> ListId {
+        let id = ListId(self.id());
+        self.says(list::Created { id, owner: user(owner), name: name.to_owned() });
+        id
+    }
+
+    pub fn list_member(&mut self, list: ListId, owner: u8, member: u8) {
+        let id = MembershipId(self.id());
+        self.says(list::MemberAdded { id, list, owner: user(owner), user: user(member) });
+    }
+
     /// Applies what was told since the last time, as one batch.
     pub async fn project(&mut self) {
         self.project_in(usize::MAX).await;
@@ -344,6 +356,13 @@ pub enum Act {
     },
     Active(u8),
     ReadAll(u8),
+    /// Makes a list, or puts somebody into one of the person's, or takes them out, or likes a list.
+    List {
+        by: u8,
+        what: u8,
+        list: usize,
+        other: u8,
+    },
 }
 
 fn someone() -> impl Strategy<Value = u8> {
@@ -383,11 +402,62 @@ fn an_act() -> impl Strategy<Value = Act> {
         }),
         1 => someone().prop_map(Act::Active),
         1 => someone().prop_map(Act::ReadAll),
+        3 => (someone(), 0..6u8, any::<usize>(), someone())
+            .prop_map(|(by, what, list, other)| Act::List { by, what, list, other }),
     ]
 }
 
 pub fn a_life() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(an_act(), 0..60)
+}
+
+/// The lists of a random life.
+#[derive(Default)]
+struct RandomLists {
+    lists: Vec<(ListId, u8)>,
+    members: Vec<(ListId, u8)>,
+    likes: Vec<(ListId, u8)>,
+}
+
+impl RandomLists {
+    fn happens(&mut self, story: &mut Story, by: u8, what: u8, list: usize, other: u8) {
+        let Some(&(id, owner)) = self.lists.get(list % self.lists.len().max(1)).filter(|_| what > 0) else {
+            let id = story.list(by, &format!("list of user{by}"));
+            return self.lists.push((id, by));
+        };
+        let turned = |pairs: &mut Vec<(ListId, u8)>, who| {
+            let place = pairs.iter().position(|pair| *pair == (id, who));
+            match place {
+                Some(place) => drop(pairs.remove(place)),
+                None => pairs.push((id, who)),
+            }
+            place.is_none()
+        };
+        match what {
+            1 => {
+                let is_public = Some(list.is_multiple_of(2));
+                story.says(list::Changed { id, owner: user(owner), name: None, is_public });
+            }
+            2 if turned(&mut self.likes, by) => {
+                story.says(list::Favorited { list: id, user: user(by) });
+            }
+            2 => {
+                story.says(list::Unfavorited { list: id, user: user(by) });
+            }
+            3 if list.is_multiple_of(7) => {
+                story.says(list::Deleted { id, owner: user(owner) });
+                self.lists.retain(|(list, _)| *list != id);
+            }
+            _ if turned(&mut self.members, other) => {
+                story.list_member(id, owner, other);
+                let (owner, with_replies) = (user(owner), list.is_multiple_of(3));
+                story.says(list::MemberChanged { list: id, owner, user: user(other), with_replies });
+            }
+            _ => {
+                story.says(list::MemberRemoved { list: id, owner: user(owner), user: user(other) });
+            }
+        }
+    }
 }
 
 /// What a random life came to, kept beside the log in the simplest way.
@@ -429,6 +499,7 @@ impl Story {
         let mut votes: Vec<(NoteId, u8, u32)> = Vec::new();
         let mut asked: Vec<(u8, u8)> = Vec::new();
         let mut days = [0_u32; PEOPLE as usize];
+        let mut lists = RandomLists::default();
         for n in 1..=PEOPLE {
             self.person(n, &format!("user{n}"));
             truth.profiles.push(person::Profile::default());
@@ -566,6 +637,7 @@ impl Story {
                 Act::ReadAll(n) => {
                     self.says(domain::notification::Read { user: user(n) });
                 }
+                Act::List { by, what, list, other } => lists.happens(self, by, what, list, other),
                 Act::Delete(_) | Act::Follow { .. } | Act::React { .. } | Act::Vote { .. } => (),
             }
         }

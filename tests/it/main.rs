@@ -15,6 +15,7 @@ mod eventstore_double;
 mod first_day;
 mod golden;
 mod harness;
+mod list;
 mod misskey_js;
 mod nats;
 mod openapi;

@@ -44,11 +44,22 @@ async fn nobody_reads_what_is_not_for_them() {
         let id = people[author].id.parse().unwrap();
         profiles.push(fold::<user::User>(&app, &user::stream(id)).await.profile);
     }
+    let mut lists = Vec::new();
+    for person in &people {
+        let list = app.ok(person, "users/lists/create", json!({ "name": "both" })).await;
+        for author in AUTHORS {
+            let push = json!({ "listId": list["id"], "userId": people[author].id });
+            app.ok(person, "users/lists/push", push).await;
+            let all = json!({ "listId": list["id"], "userId": people[author].id, "withReplies": true });
+            app.ok(person, "users/lists/update-membership", all).await;
+        }
+        lists.push(list["id"].as_str().unwrap().to_owned());
+    }
     let question = app.note(&people[ANSWERED], json!({ "text": "any thoughts?" })).await;
     let written = write(&app, &people, &question).await;
 
     let paths: BTreeSet<&str> =
-        calls(&people, &question, &written[0]).iter().map(|(path, _)| *path).collect();
+        calls(&people, &question, &written[0], &lists[0]).iter().map(|(path, _)| *path).collect();
     let missing: Vec<_> = showing_notes().into_iter().filter(|path| !paths.contains(path)).collect();
     assert!(missing.is_empty(), "endpoints that show notes and are not called here: {missing:?}");
 
@@ -62,7 +73,7 @@ async fn nobody_reads_what_is_not_for_them() {
             may_see(id, &Facts::of(&written.note, &profiles[written.author]), between, now)
         };
         for note in &written {
-            for (path, params) in calls(&people, &question, note) {
+            for (path, params) in calls(&people, &question, note, &lists[viewer.unwrap_or(0)]) {
                 let answer = app.call(by, path, params.clone()).await;
                 let text = answer.body.to_string();
                 let leaks = written.iter().filter(|other| text.contains(&other.words) && !told_of(other));
@@ -117,7 +128,7 @@ async fn fold<S: Fold>(app: &TestApp, stream: &StreamId) -> S {
 }
 
 /// Every way to come by a note.
-fn calls(people: &[User], question: &str, note: &Written) -> Vec<(&'static str, Value)> {
+fn calls(people: &[User], question: &str, note: &Written, list: &str) -> Vec<(&'static str, Value)> {
     let all = || json!({ "limit": 100 });
     let of = |id: &str| json!({ "noteId": id, "limit": 100 });
     let id = note.note.id.to_string();
@@ -132,6 +143,7 @@ fn calls(people: &[User], question: &str, note: &Written) -> Vec<(&'static str, 
         ("notes/local-timeline", all()),
         ("notes/hybrid-timeline", all()),
         ("notes/global-timeline", all()),
+        ("notes/user-list-timeline", json!({ "listId": list, "limit": 100 })),
         ("notes/mentions", all()),
         ("notes/mentions", json!({ "limit": 100, "visibility": "specified" })),
         ("users/notes", json!({ "userId": people[note.author].id, "limit": 100, "withReplies": true })),

@@ -11,7 +11,7 @@ use domain::log::{By, EventLog};
 use domain::note::Visibility;
 use domain::poll::Poll;
 use domain::user::ProfileChanges;
-use domain::{NoteId, UserId};
+use domain::{ListId, NoteId, UserId, list};
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
 use gateway::platform::shutdown::{Shutdown, Stop};
@@ -104,10 +104,11 @@ impl World {
         }
         let people = people(&apps[0]).await;
         let notes: Arc<Mutex<Vec<NoteId>>> = Arc::default();
+        let lists: Arc<Mutex<Vec<(UserId, ListId)>>> = Arc::default();
         let stories = apps.iter().zip(0..).map(|(app, n)| {
             let rng = StdRng::seed_from_u64(seed * 100 + n);
-            let (app, people, notes) = (app.clone(), people.clone(), notes.clone());
-            tokio::spawn(Story { app, people, notes, rng, done: 0 }.happens(COMMANDS / apps.len()))
+            let (app, people, notes, lists) = (app.clone(), people.clone(), notes.clone(), lists.clone());
+            tokio::spawn(Story { app, people, notes, lists, rng, done: 0 }.happens(COMMANDS / apps.len()))
         });
         let stories: Vec<_> = stories.collect();
         let mut done = 0;
@@ -177,6 +178,7 @@ struct Story {
     people: Vec<UserId>,
     /// Of all parts.
     notes: Arc<Mutex<Vec<NoteId>>>,
+    lists: Arc<Mutex<Vec<(UserId, ListId)>>>,
     rng: StdRng,
     done: usize,
 }
@@ -195,7 +197,7 @@ impl Story {
         let commands: Commands = self.app.commands.clone();
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
-        match (self.rng.random_range(0..20), note) {
+        match (self.rng.random_range(0..23), note) {
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
             (7..10, Some(note)) => {
@@ -227,7 +229,42 @@ impl Story {
                 self.take(commands.change_profile(by, me, changes).await);
             }
             (18, _) => self.take(commands.be_active(by, me).await),
+            (19..22, _) => self.list(by, me, other).await,
             _ => self.take(commands.read_notifications(by, me).await),
+        }
+    }
+
+    /// Something about a list of somebody.
+    async fn list(&mut self, by: By, me: UserId, other: UserId) {
+        let commands: Commands = self.app.commands.clone();
+        let limits = list::Limits { lists: 3, members: 3 };
+        let found = self.lists.lock().unwrap().choose(&mut self.rng).copied();
+        let (owner, list) = match found {
+            Some(found) if self.rng.random_bool(0.8) => found,
+            _ => {
+                let id = ListId(self.app.ids.at(by.now));
+                let made = commands.create_list(by, me, id, format!("list {id}"), limits).await;
+                if made.is_ok() {
+                    self.lists.lock().unwrap().push((me, id));
+                }
+                return self.take(made);
+            }
+        };
+        let mine = self.app.by_user(Some(owner));
+        match self.rng.random_range(0..8) {
+            0 => {
+                let is_public = Some(self.rng.random());
+                self.take(commands.change_list(mine, owner, list, None, is_public, limits).await);
+            }
+            1 => self.take(commands.favorite_list(by, me, (owner, list)).await),
+            2 => self.take(commands.unfavorite_list(by, me, (owner, list)).await),
+            3 => self.take(commands.pull_from_list(mine, owner, list, other).await),
+            4 => {
+                let wish = Some(self.rng.random());
+                self.take(commands.change_list_member(mine, owner, list, other, wish, limits).await);
+            }
+            5 if self.rng.random_bool(0.2) => self.take(commands.delete_list(mine, owner, list).await),
+            _ => self.take(commands.push_to_list(mine, owner, list, other, limits).await),
         }
     }
 

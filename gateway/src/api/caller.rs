@@ -34,6 +34,12 @@ impl Account {
         self.is_root || self.policies.get(policy) == Some(&Value::Bool(true))
     }
 
+    /// How many of something a policy, such as `clipLimit`, allows.
+    pub fn limit(&self, policy: &str) -> usize {
+        let limit = self.policies.get(policy).and_then(Value::as_u64).unwrap_or(0);
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
     pub fn administers(&self) -> bool {
         self.is_root || self.is_administrator
     }

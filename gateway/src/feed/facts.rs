@@ -86,6 +86,14 @@ async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Resul
         | Event::FollowRequestEnded(_)
         | Event::FollowChanged(_)
         | Event::FollowGreeted(_)
+        | Event::ListCreated(_)
+        | Event::ListChanged(_)
+        | Event::ListDeleted(_)
+        | Event::ListMemberAdded(_)
+        | Event::ListMemberChanged(_)
+        | Event::ListMemberRemoved(_)
+        | Event::ListFavorited(_)
+        | Event::ListUnfavorited(_)
         | Event::NotificationsRead(_) => None,
     };
     Ok(told)

@@ -6,6 +6,7 @@ pub mod app;
 pub mod chart;
 pub mod follow;
 pub mod i;
+pub mod list;
 pub mod meta;
 pub mod miauth;
 pub mod note;
@@ -94,6 +95,7 @@ pub fn registry() -> &'static Registry {
             note::State,
             timeline::Home,
             note::Unrenote,
+            timeline::OfList,
             notification::MarkAllAsRead,
             meta::Ping,
             chart::Retention,
@@ -102,6 +104,18 @@ pub fn registry() -> &'static Registry {
             user::List,
             user::Followers,
             user::Following,
+            list::Create,
+            list::CreateFromPublic,
+            list::Delete,
+            list::Favorite,
+            list::Memberships,
+            list::List,
+            list::Pull,
+            list::Push,
+            list::Show,
+            list::Unfavorite,
+            list::Update,
+            list::UpdateMembership,
             timeline::OfUser,
             user::Relation,
             user::Show,

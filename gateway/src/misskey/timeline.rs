@@ -1,5 +1,5 @@
 //! Lists of notes in the order of time: `notes/timeline`, `notes/local-timeline`, `notes/hybrid-timeline`,
-//! `notes/global-timeline`, `notes/mentions`, `users/notes`.
+//! `notes/global-timeline`, `notes/user-list-timeline`, `notes/mentions`, `users/notes`.
 
 use std::future::Future;
 
@@ -13,6 +13,7 @@ use projections::world::{NoteRow, World};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::list::ListId;
 use crate::api::param::{Limit, Page, UserId, yes};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn};
 use crate::app::App;
@@ -178,6 +179,44 @@ impl Endpoint for Global {
         let filter = GlobalFilter { with_renotes: self.with_renotes, with_files: self.with_files };
         seen_page(app, viewer, self.page, self.limit, |page| async move {
             note::global(&app.pool, filter, &page).await
+        })
+        .await
+    }
+}
+
+/// Notes of the people in a list of the caller.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OfList {
+    list_id: ListId,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+    #[serde(flatten)]
+    renotes: Renotes,
+    #[serde(default = "yes")]
+    with_renotes: bool,
+    #[serde(default)]
+    with_files: bool,
+}
+
+const NO_SUCH_LIST: ErrorDef =
+    ErrorDef::new("NO_SUCH_LIST", "No such list.", "8fb1fbd5-e476-4c37-9fb0-43d55b63a2ff");
+
+impl Endpoint for OfList {
+    const META: Meta = Meta::new("notes/user-list-timeline").kind("read:account").errors(&[NO_SUCH_LIST]);
+    type Caller = SignedIn;
+    type Reply = Vec<Note>;
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Note>, ApiError> {
+        let (id, list) = (me.id(), self.list_id.0);
+        let row = projections::list::by_id(&app.pool, list).await?;
+        row.filter(|row| row.owner == id).ok_or(NO_SUCH_LIST)?;
+        let filter = HomeFilter { with_renotes: self.with_renotes, with_files: self.with_files };
+        let wants = |world: &World, note: &NoteRow| self.renotes.want(world, note);
+        wanted_page(app, Some(id), self.page, self.limit, wants, |page| async move {
+            note::of_list(&app.pool, list, id, filter, &page).await
         })
         .await
     }

@@ -1,9 +1,12 @@
 //! The channels that a socket can listen to, and which notes each timeline carries. Whether somebody may
 //! see a note is another question, and the policy's alone.
 
-use domain::UserId;
+use std::sync::Arc;
+
 use domain::note::{Created, Visibility};
 use domain::policy::Viewer;
+use domain::text::normalize_tag;
+use domain::{ListId, UserId};
 use projections::world::FollowingRow;
 use serde_json::Value;
 
@@ -17,35 +20,56 @@ pub enum Kind {
     /// Home and local together.
     Hybrid,
     Global,
+    /// Notes of the people in a list of one's own, and who comes and goes there.
+    List,
+    /// Notes with hashtags.
+    Hashtag,
 }
 
+/// The most hashtags that one channel asks for.
+const MAX_TAGS: usize = 100;
+
 /// How a client wants its timeline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Params {
     pub with_renotes: bool,
     pub with_replies: bool,
     pub with_files: bool,
+    pub about: About,
+}
+
+/// What a channel is about, where there are many of its kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    Nothing,
+    List(ListId),
+    /// Notes that have all tags of one of these.
+    Tags(Arc<[Vec<String>]>),
+}
+
+/// What a viewer has to do with the author of a note.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ties {
+    pub following: Option<FollowingRow>,
+    /// In the list that the channel is about: whether their replies to others are wanted.
+    pub listed: Option<bool>,
 }
 
 /// What a timeline asks of a new note.
 #[derive(Debug, Clone, Copy)]
-pub struct Post {
+pub struct Post<'n> {
     pub author: UserId,
     pub author_is_local: bool,
     pub visibility: Visibility,
     /// The author of the note that it answers.
     pub answers: Option<UserId>,
     pub is_pure_renote: bool,
+    pub tags: &'n [String],
 }
 
 /// Whether a timeline carries a note to this viewer; the same choice as the timeline's own page makes.
-pub fn receives(
-    kind: Kind,
-    params: Params,
-    post: &Post,
-    viewer: Viewer,
-    following: Option<FollowingRow>,
-) -> bool {
+pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ties: Ties) -> bool {
+    let Ties { following, listed } = ties;
     // No note has a file yet, so who wants only files gets none.
     if params.with_files || (post.is_pure_renote && !params.with_renotes) {
         return false;
@@ -60,24 +84,28 @@ pub fn receives(
         Kind::Local => here,
         Kind::Hybrid => near || here,
         Kind::Global => everywhere,
+        Kind::List => listed.is_some(),
+        Kind::Hashtag => params.about.asks_for(post.tags),
     };
     let Some(answered) = post.answers else { return placed };
     let between_us = mine || answered == post.author || viewer == Some(answered);
     let asked_of_author = following.is_some_and(|following| following.with_replies);
     let wanted = match kind {
-        Kind::Main | Kind::Global => true,
+        Kind::Main | Kind::Global | Kind::Hashtag => true,
         Kind::Home => asked_of_author,
         Kind::Local => params.with_replies,
         Kind::Hybrid => asked_of_author || params.with_replies,
+        Kind::List => listed == Some(true),
     };
     placed && (between_us || wanted)
 }
 
 impl Kind {
+    const ALL: [Kind; 7] =
+        [Kind::Main, Kind::Home, Kind::Local, Kind::Hybrid, Kind::Global, Kind::List, Kind::Hashtag];
+
     pub fn named(name: &str) -> Option<Self> {
-        [Kind::Main, Kind::Home, Kind::Local, Kind::Hybrid, Kind::Global]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     pub fn name(self) -> &'static str {
@@ -87,17 +115,19 @@ impl Kind {
             Kind::Local => "localTimeline",
             Kind::Hybrid => "hybridTimeline",
             Kind::Global => "globalTimeline",
+            Kind::List => "userList",
+            Kind::Hashtag => "hashtag",
         }
     }
 
     pub fn needs_account(self) -> bool {
-        matches!(self, Kind::Main | Kind::Home | Kind::Hybrid)
+        matches!(self, Kind::Main | Kind::Home | Kind::Hybrid | Kind::List)
     }
 
     /// The policy without which it is closed.
     pub fn policy(self) -> Option<&'static str> {
         match self {
-            Kind::Main | Kind::Home => None,
+            Kind::Main | Kind::Home | Kind::List | Kind::Hashtag => None,
             Kind::Local | Kind::Hybrid => Some("ltlAvailable"),
             Kind::Global => Some("gtlAvailable"),
         }
@@ -110,25 +140,50 @@ impl Kind {
 }
 
 impl Params {
-    /// Reads what a client sent; what is missing or of another type is as usual.
-    pub fn read(params: &Value) -> Self {
+    /// Reads what a client sent; what is missing or of another type is as usual. None when it isn't said what
+    /// the channel is about.
+    pub fn read(kind: Kind, params: &Value) -> Option<Self> {
         let flag = |name: &str, usual| params.get(name).and_then(Value::as_bool).unwrap_or(usual);
-        Self {
+        let about = match kind {
+            Kind::List => About::List(params.get("listId")?.as_str()?.parse().ok()?),
+            Kind::Hashtag => About::Tags(tags(params.get("q")?)?),
+            _ => About::Nothing,
+        };
+        Some(Self {
             with_renotes: flag("withRenotes", true),
             with_replies: flag("withReplies", false),
             with_files: flag("withFiles", false),
-        }
+            about,
+        })
     }
 }
 
-impl Post {
-    pub fn of(note: &Created, author_is_local: bool) -> Self {
+/// Lists of tags; none when it is anything else, or too much.
+fn tags(query: &Value) -> Option<Arc<[Vec<String>]>> {
+    let all = query.as_array()?.iter().map(|tags| {
+        let tags = tags.as_array()?.iter();
+        tags.map(|tag| tag.as_str().map(normalize_tag)).collect::<Option<Vec<String>>>()
+    });
+    let all: Vec<Vec<String>> = all.collect::<Option<_>>()?;
+    (all.iter().map(Vec::len).sum::<usize>() <= MAX_TAGS).then(|| all.into())
+}
+
+impl About {
+    fn asks_for(&self, tags: &[String]) -> bool {
+        let About::Tags(asked) = self else { return false };
+        asked.iter().any(|all| !all.is_empty() && all.iter().all(|tag| tags.contains(tag)))
+    }
+}
+
+impl<'n> Post<'n> {
+    pub fn of(note: &'n Created, author_is_local: bool) -> Self {
         Self {
             author: note.author,
             author_is_local,
             visibility: note.visibility,
             answers: note.reply.map(|reply| reply.author),
             is_pure_renote: note.is_pure_renote(),
+            tags: &note.tags,
         }
     }
 }
@@ -148,8 +203,15 @@ mod tests {
     const AUTHOR: u128 = 1;
     const OTHER: u128 = 3;
 
-    fn post(visibility: Visibility) -> Post {
-        Post { author: user(AUTHOR), author_is_local: true, visibility, answers: None, is_pure_renote: false }
+    fn post(visibility: Visibility) -> Post<'static> {
+        Post {
+            author: user(AUTHOR),
+            author_is_local: true,
+            visibility,
+            answers: None,
+            is_pure_renote: false,
+            tags: &[],
+        }
     }
 
     const PLAIN: FollowingRow =
@@ -159,12 +221,14 @@ mod tests {
     /// Which of home, local, hybrid and global carry it.
     fn carried(
         params: &Value,
-        post: &Post,
+        post: &Post<'_>,
         viewer: Option<u128>,
         following: Option<FollowingRow>,
     ) -> [bool; 4] {
-        [Kind::Home, Kind::Local, Kind::Hybrid, Kind::Global]
-            .map(|kind| receives(kind, Params::read(params), post, viewer.map(user), following))
+        [Kind::Home, Kind::Local, Kind::Hybrid, Kind::Global].map(|kind| {
+            let params = Params::read(kind, params).unwrap();
+            receives(kind, &params, post, viewer.map(user), Ties { following, listed: None })
+        })
     }
 
     #[test]
@@ -228,14 +292,49 @@ mod tests {
 
     #[test]
     fn main_carries_no_timeline() {
-        let params = Params::read(&json!({}));
-        assert!(!receives(Kind::Main, params, &post(Visibility::Public), Some(user(AUTHOR)), None));
+        let params = Params::read(Kind::Main, &json!({})).unwrap();
+        let post = post(Visibility::Public);
+        assert!(!receives(Kind::Main, &params, &post, Some(user(AUTHOR)), Ties::default()));
+    }
+
+    #[test]
+    fn a_list_carries_its_people() {
+        let params = Params::read(Kind::List, &json!({ "listId": "01ARZ3NDEKTSV4RRFFQ69G5FAV" })).unwrap();
+        let carried = |post: &Post<'_>, viewer, listed| {
+            let ties = Ties { following: None, listed };
+            receives(Kind::List, &params, post, Some(user(viewer)), ties)
+        };
+        let plain = post(Visibility::Public);
+        let reply = Post { answers: Some(user(OTHER)), ..plain };
+        assert!(carried(&plain, 2, Some(false)) && !carried(&plain, 2, None));
+        assert!(!carried(&reply, 2, Some(false)) && carried(&reply, 2, Some(true)));
+        assert!(carried(&reply, OTHER, Some(false)));
+        assert_eq!(Params::read(Kind::List, &json!({ "listId": 7 })), None);
+        assert_eq!(Params::read(Kind::List, &json!({})), None);
+    }
+
+    #[test]
+    fn hashtags_are_asked_for_together_or_apart() {
+        let carried = |query: Value, tags: &[&str]| {
+            let tags: Vec<String> = tags.iter().map(|tag| String::from(*tag)).collect();
+            let params = Params::read(Kind::Hashtag, &json!({ "q": query })).unwrap();
+            let post = Post { tags: &tags, ..post(Visibility::Public) };
+            receives(Kind::Hashtag, &params, &post, None, Ties::default())
+        };
+        assert!(carried(json!([["Tag"], ["a", "b"]]), &["tag"]));
+        assert!(carried(json!([["tag"], ["a", "b"]]), &["b", "a"]));
+        assert!(!carried(json!([["tag"], ["a", "b"]]), &["a"]));
+        assert!(!carried(json!([[]]), &["a"]) && !carried(json!([]), &[]));
+        let many = vec!["x"; MAX_TAGS + 1];
+        for malformed in [json!({}), json!({ "q": "tag" }), json!({ "q": ["tag"] }), json!({ "q": [many] })] {
+            assert_eq!(Params::read(Kind::Hashtag, &malformed), None);
+        }
     }
 
     #[test]
     fn channels_are_known_by_name() {
         assert_eq!(Kind::named("hybridTimeline"), Some(Kind::Hybrid));
-        for unknown in ["", "userList", "antenna", "Main"] {
+        for unknown in ["", "UserList", "Main"] {
             assert_eq!(Kind::named(unknown), None, "{unknown}");
         }
     }

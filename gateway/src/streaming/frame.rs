@@ -50,12 +50,15 @@ pub fn read(text: &str) -> Option<Said> {
     let body = message.get("body").unwrap_or(&Value::Null);
     let note = || body.get("id")?.as_str()?.parse().ok();
     match message.get("type")?.as_str()? {
-        "connect" => Some(Said::Connect {
-            kind: Kind::named(body.get("channel")?.as_str()?)?,
-            id: ChannelId::read(body)?,
-            params: Params::read(body.get("params").unwrap_or(&Value::Null)),
-            pong: body.get("pong").and_then(Value::as_bool).unwrap_or(false),
-        }),
+        "connect" => {
+            let kind = Kind::named(body.get("channel")?.as_str()?)?;
+            Some(Said::Connect {
+                kind,
+                id: ChannelId::read(body)?,
+                params: Params::read(kind, body.get("params").unwrap_or(&Value::Null))?,
+                pong: body.get("pong").and_then(Value::as_bool).unwrap_or(false),
+            })
+        }
         "disconnect" => ChannelId::read(body).map(Said::Disconnect),
         "subNote" | "s" | "sr" => note().map(Said::Capture),
         "unsubNote" | "un" => note().map(Said::Release),
@@ -129,7 +132,7 @@ mod tests {
         }
         assert_eq!(read(r#"{"type":"readNotification"}"#), Some(Said::ReadNotifications));
         let connect = r#"{"type":"connect","body":{"channel":"main","id":"1","pong":true}}"#;
-        let params = Params { with_renotes: true, with_replies: false, with_files: false };
+        let params = Params::read(Kind::Main, &Value::Null).unwrap();
         assert_eq!(read(connect), Some(Said::Connect { kind: Kind::Main, id: id("1"), params, pong: true }));
         let disconnect = r#"{"type":"disconnect","body":{"id":"1"}}"#;
         assert_eq!(read(disconnect), Some(Said::Disconnect(id("1"))));

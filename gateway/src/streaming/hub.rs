@@ -15,7 +15,7 @@ use std::time::Duration;
 use domain::log::{Clock, EventLog, LogError, Position, Recorded};
 use domain::note::{self, Created};
 use domain::policy::{Between, Facts, may_see};
-use domain::{Event, NoteId, UserId, notification::told_by};
+use domain::{Event, ListId, NoteId, UserId, notification::told_by};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use projections::world::FollowingRow;
 use projections::{Projections, Wanted, World, hydrate, notification, poll, reaction};
@@ -29,9 +29,9 @@ use super::errands::{self, Errand, Message, What};
 use super::frame::note_updated;
 use super::leaving;
 use super::listeners::{Ending, Eyes, Inbox, Listeners, MAX_QUEUED_FRAMES, SocketId, Visitor, mailbox};
-use super::telling::{Own, Telling, chain, sees};
+use super::telling::{Own, Telling, chain, sees, to_text};
 use crate::api::{ApiError, Core};
-use crate::json::{Look, Time};
+use crate::json::{Look, Time, user::user_lite};
 use crate::platform::metrics::STREAMING_CONNECTIONS;
 use crate::platform::shutdown::Shutdown;
 use crate::presence::Presence;
@@ -192,6 +192,8 @@ struct Needs {
     changed: HashSet<NoteId>,
     /// Captured notes that are gone.
     gone: HashSet<NoteId>,
+    /// People who came to lists, or went.
+    listed: Vec<UserId>,
     errands: HashMap<UserId, Vec<Errand>>,
     /// Those who may have new notifications.
     notified: HashSet<UserId>,
@@ -317,8 +319,9 @@ impl Teller {
         let mut needs = self.needs(events);
         let gone = self.gone(&needs.gone).await?;
         let notes: Vec<NoteId> = needs.told.keys().chain(&needs.changed).copied().collect();
-        let authors = gone.values().map(|created| created.author).collect();
-        let wanted = Wanted { notes, users: authors };
+        let mut users = std::mem::take(&mut needs.listed);
+        users.extend(gone.values().map(|created| created.author));
+        let wanted = Wanted { notes, users };
         let world = hydrate(pool, wanted, None, clock.now()).await?;
         let own = self.own(&world, &needs.told).await?;
 
@@ -337,7 +340,7 @@ impl Teller {
     fn needs(&self, events: &[Arc<Recorded>]) -> Needs {
         let mut listeners = self.hub.lock();
         for event in events.iter().filter_map(|recorded| recorded.event.as_ref()) {
-            follow(&mut listeners, event);
+            keep_up(&mut listeners, event);
         }
         let mut needs = Needs::default();
         for recorded in events {
@@ -367,6 +370,11 @@ impl Teller {
                 && listeners.is_captured(note)
             {
                 needs.changed.insert(note);
+            }
+            if let Some((list, user, _)) = list_change(event)
+                && listeners.hears_list(list)
+            {
+                needs.listed.push(user);
             }
             let told = told_by(event).into_iter().map(|(user, _)| user);
             needs.notified.extend(told.filter(|user| listeners.hears_main(*user)));
@@ -453,7 +461,10 @@ impl Teller {
                         }
                     }
                     Event::NotificationsRead(e) => self.unread.retain(|unread| unread.user != e.user),
-                    _ => tell_change(&listeners, &loaded.world, event),
+                    _ => {
+                        tell_change(&listeners, &loaded.world, event);
+                        tell_list(&listeners, &look, &loaded.world, event);
+                    }
                 }
             }
             let position = append.first().map(|first| first.position);
@@ -494,8 +505,8 @@ impl Teller {
     }
 }
 
-/// Takes a change of a following in.
-fn follow(listeners: &mut Listeners, event: &Event) {
+/// Takes a change of a following or of a list in.
+fn keep_up(listeners: &mut Listeners, event: &Event) {
     match event {
         Event::FollowStarted(e) => {
             let following =
@@ -507,7 +518,29 @@ fn follow(listeners: &mut Listeners, event: &Event) {
             following.with_replies = e.with_replies.unwrap_or(following.with_replies);
         }),
         Event::FollowEnded(e) => listeners.follow_ended(e.follower, e.followee),
+        Event::ListMemberAdded(e) => listeners.list_joined(e.list, e.user, false),
+        Event::ListMemberChanged(e) => listeners.list_joined(e.list, e.user, e.with_replies),
+        Event::ListMemberRemoved(e) => listeners.list_left(e.list, e.user),
+        Event::ListDeleted(e) => listeners.list_ended(e.id),
         _ => (),
+    }
+}
+
+/// Who comes to a list or goes, and how that is called.
+fn list_change(event: &Event) -> Option<(ListId, UserId, &'static str)> {
+    match event {
+        Event::ListMemberAdded(e) => Some((e.list, e.user, "userAdded")),
+        Event::ListMemberRemoved(e) => Some((e.list, e.user, "userRemoved")),
+        _ => None,
+    }
+}
+
+fn tell_list(listeners: &Listeners, look: &Look<'_>, world: &World, event: &Event) {
+    if let Some((list, user, name)) = list_change(event)
+        && listeners.hears_list(list)
+        && let Some(body) = world.user(user).and_then(|row| to_text(&user_lite(look, row)))
+    {
+        listeners.send_list(list, name, &body);
     }
 }
 

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use domain::follow::Notify;
 use domain::policy::Viewer;
-use domain::{NoteId, UserId};
+use domain::{ListId, NoteId, UserId};
 use projections::world::FollowingRow;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
-use super::channel::{Kind, Params, Post, receives};
+use super::channel::{About, Kind, Params, Post, Ties, receives};
 use super::frame::{ChannelId, Frame};
 use crate::ops::tokens::TokenHash;
 
@@ -91,6 +91,22 @@ pub struct Listeners {
     /// Sockets with a channel that carries notes of strangers.
     public: HashSet<SocketId>,
     captured: HashMap<NoteId, HashSet<SocketId>>,
+    /// Lists that somebody listens to.
+    lists: HashMap<ListId, OpenList>,
+    /// Those of them in which a person is.
+    listed: HashMap<UserId, HashSet<ListId>>,
+    /// Sockets with a channel that asks for this hashtag, perhaps together with others.
+    tagged: HashMap<String, HashSet<SocketId>>,
+}
+
+/// A list that somebody listens to.
+#[derive(Debug, Default)]
+struct OpenList {
+    sockets: HashSet<SocketId>,
+    /// Each with whether their replies to others are wanted.
+    members: HashMap<UserId, bool>,
+    /// Who was taken out while the list was being loaded.
+    left_meanwhile: Option<HashSet<UserId>>,
 }
 
 #[derive(Debug)]
@@ -183,6 +199,9 @@ impl Listeners {
         for note in socket.captures.keys() {
             remove_from(&mut self.captured, note, &id);
         }
+        for channel in &socket.channels {
+            self.forget(id, &channel.params.about, &[]);
+        }
         let Some(user) = socket.visitor.viewer else {
             if let Entry::Occupied(mut strangers) = self.strangers.entry(socket.visitor.network) {
                 *strangers.get_mut() -= 1;
@@ -212,17 +231,118 @@ impl Listeners {
         if channel.kind.is_public() {
             self.public.insert(id);
         }
+        match &channel.params.about {
+            About::Nothing => (),
+            About::List(list) => {
+                let new = || OpenList { left_meanwhile: Some(HashSet::new()), ..OpenList::default() };
+                self.lists.entry(*list).or_insert_with(new).sockets.insert(id);
+            }
+            About::Tags(asked) => {
+                for tag in asked.iter().flatten() {
+                    self.tagged.entry(tag.clone()).or_default().insert(id);
+                }
+            }
+        }
         socket.channels.push(channel);
         true
     }
 
     pub fn disconnect(&mut self, id: SocketId, channel: &ChannelId) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
-        if let Some(place) = socket.channels.iter().position(|open| open.id == *channel) {
-            socket.channels.remove(place);
-        }
+        let Some(place) = socket.channels.iter().position(|open| open.id == *channel) else { return };
+        let closed = socket.channels.remove(place);
         if !socket.channels.iter().any(|open| open.kind.is_public()) {
             self.public.remove(&id);
+        }
+        let left: Vec<About> = socket.channels.iter().map(|open| open.params.about.clone()).collect();
+        self.forget(id, &closed.params.about, &left);
+    }
+
+    /// Takes a socket out of what one of its channels was about, but for what the others are about.
+    fn forget(&mut self, id: SocketId, about: &About, left: &[About]) {
+        match about {
+            About::Nothing => (),
+            About::List(list) if !left.contains(about) => {
+                let Entry::Occupied(mut open) = self.lists.entry(*list) else { return };
+                open.get_mut().sockets.remove(&id);
+                if open.get().sockets.is_empty() {
+                    for member in open.remove().members.keys() {
+                        remove_from(&mut self.listed, member, list);
+                    }
+                }
+            }
+            About::List(_) => (),
+            About::Tags(asked) => {
+                let still: HashSet<&String> = left
+                    .iter()
+                    .filter_map(|about| match about {
+                        About::Tags(asked) => Some(asked.iter().flatten()),
+                        _ => None,
+                    })
+                    .flatten()
+                    .collect();
+                for tag in asked.iter().flatten().filter(|tag| !still.contains(tag)) {
+                    remove_from(&mut self.tagged, tag, &id);
+                }
+            }
+        }
+    }
+
+    /// Fills in who is in a list, as read after somebody began to listen to it.
+    pub fn list_loaded(&mut self, list: ListId, members: impl IntoIterator<Item = (UserId, bool)>) {
+        let Some(open) = self.lists.get_mut(&list) else { return };
+        let Some(left) = open.left_meanwhile.take() else { return };
+        for (user, with_replies) in members {
+            // What was heard meanwhile is newer than what was read.
+            if let Entry::Vacant(vacant) = open.members.entry(user)
+                && !left.contains(&user)
+            {
+                vacant.insert(with_replies);
+                self.listed.entry(user).or_default().insert(list);
+            }
+        }
+    }
+
+    /// Somebody is in a list now, or something else is wanted of them.
+    pub fn list_joined(&mut self, list: ListId, user: UserId, with_replies: bool) {
+        let Some(open) = self.lists.get_mut(&list) else { return };
+        open.members.insert(user, with_replies);
+        self.listed.entry(user).or_default().insert(list);
+    }
+
+    /// Somebody is in a list no more.
+    pub fn list_left(&mut self, list: ListId, user: UserId) {
+        let Some(open) = self.lists.get_mut(&list) else { return };
+        open.members.remove(&user);
+        if let Some(left) = &mut open.left_meanwhile {
+            left.insert(user);
+        }
+        remove_from(&mut self.listed, &user, &list);
+    }
+
+    /// A list is no more.
+    pub fn list_ended(&mut self, list: ListId) {
+        let Some(open) = self.lists.get_mut(&list) else { return };
+        for user in std::mem::take(&mut open.members).keys() {
+            remove_from(&mut self.listed, user, &list);
+        }
+        // What is still being read of it is old.
+        open.left_meanwhile = None;
+    }
+
+    /// Whether anybody listens to a list.
+    pub fn hears_list(&self, list: ListId) -> bool {
+        self.lists.contains_key(&list)
+    }
+
+    /// Sends an event to those who listen to a list.
+    pub fn send_list(&self, list: ListId, event: &'static str, body: &Arc<str>) {
+        let sockets = self.lists.get(&list).into_iter().flat_map(|open| &open.sockets);
+        for socket in sockets.filter_map(|id| self.sockets.get(id)) {
+            let about = About::List(list);
+            for channel in socket.channels.iter().filter(|channel| channel.params.about == about) {
+                socket.send(channel, event, body.clone());
+            }
         }
     }
 
@@ -279,51 +399,75 @@ impl Listeners {
     }
 
     /// Whether anybody might be told of a note by this author.
-    pub fn matters(&self, post: &Post) -> bool {
+    pub fn matters(&self, post: &Post<'_>) -> bool {
         self.people.contains_key(&post.author)
             || self.fans.contains_key(&post.author)
             || (receives_public(post) && !self.public.is_empty())
+            || self.apart(post).next().is_some()
+    }
+
+    /// Sockets that have asked for what the note is, wherever its author stands to them; some more than once.
+    fn apart(&self, post: &Post<'_>) -> impl Iterator<Item = SocketId> {
+        let lists = self.listed.get(&post.author).into_iter().flatten();
+        let by_list = lists.filter_map(|list| self.lists.get(list)).flat_map(|open| &open.sockets);
+        let by_tag = post.tags.iter().filter_map(|tag| self.tagged.get(tag)).flatten();
+        by_list.chain(by_tag).copied()
     }
 
     /// Whom a new note might reach through a timeline.
-    pub fn near(&self, post: &Post) -> HashSet<UserId> {
+    pub fn near(&self, post: &Post<'_>) -> HashSet<UserId> {
         let mut near = self.fans.get(&post.author).cloned().unwrap_or_default();
         near.insert(post.author);
+        let viewer = |id: &SocketId| self.sockets.get(id)?.visitor.viewer;
         if receives_public(post) {
-            near.extend(self.public.iter().filter_map(|id| self.sockets.get(id)?.visitor.viewer));
+            near.extend(self.public.iter().filter_map(viewer));
         }
+        near.extend(self.apart(post).filter_map(|id| viewer(&id)));
         near
     }
 
     /// Sends a new note to every timeline that carries it. `body` makes the text for a viewer, or none
     /// when they may not see the note.
-    pub fn send_note(&self, post: &Post, mut body: impl FnMut(&Eyes<'_>) -> Option<Arc<str>>) {
+    pub fn send_note(&self, post: &Post<'_>, mut body: impl FnMut(&Eyes<'_>) -> Option<Arc<str>>) {
         let fans = self.fans.get(&post.author).into_iter().flatten();
         let near = fans.chain([&post.author]).filter_map(|user| self.people.get(user));
         for id in near.flat_map(|person| &person.sockets) {
             self.offer(*id, post, &mut body);
         }
-        if receives_public(post) {
-            for id in &self.public {
-                let viewer = self.sockets.get(id).and_then(|socket| socket.visitor.viewer);
-                let done = viewer.is_some_and(|user| {
-                    user == post.author
-                        || self.people.get(&user).is_some_and(|p| p.follows.contains_key(&post.author))
-                });
-                if !done {
-                    self.offer(*id, post, &mut body);
-                }
+        let is_near = |id: SocketId| {
+            let viewer = self.sockets.get(&id).and_then(|socket| socket.visitor.viewer);
+            viewer.is_some_and(|user| {
+                user == post.author
+                    || self.people.get(&user).is_some_and(|p| p.follows.contains_key(&post.author))
+            })
+        };
+        let is_public = receives_public(post);
+        if is_public {
+            for id in self.public.iter().filter(|id| !is_near(**id)) {
+                self.offer(*id, post, &mut body);
             }
+        }
+        let apart: HashSet<SocketId> = self
+            .apart(post)
+            .filter(|id| !is_near(*id) && (!is_public || !self.public.contains(id)))
+            .collect();
+        for id in apart {
+            self.offer(id, post, &mut body);
         }
     }
 
-    fn offer(&self, id: SocketId, post: &Post, body: &mut impl FnMut(&Eyes<'_>) -> Option<Arc<str>>) {
+    fn offer(&self, id: SocketId, post: &Post<'_>, body: &mut impl FnMut(&Eyes<'_>) -> Option<Arc<str>>) {
         let Some(socket) = self.sockets.get(&id) else { return };
         let eyes = self.eyes(socket.visitor.viewer);
         let following = eyes.following(post.author);
         let mut made = None;
         for channel in &socket.channels {
-            if !receives(channel.kind, channel.params, post, eyes.viewer, following) {
+            let listed = match channel.params.about {
+                About::List(list) => self.lists.get(&list).and_then(|open| open.members.get(&post.author)),
+                _ => None,
+            };
+            let ties = Ties { following, listed: listed.copied() };
+            if !receives(channel.kind, &channel.params, post, eyes.viewer, ties) {
                 continue;
             }
             let Some(text) = made.get_or_insert_with(|| body(&eyes)) else { return };
@@ -430,7 +574,7 @@ impl Outbox {
     }
 }
 
-fn receives_public(post: &Post) -> bool {
+fn receives_public(post: &Post<'_>) -> bool {
     post.visibility == domain::note::Visibility::Public
 }
 
@@ -453,7 +597,7 @@ pub(super) mod tests {
     use super::*;
     use domain::FollowId;
     use domain::note::Visibility;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use uuid::Uuid;
 
     const ALICE: u128 = 1;
@@ -469,10 +613,25 @@ pub(super) mod tests {
         NoteId(Uuid::from_u128(n))
     }
 
+    const LIST: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
     fn channel(kind: Kind) -> Channel {
-        let text = json!({ "type": "connect", "body": { "channel": kind.name(), "id": kind.name() } });
+        channel_about(kind, json!({}))
+    }
+
+    fn channel_about(kind: Kind, params: Value) -> Channel {
+        let body = json!({ "channel": kind.name(), "id": kind.name(), "params": params });
+        let text = json!({ "type": "connect", "body": body });
         match read(&text.to_string()) {
             Some(Said::Connect { kind, id, params, .. }) => Channel { id, kind, params },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn channel_named(name: &str) -> ChannelId {
+        let body = json!({ "channel": "main", "id": name });
+        match read(&json!({ "type": "connect", "body": body }).to_string()) {
+            Some(Said::Connect { id, .. }) => id,
             other => panic!("{other:?}"),
         }
     }
@@ -510,6 +669,7 @@ pub(super) mod tests {
                 visibility,
                 answers: None,
                 is_pure_renote: false,
+                tags: &[],
             };
             self.listeners.send_note(&post, |_| Some("{}".into()));
         }
@@ -560,6 +720,7 @@ pub(super) mod tests {
             visibility: Visibility::Public,
             answers: None,
             is_pure_renote: false,
+            tags: &[],
         };
         room.listeners.send_note(&post, |eyes| eyes.viewer.is_some().then(|| "{}".into()));
         assert_eq!(heard(&mut fan), [("homeTimeline", "note")]);
@@ -590,6 +751,61 @@ pub(super) mod tests {
         listeners.loaded(user(BOB), [10, 11, 12].map(|followee| (user(followee), PLAIN)));
         let eyes = listeners.eyes(Some(user(BOB)));
         assert_eq!([10, 11, 12].map(|n| eyes.following(user(n))), [Some(with_replies), None, Some(PLAIN)]);
+    }
+
+    #[test]
+    fn a_list_is_kept_up_and_carries_its_people() {
+        let mut room = Room::new();
+        let list: ListId = LIST.parse().unwrap();
+        let (id, mut inbox) = room.comes(Some(BOB), &[], &[Kind::Local]);
+        room.listeners.connect(id, channel_about(Kind::List, json!({ "listId": LIST })));
+        room.listeners.list_joined(list, user(10), false);
+        room.listeners.list_left(list, user(11));
+        room.listeners.list_loaded(list, [10, 11, 12].map(|n| (user(n), true)));
+        for author in [10, 11, 12, 13] {
+            room.posts(author, Visibility::Home);
+        }
+        assert_eq!(heard(&mut inbox), [("userList", "note"), ("userList", "note")]);
+        room.posts(10, Visibility::Public);
+        assert_eq!(heard(&mut inbox), [("localTimeline", "note"), ("userList", "note")]);
+        room.listeners.send_list(list, "userAdded", &"{}".into());
+        assert_eq!(heard(&mut inbox), [("userList", "userAdded")]);
+        room.listeners.list_ended(list);
+        room.posts(10, Visibility::Home);
+        room.listeners.disconnect(id, &channel_named(Kind::List.name()));
+        assert!(!room.listeners.hears_list(list) && heard(&mut inbox).is_empty());
+    }
+
+    #[test]
+    fn hashtags_are_heard_as_long_as_a_channel_asks_for_them() {
+        let mut room = Room::new();
+        let (id, mut inbox) = room.comes(None, &[], &[]);
+        let asks = |name: &str, query: Value| {
+            let mut channel = channel_about(Kind::Hashtag, json!({ "q": query }));
+            channel.id = channel_named(name);
+            channel
+        };
+        assert!(room.listeners.connect(id, asks("one", json!([["a"]]))));
+        assert!(room.listeners.connect(id, asks("two", json!([["a", "b"]]))));
+        let posts = |room: &Room, tags: &[&str]| {
+            let tags: Vec<String> = tags.iter().map(|tag| String::from(*tag)).collect();
+            let post = Post {
+                author: user(ALICE),
+                author_is_local: true,
+                visibility: Visibility::Home,
+                answers: None,
+                is_pure_renote: false,
+                tags: &tags,
+            };
+            room.listeners.send_note(&post, |_| Some("{}".into()));
+        };
+        posts(&room, &["a"]);
+        posts(&room, &["b", "a"]);
+        assert_eq!(heard(&mut inbox).len(), 3);
+        room.listeners.disconnect(id, &channel_named("one"));
+        posts(&room, &["a"]);
+        posts(&room, &["a", "b"]);
+        assert_eq!(heard(&mut inbox).len(), 1);
     }
 
     #[test]
@@ -664,15 +880,22 @@ pub(super) mod tests {
         let (first, _a) = room.comes(Some(BOB), &[ALICE], &[Kind::Hybrid]);
         let (second, _b) = room.comes(Some(BOB), &[], &[Kind::Main]);
         room.listeners.capture(first, note(1));
+        for about in [json!({ "listId": LIST }), json!({ "listId": LIST }), json!({ "q": [["tag", "b"]] })] {
+            let kind = if about.get("q").is_some() { Kind::Hashtag } else { Kind::List };
+            assert!(room.listeners.connect(first, channel_about(kind, about)));
+        }
+        room.listeners.list_loaded(LIST.parse().unwrap(), [(user(ALICE), false)]);
         room.listeners.leave(first);
         assert!(room.listeners.eyes(Some(user(BOB))).follows(user(ALICE)));
         room.listeners.leave(second);
         let (stranger, _c) = room.comes(None, &[], &[]);
         assert_eq!(room.listeners.strangers(visitor(None).network), 1);
         room.listeners.leave(stranger);
-        let Listeners { last: _, sockets, people, strangers, fans, public, captured } = &room.listeners;
+        let Listeners { last: _, sockets, people, strangers, fans, public, captured, lists, listed, tagged } =
+            &room.listeners;
         assert!(sockets.is_empty() && people.is_empty() && strangers.is_empty() && fans.is_empty());
         assert!(public.is_empty() && captured.is_empty());
+        assert!(lists.is_empty() && listed.is_empty() && tagged.is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 
-use super::channel::Kind;
+use super::channel::{About, Kind};
 use super::frame::{self, Frame, Said};
 use super::hub::Guest;
 use super::listeners::{Channel, Ending, Inbox, Visitor};
@@ -140,12 +140,19 @@ impl Served {
         let id = self.guest.id;
         match frame::read(text)? {
             Said::Connect { kind, id: channel, params, pong } => {
-                if !self.may_listen(kind).await {
+                let about = params.about.clone();
+                if !self.may_listen(kind).await || !self.may_hear(&about).await {
                     return None;
                 }
                 let open = Channel { id: channel.clone(), kind, params };
-                let opened = self.guest.listeners().connect(id, open);
-                (opened && pong).then_some(Frame::Connected(channel))
+                if !self.guest.listeners().connect(id, open) {
+                    return None;
+                }
+                if !self.learn(&about).await {
+                    self.guest.listeners().disconnect(id, &channel);
+                    return None;
+                }
+                pong.then_some(Frame::Connected(channel))
             }
             Said::Disconnect(channel) => {
                 self.guest.listeners().disconnect(id, &channel);
@@ -186,6 +193,35 @@ impl Served {
             tracing::error!(?error, "policies can't be read");
             false
         })
+    }
+
+    /// Whether what a channel is about is there, and theirs where it must be.
+    async fn may_hear(&self, about: &About) -> bool {
+        let found = match about {
+            About::Nothing | About::Tags(_) => Ok(true),
+            About::List(list) => projections::list::by_id(&self.app.pool, *list).await.map(|list| {
+                list.is_some_and(|list| self.caller.as_ref().is_some_and(|me| me.id() == list.owner))
+            }),
+        };
+        found.unwrap_or_else(|error| {
+            tracing::error!(%error, "it can't be read what a channel is about");
+            false
+        })
+    }
+
+    /// Fills in what has to be known of it, now that changes of it are heard.
+    async fn learn(&self, about: &About) -> bool {
+        let About::List(list) = about else { return true };
+        match projections::list::all_members(&self.app.pool, *list).await {
+            Ok(members) => {
+                self.guest.listeners().list_loaded(*list, members);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "it can't be read who is in a list");
+                false
+            }
+        }
     }
 
     async fn read_notifications(&mut self) {
