@@ -481,22 +481,38 @@ const VISIBLE: &str = "(n.visibility in ('public', 'home')
      or (n.visibility = 'specified' and $1 = any(n.visible_to)))";
 
 /// Whoever is followed by the viewer ($1), author by author; $5 is `with_renotes`.
+///
+/// The first few of each give an edge beyond which nothing can be on the page, and only what is before it is
+/// read. So a page costs about as many notes as it shows, and a look at each of the people.
 fn home_sql(order: &str) -> String {
+    let of_each = |bound: &str, limit: &str| {
+        format!(
+            "select h.id
+               from a
+              cross join lateral (
+                    select n.id
+                      from read.notes n
+                     where n.author = a.author and n.id > $2 and n.id < $3 {bound}
+                       and (n.author = $1 or n.visibility <> 'specified' or $1 = any(n.visible_to))
+                       and (a.with_replies or n.reply_id is null
+                            or n.reply_author = n.author or n.reply_author = $1)
+                       and ($5 or not n.pure)
+                     order by n.id {order} limit {limit}) h
+              order by h.id {order}"
+        )
+    };
+    let before = match order {
+        "asc" => "and n.id <= coalesce((select e.id from edge e), $3)",
+        _ => "and n.id >= coalesce((select e.id from edge e), $2)",
+    };
+    let (few, wanted) = (of_each("", "1 + 2 * $4 / (select count(*) from a)"), of_each(before, "$4"));
     format!(
-        "select h.id
-           from (select $1::uuid as author, true as with_replies
-                 union all
-                 select f.followee, f.with_replies from read.follows f where f.follower = $1) a
-          cross join lateral (
-                select n.id
-                  from read.notes n
-                 where n.author = a.author and n.id > $2 and n.id < $3
-                   and (n.author = $1 or n.visibility <> 'specified' or $1 = any(n.visible_to))
-                   and (a.with_replies or n.reply_id is null
-                        or n.reply_author = n.author or n.reply_author = $1)
-                   and ($5 or not n.pure)
-                 order by n.id {order} limit $4) h
-          order by h.id {order} limit $4"
+        "with a as materialized (
+              select $1::uuid as author, true as with_replies
+              union all
+              select f.followee, f.with_replies from read.follows f where f.follower = $1),
+              edge as materialized ({few} offset $4 - 1 limit 1)
+         {wanted} limit $4"
     )
 }
 
