@@ -1,0 +1,269 @@
+//! Requests on connections of their own: as fast as they are answered, or at a rate.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use domain::NoteId;
+use futures_util::future::try_join_all;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+use crate::meter::{Meter, Usage};
+
+/// Somebody who asks.
+#[derive(Debug, Clone)]
+pub struct Person {
+    pub id: String,
+    pub token: String,
+}
+
+/// What requests are made of.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    pub people: Vec<Person>,
+    /// Notes that everybody may see.
+    notes: Vec<String>,
+    written: usize,
+}
+
+/// Every so many-th note is remembered.
+const REMEMBERED: usize = 20;
+/// Of 100 pages, so many begin further down.
+const DEEP: u32 = 30;
+
+impl Facts {
+    pub fn written(&mut self, note: NoteId, public: bool) {
+        self.written += 1;
+        if public && (self.notes.is_empty() || self.written.is_multiple_of(REMEMBERED)) {
+            self.notes.push(note.to_string());
+        }
+    }
+
+    fn person(&self, rng: &mut StdRng) -> &Person {
+        &self.people[rng.random_range(0..self.people.len())]
+    }
+
+    fn note(&self, rng: &mut StdRng) -> &str {
+        &self.notes[rng.random_range(0..self.notes.len())]
+    }
+
+    /// A page of somebody's, the newest or one further down.
+    fn page(&self, rng: &mut StdRng, mut params: Value) -> Value {
+        params["i"] = json!(self.person(rng).token);
+        params["limit"] = json!(PAGE);
+        if rng.random_range(0..100) < DEEP {
+            params["untilId"] = json!(self.note(rng));
+        }
+        params
+    }
+}
+
+/// Notes on a page.
+const PAGE: u32 = 20;
+
+/// A kind of request.
+pub struct Probe {
+    pub endpoint: &'static str,
+    /// Whether it gives a page, so that it must not cost more where there is more.
+    pub pages: bool,
+    ask: fn(&Facts, &mut StdRng) -> Value,
+}
+
+/// Those that only read, then those that write.
+pub const PROBES: &[Probe] = &[
+    Probe { endpoint: "notes/timeline", pages: true, ask: |facts, rng| facts.page(rng, json!({})) },
+    Probe { endpoint: "notes/local-timeline", pages: true, ask: |facts, rng| facts.page(rng, json!({})) },
+    Probe { endpoint: "notes/hybrid-timeline", pages: true, ask: |facts, rng| facts.page(rng, json!({})) },
+    Probe { endpoint: "notes/global-timeline", pages: true, ask: |facts, rng| facts.page(rng, json!({})) },
+    Probe {
+        endpoint: "users/notes",
+        pages: true,
+        ask: |facts, rng| {
+            let of = json!({ "userId": facts.person(rng).id });
+            facts.page(rng, of)
+        },
+    },
+    Probe { endpoint: "notes/mentions", pages: true, ask: |facts, rng| facts.page(rng, json!({})) },
+    Probe {
+        endpoint: "i/notifications",
+        pages: true,
+        ask: |facts, rng| json!({ "i": facts.person(rng).token, "limit": PAGE, "markAsRead": false }),
+    },
+    Probe {
+        endpoint: "notes/show",
+        pages: false,
+        ask: |facts, rng| json!({ "i": facts.person(rng).token, "noteId": facts.note(rng) }),
+    },
+    Probe {
+        endpoint: "notes/replies",
+        pages: true,
+        ask: |facts, rng| json!({ "i": facts.person(rng).token, "noteId": facts.note(rng), "limit": PAGE }),
+    },
+    Probe {
+        endpoint: "notes/reactions",
+        pages: true,
+        ask: |facts, rng| json!({ "i": facts.person(rng).token, "noteId": facts.note(rng), "limit": PAGE }),
+    },
+    Probe {
+        endpoint: "users/show",
+        pages: false,
+        ask: |facts, rng| json!({ "i": facts.person(rng).token, "userId": facts.person(rng).id }),
+    },
+    Probe {
+        endpoint: "users/followers",
+        pages: true,
+        ask: |facts, rng| json!({ "i": facts.person(rng).token, "userId": facts.person(rng).id, "limit": PAGE }),
+    },
+    Probe { endpoint: "charts/notes", pages: true, ask: |_, _| json!({ "span": "day", "limit": 30 }) },
+    Probe {
+        endpoint: "notes/create",
+        pages: false,
+        ask: |facts, rng| json!({ "i": facts.person(rng).token, "text": "a cup of tea in the rain" }),
+    },
+];
+
+/// How it went.
+#[derive(Debug, Clone, Serialize)]
+pub struct Run {
+    pub requests: u64,
+    pub failed: u64,
+    /// What was answered to the first that failed.
+    pub failure: Option<String>,
+    pub seconds: f64,
+    /// From the moment at which the request was due.
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub mean_body_bytes: u64,
+    pub usage: Usage,
+}
+
+impl Run {
+    pub fn per_second(&self) -> f64 {
+        self.requests as f64 / self.seconds
+    }
+
+    pub fn per_cpu_second(&self) -> f64 {
+        self.requests as f64 / self.usage.cpu().as_secs_f64().max(0.001)
+    }
+
+    pub fn cpu_ms(&self) -> f64 {
+        self.usage.cpu().as_secs_f64() * 1_000.0 / self.requests.max(1) as f64
+    }
+}
+
+/// How hard a server is pushed.
+#[derive(Debug, Clone, Copy)]
+pub struct Push {
+    pub connections: usize,
+    pub lasts: Duration,
+    /// Requests a second; as fast as they are answered where there is none.
+    pub rate: Option<f64>,
+}
+
+/// What one connection saw.
+#[derive(Default)]
+struct Seen {
+    micros: Vec<u64>,
+    bytes: u64,
+    failed: u64,
+    failure: Option<String>,
+}
+
+/// Asks the same on all connections.
+pub async fn run(
+    address: SocketAddr,
+    meter: &Meter,
+    facts: &Arc<Facts>,
+    probe: &'static Probe,
+    push: Push,
+    seed: u64,
+) -> Result<Run, String> {
+    let mut senders = Vec::with_capacity(push.connections);
+    for _ in 0..push.connections {
+        senders.push(connect(address).await?);
+    }
+    let (before, start) = (meter.usage(), Instant::now());
+    let next = Arc::new(AtomicU64::new(0));
+    let workers = senders.into_iter().enumerate().map(|(n, sender)| {
+        let (facts, next) = (facts.clone(), next.clone());
+        let rng = StdRng::seed_from_u64(seed.wrapping_mul(1_000).wrapping_add(n as u64));
+        tokio::spawn(work(sender, facts, probe, push, (start, next), rng))
+    });
+    let seen = try_join_all(workers.collect::<Vec<_>>()).await.map_err(|error| error.to_string())?;
+    let seconds = start.elapsed().as_secs_f64();
+    let usage = meter.usage() - before;
+    let seen: Vec<Seen> = seen.into_iter().collect::<Result<_, _>>()?;
+    let mut micros: Vec<u64> = seen.iter().flat_map(|seen| seen.micros.iter().copied()).collect();
+    micros.sort_unstable();
+    let at = |part: f64| {
+        let index = ((micros.len() as f64 * part) as usize).min(micros.len().saturating_sub(1));
+        micros.get(index).map_or(0.0, |micros| *micros as f64 / 1_000.0)
+    };
+    let requests = micros.len() as u64;
+    Ok(Run {
+        requests,
+        failed: seen.iter().map(|seen| seen.failed).sum(),
+        failure: seen.iter().find_map(|seen| seen.failure.clone()),
+        seconds,
+        p50_ms: at(0.50),
+        p99_ms: at(0.99),
+        mean_body_bytes: seen.iter().map(|seen| seen.bytes).sum::<u64>() / requests.max(1),
+        usage,
+    })
+}
+
+type Sender = SendRequest<Full<Bytes>>;
+
+async fn connect(address: SocketAddr) -> Result<Sender, String> {
+    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn work(
+    mut sender: Sender,
+    facts: Arc<Facts>,
+    probe: &'static Probe,
+    push: Push,
+    (start, next): (Instant, Arc<AtomicU64>),
+    mut rng: StdRng,
+) -> Result<Seen, String> {
+    let mut seen = Seen::default();
+    loop {
+        let due = match push.rate {
+            None => Instant::now(),
+            Some(rate) => start + Duration::from_secs_f64(next.fetch_add(1, Ordering::Relaxed) as f64 / rate),
+        };
+        if due >= start + push.lasts {
+            return Ok(seen);
+        }
+        sleep_until(due).await;
+        let request = Request::post(format!("/api/{}", probe.endpoint))
+            .header("host", "bench.example")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from((probe.ask)(&facts, &mut rng).to_string())))
+            .map_err(|error| error.to_string())?;
+        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+        seen.micros.push(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
+        seen.bytes += body.len() as u64;
+        if !status.is_success() {
+            seen.failed += 1;
+            seen.failure.get_or_insert_with(|| format!("{status}: {}", String::from_utf8_lossy(&body)));
+        }
+    }
+}

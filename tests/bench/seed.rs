@@ -1,0 +1,294 @@
+//! People with a past: what they did is appended to the log of a server that runs, and the server's
+//! projectors make of it what is read.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use commands::bus::Bus;
+use commands::log::{Keyring, MasterKey, PostgresLog, Takeover};
+use commands::{AskedBy, Commands, NewAccount};
+use domain::log::{AppendError, By, Clock, EventLog, Ids, StreamId, Version};
+use domain::{CommandId, Event, NoteId, UserId, follow, note, reaction};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use gateway::ops::{SecretKey, Tokens};
+use gateway::platform::postgres::running_in;
+use gateway::system::{SystemClock, TimeOrderedIds};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::time::{Instant, sleep};
+
+use crate::load::{Facts, Person};
+
+/// Between two notes.
+const NOTE_EVERY: TimeDelta = TimeDelta::seconds(60);
+/// Whom each person follows.
+const FOLLOWS: usize = 50;
+/// Of each 100 notes: so many are answered, passed on, passed on with words; and how many reactions they get.
+const REPLIES: u32 = 15;
+const RENOTES: u32 = 10;
+const QUOTES: u32 = 5;
+const REACTIONS: u32 = 50;
+const MENTIONS: u32 = 5;
+/// What is answered and reacted to is one of the last so many public notes.
+const RECENT: usize = 500;
+/// Events that are on their way to the log at once.
+const AT_ONCE: usize = 512;
+const SIGN_UPS_AT_ONCE: usize = 16;
+/// Notes between two words on how far it is.
+const TELL_EVERY: usize = 50_000;
+/// How long the read models may take for what was appended.
+const SHOWN_WITHIN: Duration = Duration::from_secs(3_600);
+const WORDS: [&str; 24] = [
+    "tea",
+    "rain",
+    "river",
+    "train",
+    "bread",
+    "paper",
+    "winter",
+    "garden",
+    "kettle",
+    "window",
+    "music",
+    "cat",
+    "今日",
+    "天気",
+    "紅茶",
+    "電車",
+    "散歩",
+    "写真",
+    "音楽",
+    "ねこ",
+    "おはよう",
+    "眠い",
+    "楽しい",
+    "明日",
+];
+const EMOJI: [&str; 4] = ["👍", "🎉", "🍣", "😆"];
+
+pub struct Seed {
+    pool: PgPool,
+    log: Arc<dyn EventLog>,
+    ids: Arc<dyn Ids>,
+    commands: Commands,
+    tokens: Tokens,
+    rng: StdRng,
+    people: Vec<UserId>,
+    /// The last public notes, in a ring.
+    recent: Vec<(NoteId, UserId)>,
+    notes: usize,
+    /// When the next thing happens.
+    now: DateTime<Utc>,
+    pub facts: Facts,
+}
+
+impl Seed {
+    /// People who follow each other, on a server that was just started; they will have written `notes` notes
+    /// by now.
+    pub async fn begin(data_dir: &Path, people: usize, notes: usize, seed: u64) -> Result<Self, String> {
+        let options = running_in(data_dir).ok_or("the server's PostgreSQL is not there")?;
+        let pool = PgPoolOptions::new().max_connections(12).connect_with(options).await.map_err(told)?;
+        let master = MasterKey::load(&data_dir.join(gateway::app::MASTER_KEY_FILE)).map_err(told)?;
+        let keyring = Arc::new(Keyring::open(pool.clone(), &master).await.map_err(told)?);
+        let log = PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Shared).await.map_err(told)?;
+        let (log, ids): (Arc<dyn EventLog>, Arc<dyn Ids>) = (Arc::new(log), Arc::new(TimeOrderedIds::new()));
+        let tokens = Tokens::new(pool.clone(), SecretKey::new(keyring.derive("tokens")));
+        let commands = Commands::new(log.clone(), keyring, ids.clone(), Bus::local());
+        let past = NOTE_EVERY * i32::try_from(notes).map_err(told)?;
+        let mut seed = Self {
+            pool,
+            log,
+            ids,
+            commands,
+            tokens,
+            rng: StdRng::seed_from_u64(seed),
+            people: Vec::new(),
+            recent: Vec::new(),
+            notes: 0,
+            now: SystemClock.now() - past - TimeDelta::days(1),
+            facts: Facts::default(),
+        };
+        seed.sign_up(people).await?;
+        seed.follow_each_other().await?;
+        Ok(seed)
+    }
+
+    async fn sign_up(&mut self, people: usize) -> Result<(), String> {
+        let one = async |n: usize, asked_by: AskedBy| {
+            let user = UserId(self.ids.at(self.now));
+            let account = NewAccount { user, username: format!("person{n}"), asked_by };
+            self.commands.sign_up(self.by(), account).await.map_err(told)?;
+            let token = self.tokens.native(user, SystemClock.now()).await.map_err(told)?;
+            Ok::<_, String>((user, Person { id: user.to_string(), token }))
+        };
+        let root = one(0, AskedBy::Founder).await?;
+        let policies = json!({ "rateLimitFactor": 0, "canSearchNotes": true });
+        let policies = serde_json::from_value(policies).map_err(told)?;
+        self.commands.change_policies(self.by(), policies).await.map_err(told)?;
+        let others = stream::iter(1..people).map(|n| one(n, AskedBy::Administrator));
+        let others: Vec<_> = others.buffer_unordered(SIGN_UPS_AT_ONCE).try_collect().await?;
+        for (user, person) in std::iter::once(root).chain(others) {
+            self.people.push(user);
+            self.facts.people.push(person);
+        }
+        Ok(())
+    }
+
+    /// A few have many followers.
+    async fn follow_each_other(&mut self) -> Result<(), String> {
+        let mut events = Vec::new();
+        for follower in self.people.clone() {
+            let mut followed = vec![follower];
+            while followed.len() <= FOLLOWS.min(self.people.len() - 1) {
+                let followee = self.somebody();
+                if !followed.contains(&followee) {
+                    followed.push(followee);
+                    let started = json!({
+                        "id": self.id(), "follower": follower, "followee": followee,
+                        "with_replies": false, "by_request": false,
+                    });
+                    let stream = follow::stream(follower, followee);
+                    events.push((stream, self.by(), event("follow.started", &started)?));
+                }
+            }
+        }
+        self.append(events).await
+    }
+
+    /// Goes on until there are so many notes, and waits until all of it can be read.
+    pub async fn write(&mut self, notes: usize) -> Result<(), String> {
+        while self.notes < notes {
+            let mut events = Vec::new();
+            for _ in 0..RECENT.min(notes - self.notes) {
+                self.a_note(&mut events)?;
+                self.notes += 1;
+                if self.notes.is_multiple_of(TELL_EVERY) {
+                    eprintln!("{} notes are written", self.notes);
+                }
+            }
+            self.append(events).await?;
+        }
+        self.shown().await?;
+        for statement in ["vacuum analyze", "checkpoint"] {
+            sqlx::query(statement).execute(&self.pool).await.map_err(told)?;
+        }
+        Ok(())
+    }
+
+    fn a_note(&mut self, events: &mut Vec<(StreamId, By, Event)>) -> Result<(), String> {
+        self.now += NOTE_EVERY;
+        let (id, author) = (NoteId(self.ids.at(self.now)), self.somebody());
+        let kind = self.rng.random_range(0..100);
+        let target = self.target().filter(|_| kind < REPLIES + RENOTES + QUOTES);
+        let parent = target.map(|(id, author)| json!({ "id": id, "author": author }));
+        let is_reply = kind < REPLIES;
+        let is_pure = target.is_some() && (REPLIES..REPLIES + RENOTES).contains(&kind);
+        let visibility = match self.rng.random_range(0..100) {
+            _ if is_pure => "public",
+            0..80 => "public",
+            80..92 => "home",
+            92..98 => "followers",
+            _ => "specified",
+        };
+        let mut named: Vec<UserId> =
+            target.filter(|_| is_reply).map(|(_, author)| author).into_iter().collect();
+        if !is_pure && self.rng.random_range(0..100) < MENTIONS {
+            named.push(self.somebody());
+        }
+        named.retain(|user| *user != author);
+        named.dedup();
+        let note = json!({
+            "id": id, "author": author,
+            "text": (!is_pure).then(|| self.words()), "cw": null,
+            "visibility": visibility, "local_only": false,
+            "reply": parent.as_ref().filter(|_| is_reply), "renote": parent.as_ref().filter(|_| !is_reply),
+            "mentions": named, "visible_to": if visibility == "specified" { named.clone() } else { Vec::new() },
+            "tags": [], "emojis": [],
+        });
+        events.push((note::stream(id), self.by(), event("note.created", &note)?));
+        self.facts.written(id, visibility == "public" && !is_pure);
+        if visibility == "public" && !is_pure {
+            if self.recent.len() < RECENT {
+                self.recent.push((id, author));
+            } else {
+                self.recent[self.notes % RECENT] = (id, author);
+            }
+        }
+        if let Some((note, author)) = self.target().filter(|_| self.notes % 100 < REACTIONS as usize) {
+            let (reactor, with) = (self.somebody(), EMOJI[self.rng.random_range(0..EMOJI.len())]);
+            let added = json!({
+                "id": self.id(), "note": note, "author": author, "reactor": reactor, "reaction": with,
+            });
+            events.push((reaction::stream(note, reactor), self.by(), event("reaction.added", &added)?));
+        }
+        Ok(())
+    }
+
+    /// Not one of the notes that are only being appended, so that nothing hangs on what is not there.
+    fn target(&mut self) -> Option<(NoteId, UserId)> {
+        let there = self.recent.len();
+        (there == RECENT).then(|| self.recent[self.rng.random_range(0..there)])
+    }
+
+    /// Some are likelier than others.
+    fn somebody(&mut self) -> UserId {
+        let draw: f64 = self.rng.random();
+        let index = (draw * draw * self.people.len() as f64) as usize;
+        self.people[index.min(self.people.len() - 1)]
+    }
+
+    fn words(&mut self) -> String {
+        let count = self.rng.random_range(3..25);
+        let words: Vec<&str> = (0..count).map(|_| WORDS[self.rng.random_range(0..WORDS.len())]).collect();
+        words.join(" ")
+    }
+
+    fn id(&self) -> String {
+        domain::ids::to_ulid(self.ids.at(self.now))
+    }
+
+    fn by(&self) -> By {
+        By { user: None, now: self.now, command: CommandId(self.ids.at(self.now)) }
+    }
+
+    async fn append(&self, events: Vec<(StreamId, By, Event)>) -> Result<(), String> {
+        let appends = events.into_iter().map(async |(stream, by, event)| {
+            match self.log.append(&stream, Version::NONE, &by, vec![event]).await {
+                // The same reaction again.
+                Ok(_) | Err(AppendError::Conflict { .. }) => Ok(()),
+                Err(error) => Err(told(error)),
+            }
+        });
+        stream::iter(appends).buffer_unordered(AT_ONCE).try_collect().await
+    }
+
+    async fn shown(&self) -> Result<(), String> {
+        let head = i64::try_from(self.log.head().await.map_err(told)?.0).map_err(told)?;
+        let until = Instant::now() + SHOWN_WITHIN;
+        loop {
+            let shown: Option<i64> = sqlx::query_scalar("select min(position) from ops.checkpoints")
+                .fetch_one(&self.pool)
+                .await
+                .map_err(told)?;
+            match shown {
+                Some(shown) if shown >= head => return Ok(()),
+                _ if Instant::now() > until => return Err("the read models don't come along".to_owned()),
+                _ => sleep(Duration::from_millis(200)).await,
+            }
+        }
+    }
+}
+
+/// An event as the log would read it.
+fn event(kind: &str, payload: &Value) -> Result<Event, String> {
+    Event::from_json(kind, 1, payload.to_string().as_bytes()).map_err(told)
+}
+
+fn told(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
