@@ -7,9 +7,9 @@ use domain::UserId;
 use domain::instance::{self, Instance};
 use domain::log::{By, LogError};
 use domain::user::{
-    AlreadyMade, AppAuthorized, CannotErase, CannotSignUp, Created, ProfileChanges, Reservation, SignedIn,
-    TokenRegenerated, User, abandon, be_active, change, create, erase, is_username, reserve, stream,
-    username_stream,
+    AlreadyMade, AppAuthorized, CannotErase, CannotSignUp, Created, ProfileChanges, Reservation, Security,
+    SecurityChanged, SignedIn, TokenRegenerated, User, abandon, be_active, change, create, erase,
+    is_username, reserve, stream, username_stream,
 };
 
 use crate::{Commands, Failed, Receipt};
@@ -192,6 +192,16 @@ impl Commands {
     /// Notes that all earlier native tokens stopped working.
     pub async fn token_regenerated(&self, by: By, user: UserId) -> Result<Receipt, Failed<Infallible>> {
         self.record(&by, TokenRegenerated { user }.into()).await
+    }
+
+    /// Notes that a person gets in or is reached in another way than before.
+    pub async fn security_changed(
+        &self,
+        by: By,
+        user: UserId,
+        what: Security,
+    ) -> Result<Receipt, Failed<Infallible>> {
+        self.record(&by, SecurityChanged { user, what }.into()).await
     }
 }
 

@@ -100,6 +100,7 @@ events! {
     "user.signed_in" 1 UserSignedIn(user::SignedIn),
     "user.app_authorized" 1 UserAppAuthorized(user::AppAuthorized),
     "user.token_regenerated" 1 UserTokenRegenerated(user::TokenRegenerated),
+    "user.security_changed" 1 UserSecurityChanged(user::SecurityChanged),
     "follow.requested" 1 FollowRequested(follow::Requested),
     "follow.request_ended" 1 FollowRequestEnded(follow::RequestEnded),
     "follow.started" 1 FollowStarted(follow::Started),

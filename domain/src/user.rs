@@ -92,6 +92,29 @@ pub struct TokenRegenerated {
     pub user: UserId,
 }
 
+/// `user.security_changed`: how the person gets in or is reached has changed; what it is now is never in the
+/// log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityChanged {
+    pub user: UserId,
+    pub what: Security,
+}
+
+/// What has changed of how a person gets in or is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Security {
+    Password,
+    CodesOn,
+    CodesOff,
+    PasskeyAdded,
+    PasskeyRenamed,
+    PasskeyRemoved,
+    PasswordLessOn,
+    PasswordLessOff,
+    Mail,
+}
+
 /// Neither is anybody's data: a name stays taken and a person stays erased when nothing else can be read.
 impl Payload for UsernameReserved {
     fn subject(&self) -> Option<UserId> {
@@ -114,7 +137,7 @@ macro_rules! of_the_user {
         }
     )*};
 }
-of_the_user!(Created, Abandoned, Changed, Active, SignedIn, AppAuthorized, TokenRegenerated);
+of_the_user!(Created, Abandoned, Changed, Active, SignedIn, AppAuthorized, TokenRegenerated, SecurityChanged);
 
 /// A line of the profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

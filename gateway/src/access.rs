@@ -7,13 +7,17 @@ use std::sync::Arc;
 use commands::{AskedBy, Failed, NewAccount};
 use domain::UserId;
 use domain::user::{CannotSignUp, is_username};
+use serde_json::Value;
 
 use crate::api::rate::{Limit, TooOften};
 use crate::api::{Account, ApiError, ErrorDef, SignedIn, per};
 use crate::app::App;
 use crate::ops::apps::AuthSession;
+use crate::ops::passkeys::{PasskeyError, Question};
+use crate::ops::second_factor::InForce;
 use crate::ops::sign_ins::Visit;
 use crate::ops::tokens::NewGrant;
+use crate::webauthn::{Assertion, Checked};
 
 /// Sign-ins of one address, whether they succeed or not.
 pub const SIGN_IN_LIMIT: Limit =
@@ -24,13 +28,20 @@ pub const SIGN_IN_LIMIT: Limit =
 pub const SIGN_UP_LIMIT: Limit =
     Limit { key: Some("signup"), window: Some((100, per::HOUR)), interval: None };
 
+/// Codes tried for one account, wherever from: there are only a million.
+pub const CODE_LIMIT: Limit = Limit { key: Some("codes"), window: Some((30, per::HOUR)), interval: None };
+
 /// Why somebody isn't signed in.
 #[derive(Debug)]
 pub enum CannotSignIn {
     TooOften(TooOften),
     NoSuchUser,
     Suspended,
+    /// Or a wrong code: which of the two is not told.
     WrongPassword,
+    WrongPasskey,
+    /// A passkey alone doesn't let them in.
+    NotAlone,
     Failed(ApiError),
 }
 
@@ -55,33 +66,192 @@ pub async fn who(app: &App, client: IpAddr, username: &str) -> Result<Arc<Accoun
     if account.is_suspended { Err(CannotSignIn::Suspended) } else { Ok(account) }
 }
 
-/// Checks the password of an account and notes the attempt.
+/// What somebody shows to get in, besides a name.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shown<'a> {
+    pub password: &'a str,
+    /// A one-time or backup code.
+    pub code: Option<&'a str>,
+    /// What a passkey answers.
+    pub passkey: Option<&'a Value>,
+}
+
+/// How far somebody has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    In,
+    /// A one-time code is missing.
+    Code,
+    /// The answer of a passkey to this question is missing, or a one-time code.
+    Passkey(Vec<u8>),
+}
+
+/// Checks what somebody shows who wants to be signed in as this account, and notes the attempt. Who needs a
+/// second factor and shows only a right password is told what is missing.
 pub async fn sign_in(
     app: &App,
     account: &Account,
-    password: &str,
+    shown: Shown<'_>,
+    visit: &Visit,
+) -> Result<Step, CannotSignIn> {
+    let (core, now) = (&app.core, app.now());
+    let right = core.passwords.verify(Some(account.id), shown.password, now).await.map_err(ApiError::from)?;
+    let needed = core.second_factors.of(account.id).await.map_err(ApiError::from)?;
+    let outcome = match (right, needed) {
+        (true, InForce { codes: false, .. }) => Ok(Step::In),
+        (false, InForce { password_less: false, .. }) => Err(CannotSignIn::WrongPassword),
+        _ => second(app, account, right, needed, shown).await,
+    };
+    match outcome {
+        Ok(Step::In) => enter(app, account, visit).await.map(|()| Step::In),
+        Ok(missing) => Ok(missing),
+        Err(cannot) => {
+            if matches!(cannot, CannotSignIn::WrongPassword | CannotSignIn::WrongPasskey) {
+                let id = app.ids.at(now);
+                core.sign_ins.note(account.id, id, visit, false, now).await.map_err(ApiError::from)?;
+            }
+            Err(cannot)
+        }
+    }
+}
+
+/// The second factor of somebody whose password is right, or who has a passkey that is enough.
+async fn second(
+    app: &App,
+    account: &Account,
+    right: bool,
+    needed: InForce,
+    shown: Shown<'_>,
+) -> Result<Step, CannotSignIn> {
+    let now = app.now();
+    match shown {
+        Shown { code: Some(code), .. } if right => {
+            if take_code(app, account.id, "sign in", code).await?? {
+                Ok(Step::In)
+            } else {
+                Err(CannotSignIn::WrongPassword)
+            }
+        }
+        Shown { passkey: Some(answer), .. } => {
+            let question = Question::SignIn(account.id);
+            let (_, checked) = check_passkey(app, &question, answer).await?;
+            // A passkey that is enough must have made sure who it is.
+            if right || checked.user_verified { Ok(Step::In) } else { Err(CannotSignIn::WrongPasskey) }
+        }
+        Shown { code: None, .. } if needed.passkeys => {
+            let asked = app.core.passkeys.ask(&Question::SignIn(account.id), now).await;
+            Ok(Step::Passkey(asked.map_err(ApiError::internal)?.to_vec()))
+        }
+        Shown { code: None, .. } if right => Ok(Step::Code),
+        _ => Err(CannotSignIn::WrongPassword),
+    }
+}
+
+/// Signs in by a one-time code after the password was right on an earlier page.
+pub async fn sign_in_by_code(
+    app: &App,
+    account: &Account,
+    code: &str,
     visit: &Visit,
 ) -> Result<(), CannotSignIn> {
-    let by = app.by_user(Some(account.id));
-    let right = app.core.passwords.verify(Some(account.id), password, by.now).await;
-    let right = right.map_err(ApiError::from)?;
-    let noted = app.core.sign_ins.note(account.id, by.command.0, visit, right, by.now).await;
-    noted.map_err(ApiError::from)?;
-    if !right {
-        return Err(CannotSignIn::WrongPassword);
+    if take_code(app, account.id, "sign in", code).await?? {
+        return enter(app, account, visit).await;
     }
+    let now = app.now();
+    app.core.sign_ins.note(account.id, app.ids.at(now), visit, false, now).await.map_err(ApiError::from)?;
+    Err(CannotSignIn::WrongPassword)
+}
+
+/// Signs in whoever has this passkey, if they let a passkey alone do it.
+pub async fn sign_in_by_passkey(
+    app: &App,
+    context: &str,
+    answer: &Value,
+    visit: &Visit,
+) -> Result<Arc<Account>, CannotSignIn> {
+    let (user, checked) = check_passkey(app, &Question::Anybody(context.to_owned()), answer).await?;
+    let account = app.core.accounts.account(user).await?.filter(|account| !account.is_deleted);
+    let account = account.ok_or(CannotSignIn::NoSuchUser)?;
+    if account.is_suspended {
+        return Err(CannotSignIn::Suspended);
+    }
+    let needed = app.core.second_factors.of(user).await.map_err(ApiError::from)?;
+    if !needed.password_less || !checked.user_verified {
+        return Err(CannotSignIn::NotAlone);
+    }
+    enter(app, &account, visit).await?;
+    Ok(account)
+}
+
+async fn check_passkey(
+    app: &App,
+    question: &Question,
+    answer: &Value,
+) -> Result<(UserId, Checked), CannotSignIn> {
+    let answer: Assertion = serde_json::from_value(answer.clone()).map_err(|_| CannotSignIn::WrongPasskey)?;
+    match app.core.passkeys.check(question, &answer, app.now()).await {
+        Ok(checked) => Ok(checked),
+        Err(PasskeyError::Storage(cause)) => Err(CannotSignIn::Failed(cause.into())),
+        Err(why) => {
+            tracing::debug!(%why, "a passkey is not taken");
+            Err(CannotSignIn::WrongPasskey)
+        }
+    }
+}
+
+/// Takes a one-time or backup code, unless there were too many guesses.
+async fn take_code(
+    app: &App,
+    user: UserId,
+    purpose: &str,
+    code: &str,
+) -> Result<Result<bool, CannotSignIn>, ApiError> {
+    let (core, now) = (&app.core, app.now());
+    if let Err(early) = core.limiter.admit(&CODE_LIMIT, "codes", &user.to_string(), 1.0, now).await? {
+        return Ok(Err(CannotSignIn::TooOften(early)));
+    }
+    let taken = core.second_factors.take(user, purpose, code, now).await;
+    Ok(Ok(taken.map_err(ApiError::internal)?))
+}
+
+/// Notes that somebody has got in.
+async fn enter(app: &App, account: &Account, visit: &Visit) -> Result<(), CannotSignIn> {
+    let by = app.by_user(Some(account.id));
+    let noted = app.core.sign_ins.note(account.id, by.command.0, visit, true, by.now).await;
+    noted.map_err(ApiError::from)?;
     let noted = app.commands.signed_in(by, account.id).await;
     app.shown(noted.map_err(ApiError::internal)?).await;
     Ok(())
 }
 
-/// Checks that it is really the person who asks for something that can't be undone or lets others in. The
-/// endpoint says how it tells of a wrong password.
-pub async fn confirm(app: &App, me: &SignedIn, password: &str, wrong: ErrorDef) -> Result<(), ApiError> {
-    if app.core.passwords.verify(Some(me.id()), password, app.now()).await? {
-        Ok(())
-    } else {
-        Err(wrong.into())
+/// How an endpoint tells that it was not really the person who asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Unconfirmed {
+    pub password: ErrorDef,
+    pub code: ErrorDef,
+}
+
+/// Checks that it is really the person who asks for something that can't be undone or lets others in: by their
+/// password, and by a code when they have a second factor. `purpose` is the endpoint's.
+pub async fn confirm(
+    app: &App,
+    me: &SignedIn,
+    purpose: &str,
+    (password, code): (&str, Option<&str>),
+    unconfirmed: Unconfirmed,
+) -> Result<(), ApiError> {
+    let core = &app.core;
+    if !core.passwords.verify(Some(me.id()), password, app.now()).await? {
+        return Err(unconfirmed.password.into());
+    }
+    if !core.second_factors.of(me.id()).await?.codes {
+        return Ok(());
+    }
+    let Some(code) = code else { return Err(unconfirmed.code.into()) };
+    match take_code(app, me.id(), purpose, code).await? {
+        Ok(true) => Ok(()),
+        Err(CannotSignIn::TooOften(early)) => Err(core.too_often(early)),
+        _ => Err(unconfirmed.code.into()),
     }
 }
 

@@ -142,6 +142,7 @@ impl App {
         let core = Arc::new(Core::new(
             pool.clone(),
             keyring.derive("tokens"),
+            keyring.cipher("second factors"),
             config.url.clone(),
             TrustedProxies::new(config.trusted_proxies.clone()),
             accounts,

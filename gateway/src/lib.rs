@@ -30,4 +30,5 @@ pub mod platform;
 pub mod presence;
 pub mod streaming;
 pub mod system;
+pub mod webauthn;
 pub mod wellknown;

@@ -7,27 +7,27 @@ use serde_json::{Value, json};
 use crate::harness::{PASSWORD, TestApp, User};
 
 /// Somebody's browser, without its engine.
-struct Visitor<'a> {
+pub struct Visitor<'a> {
     app: &'a TestApp,
     http: reqwest::Client,
     cookie: String,
 }
 
-struct Page {
-    status: u16,
-    location: String,
-    cookie: String,
+pub struct Page {
+    pub status: u16,
+    pub location: String,
+    pub cookie: String,
     policy: String,
-    text: String,
+    pub text: String,
 }
 
 impl<'a> Visitor<'a> {
-    fn new(app: &'a TestApp) -> Self {
+    pub fn new(app: &'a TestApp) -> Self {
         let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
         Self { app, http, cookie: String::new() }
     }
 
-    async fn signed_in(app: &'a TestApp, name: &str) -> Self {
+    pub async fn signed_in(app: &'a TestApp, name: &str) -> Self {
         let mut visitor = Self::new(app);
         let form = format!("username={name}&password={}", PASSWORD.replace(' ', "+"));
         let page = visitor.send("/sign-in", &app.url, &form).await;
@@ -36,13 +36,13 @@ impl<'a> Visitor<'a> {
         visitor
     }
 
-    async fn open(&self, path: &str) -> Page {
+    pub async fn open(&self, path: &str) -> Page {
         let request = self.http.get(format!("{}{path}", self.app.url)).header("cookie", &self.cookie);
         Page::of(request.send().await.unwrap()).await
     }
 
     /// Sends a form that claims to come from a page of `origin`.
-    async fn send(&self, path: &str, origin: &str, form: &str) -> Page {
+    pub async fn send(&self, path: &str, origin: &str, form: &str) -> Page {
         let request = self.http.post(format!("{}{path}", self.app.url)).header("cookie", &self.cookie);
         let request = request.header("origin", origin).body(form.to_owned());
         let request = request.header("content-type", "application/x-www-form-urlencoded");
@@ -69,7 +69,12 @@ impl Page {
     }
 
     fn form_token(&self) -> String {
-        let after = self.text.split_once("name=\"form_token\" value=\"").unwrap().1;
+        self.field("form_token")
+    }
+
+    /// What a hidden field carries.
+    pub fn field(&self, name: &str) -> String {
+        let after = self.text.split_once(&format!("name=\"{name}\" value=\"")).unwrap().1;
         after.split_once('"').unwrap().0.to_owned()
     }
 }

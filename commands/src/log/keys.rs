@@ -228,6 +228,11 @@ impl Keyring {
         mac(&self.secret, "derived key", purpose)
     }
 
+    /// A key for another purpose, ready to seal what is no event.
+    pub fn cipher(&self, purpose: &str) -> Cipher {
+        Cipher::new(&self.derive(purpose))
+    }
+
     /// Destroys a person's key, durably and for good: nothing sealed with it can be read again, and
     /// nothing more can be sealed for this person. Costs nothing when this process knows of it already.
     pub async fn destroy(&self, person: UserId) -> Result<(), KeysError> {
@@ -381,7 +386,7 @@ impl Keyring {
 }
 
 /// One AES-256-GCM key, ready for use.
-pub(super) struct Cipher(Aes256Gcm);
+pub struct Cipher(Aes256Gcm);
 
 impl Cipher {
     fn new(key: &[u8; KEY_BYTES]) -> Self {
@@ -389,7 +394,7 @@ impl Cipher {
     }
 
     /// Format, nonce, then what is sealed; opens only with the same `bound_to`.
-    pub(super) fn seal(&self, plain: &[u8], bound_to: &[u8]) -> Result<Vec<u8>, KeysError> {
+    pub fn seal(&self, plain: &[u8], bound_to: &[u8]) -> Result<Vec<u8>, KeysError> {
         let nonce: [u8; NONCE_BYTES] = random()?;
         let payload = Payload { msg: plain, aad: bound_to };
         let sealed =
@@ -398,7 +403,7 @@ impl Cipher {
     }
 
     /// None for what was sealed with another key, is bound to something else, or was changed.
-    pub(super) fn open(&self, sealed: &[u8], bound_to: &[u8]) -> Option<Vec<u8>> {
+    pub fn open(&self, sealed: &[u8], bound_to: &[u8]) -> Option<Vec<u8>> {
         let (format, rest) = sealed.split_first()?;
         let (nonce, rest) = rest.split_first_chunk::<NONCE_BYTES>()?;
         if *format != SEAL_FORMAT {

@@ -21,7 +21,7 @@ pub use self::check::{Chained, Checked, Fault, MAX_FAULTS_SHOWN, check};
 pub use self::codec::Sealed;
 pub use self::copy::{Copied, CopyError, copy};
 pub use self::eventstore::{EventStoreLog, MAX_QUEUED_APPENDS};
-pub use self::keys::{Keyring, KeysError, MasterKey};
+pub use self::keys::{Cipher, Keyring, KeysError, MasterKey};
 pub use self::memory::MemoryLog;
 pub use self::postgres::{PostgresLog, Takeover, WRITER_LEASE};
 

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use commands::log::Cipher;
 use domain::log::Clock;
 
 use super::caller::{Accounts, Credential, SignedIn};
@@ -15,7 +16,10 @@ use super::error::{
 };
 use super::limiter::Limiter;
 use super::rate::{Limit, TooOften};
-use crate::ops::{Apps, Browsers, Passwords, SecretKey, SignIns, Tokens};
+use crate::ops::{
+    Apps, Browsers, Challenges, Passkeys, Passwords, SecondFactors, SecretKey, SignIns, Tokens,
+};
+use crate::webauthn::Site;
 
 /// What the API stands on: who may act, and how often.
 pub struct Core {
@@ -25,6 +29,9 @@ pub struct Core {
     pub apps: Apps,
     pub browsers: Browsers,
     pub sign_ins: SignIns,
+    pub challenges: Challenges,
+    pub second_factors: SecondFactors,
+    pub passkeys: Passkeys,
     pub limiter: Limiter,
     pub proxies: TrustedProxies,
     pub clock: Arc<dyn Clock>,
@@ -33,16 +40,19 @@ pub struct Core {
 }
 
 impl Core {
-    /// `secret` is for tokens alone, and must stay the same: people keep their tokens by it.
+    /// `secret` is for tokens alone, and must stay the same: people keep their tokens by it. So must `cipher`,
+    /// which seals their second factors.
     pub fn new(
         pool: sqlx::PgPool,
         secret: [u8; 32],
+        cipher: Cipher,
         origin: String,
         proxies: TrustedProxies,
         accounts: Arc<dyn Accounts>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let key = SecretKey::new(secret);
+        let challenges = Challenges::new(pool.clone());
         Self {
             accounts,
             tokens: Tokens::new(pool.clone(), key.clone()),
@@ -50,6 +60,9 @@ impl Core {
             apps: Apps::new(pool.clone(), key.clone()),
             browsers: Browsers::new(pool.clone(), key),
             sign_ins: SignIns::new(pool.clone()),
+            second_factors: SecondFactors::new(pool.clone(), Arc::new(cipher)),
+            passkeys: Passkeys::new(pool.clone(), challenges.clone(), Site::new(&origin)),
+            challenges,
             limiter: Limiter::new(pool),
             proxies,
             clock,
@@ -158,6 +171,7 @@ pub mod tests {
 
     use async_trait::async_trait;
     use chrono::{DateTime, Utc};
+    use commands::log::Keyring;
     use domain::ids::UserId;
     use serde_json::{Map, json};
     use uuid::Uuid;
@@ -202,7 +216,9 @@ pub mod tests {
     pub fn core_over(pool: sqlx::PgPool, accounts: Vec<Account>) -> Core {
         let known = accounts.into_iter().map(|account| (account.id, Arc::new(account))).collect();
         let people = Arc::new(People(Mutex::new(known)));
-        Core::new(pool, [1; 32], "http://local".to_owned(), TrustedProxies::default(), people, Arc::new(Noon))
+        let cipher = Keyring::memory().cipher("test");
+        let origin = "http://local".to_owned();
+        Core::new(pool, [1; 32], cipher, origin, TrustedProxies::default(), people, Arc::new(Noon))
     }
 
     pub fn account(change: impl FnOnce(&mut Account)) -> Account {

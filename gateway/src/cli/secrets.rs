@@ -24,12 +24,14 @@ use super::ToolError;
 use super::segments::{Hashing, Mark, VERSION, Whole, at, changed};
 
 /// The tables that are carried over, in an order in which they can be filled.
-pub const CARRIED: [&str; 6] = [KEYRING, KEYS, "passwords", "native_tokens", "apps", "app_tokens"];
+pub const CARRIED: [&str; 8] =
+    [KEYRING, KEYS, "passwords", "second_factors", "passkeys", "native_tokens", "apps", "app_tokens"];
 /// Those that are not: they say what was going on, or are worked out again.
 #[cfg(test)]
-const LEFT: [&str; 11] = [
+const LEFT: [&str; 13] = [
     "auth_sessions",
     "browser_sessions",
+    "challenges",
     "checkpoints",
     "ended_tokens",
     "erasures",
@@ -39,6 +41,7 @@ const LEFT: [&str; 11] = [
     "rate_windows",
     "rebuilds",
     "sign_ins",
+    "used_codes",
 ];
 const KEYRING: &str = "keyring";
 const KEYS: &str = "keys";

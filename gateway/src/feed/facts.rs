@@ -82,6 +82,7 @@ async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Resul
         | Event::UserSignedIn(_)
         | Event::UserAppAuthorized(_)
         | Event::UserTokenRegenerated(_)
+        | Event::UserSecurityChanged(_)
         | Event::FollowRequested(_)
         | Event::FollowRequestEnded(_)
         | Event::FollowChanged(_)

@@ -4,9 +4,11 @@
 //! each other as well, the person and moderators see what is private, and only the person, by their own token,
 //! sees how they are reached.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use domain::ids;
 use domain::policy::may_see_list;
 use domain::user::FfVisibility;
@@ -18,6 +20,8 @@ use serde_json::{Map, Value};
 
 use super::{Look, Time, is_false};
 use crate::api::param::{Id, UserId};
+use crate::ops::passkeys::Passkey;
+use crate::ops::security::Security;
 use crate::presence::OnlineStatus;
 
 /// Always `null`: what it would name is not there yet.
@@ -38,6 +42,10 @@ pub struct Eyes {
     pub unread: i64,
     /// Those of the people shown in private who have been asked to be followed and haven't answered.
     pub asked: HashSet<ids::UserId>,
+    /// How those of the people shown in private get in.
+    pub security: HashMap<ids::UserId, Security>,
+    /// Their own passkeys.
+    pub passkeys: Vec<Passkey>,
 }
 
 /// A person in few words, as beside each note.
@@ -228,7 +236,25 @@ pub struct Private {
 pub struct Secrets {
     pub email: Null,
     pub email_verified: bool,
-    pub security_keys_list: Empty,
+    pub security_keys_list: Vec<PasskeyJson>,
+}
+
+/// A passkey.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct PasskeyJson {
+    pub id: String,
+    pub name: String,
+    pub last_used: Time,
+}
+
+fn passkey(passkey: &Passkey) -> PasskeyJson {
+    PasskeyJson {
+        id: BASE64_URL_SAFE_NO_PAD.encode(&passkey.id),
+        name: passkey.name.clone(),
+        last_used: Time(passkey.last_used_at),
+    }
 }
 
 /// A person in few words.
@@ -295,7 +321,7 @@ pub fn me_detailed(look: &Look<'_>, world: &World, id: ids::UserId, eyes: &Eyes)
         secrets: eyes.own_token.then_some(Secrets {
             email: (),
             email_verified: false,
-            security_keys_list: [],
+            security_keys_list: eyes.passkeys.iter().map(passkey).collect(),
         }),
     })
 }
@@ -377,10 +403,11 @@ fn relation(between: &RelationRow) -> Relation {
 
 fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Empty>) -> Private {
     let profile = &user.profile;
+    let security = eyes.security.get(&user.id).cloned().unwrap_or_default();
     Private {
-        two_factor_enabled: false,
-        use_password_less_login: false,
-        security_keys: false,
+        two_factor_enabled: security.two_factor,
+        use_password_less_login: security.password_less,
+        security_keys: security.passkeys,
         avatar_id: (),
         banner_id: (),
         is_moderator: user.is_root,
@@ -395,7 +422,7 @@ fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Empty>) -> 
         prevent_ai_learning: profile.prevent_ai_learning,
         is_explorable: profile.is_explorable,
         is_deleted: false,
-        two_factor_backup_codes_stock: "none",
+        two_factor_backup_codes_stock: security.backup_stock(),
         hide_online_status: profile.hide_online_status,
         has_unread_specified_notes: false,
         has_unread_mentions: false,

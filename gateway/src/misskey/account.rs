@@ -1,10 +1,11 @@
 //! One's own account and who gets into it: `i/change-password`, `i/signin-history`, `i/delete-account`.
 
+use domain::user::Security;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::access;
+use crate::access::{self, Unconfirmed};
 use crate::api::param::{AnyId, Id, Limit, Page, Text};
 use crate::api::{ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
@@ -15,30 +16,62 @@ use crate::ops::passwords::MAX_PASSWORD_BYTES;
 /// What tells whether a password is right needs a limit; Misskey has none.
 pub const CONFIRMATIONS: (u32, u64) = (30, per::HOUR);
 
+/// The longest code that is sent, in characters: a backup code.
+const MAX_CODE_CHARS: usize = 64;
+
+/// A one-time or backup code, for those who have a second factor.
+pub type Code = Text<0, MAX_CODE_CHARS>;
+
+/// The code that was sent, if any.
+pub fn code(code: &Option<Code>) -> Option<&str> {
+    code.as_ref().map(|code| code.0.as_str())
+}
+
+/// Notes that the caller gets in or is reached in another way, and waits until they are told.
+pub async fn changed(app: &App, me: &SignedIn, what: Security) -> Result<(), ApiError> {
+    let receipt = app.commands.security_changed(app.by(me), me.id(), what).await?;
+    app.shown(receipt).await;
+    Ok(())
+}
+
 /// Set another password. Browsers signed in on the server's own pages have to sign in again.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangePassword {
     current_password: Text<0, MAX_PASSWORD_BYTES>,
     new_password: Text<1, MAX_PASSWORD_BYTES>,
+    token: Option<Code>,
 }
 
-const CHANGE_INCORRECT_PASSWORD: ErrorDef =
-    ErrorDef::new("INCORRECT_PASSWORD", "Incorrect password.", "f5bcd508-adcf-40b1-9031-2e944a5d8390");
+const CHANGE: Unconfirmed = Unconfirmed {
+    password: incorrect_password("f5bcd508-adcf-40b1-9031-2e944a5d8390"),
+    code: authentication_failed("97fee157-34eb-4b0d-8fc3-375d0040f807"),
+};
+
+/// How an endpoint tells of a wrong password.
+pub const fn incorrect_password(id: &'static str) -> ErrorDef {
+    ErrorDef::new("INCORRECT_PASSWORD", "Incorrect password.", id)
+}
+
+/// How an endpoint tells of a wrong or missing code.
+pub const fn authentication_failed(id: &'static str) -> ErrorDef {
+    ErrorDef::new("AUTHENTICATION_FAILED", "Authentication failed.", id)
+}
 
 impl Endpoint for ChangePassword {
     const META: Meta = Meta::new("i/change-password")
         .secure()
         .limit(CONFIRMATIONS.0, CONFIRMATIONS.1)
-        .errors(&[CHANGE_INCORRECT_PASSWORD]);
+        .errors(&[CHANGE.password, CHANGE.code]);
     type Caller = SignedIn;
     type Reply = ();
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
-        access::confirm(app, &me, &self.current_password.0, CHANGE_INCORRECT_PASSWORD).await?;
+        let shown = (self.current_password.0.as_str(), code(&self.token));
+        access::confirm(app, &me, "i/change-password", shown, CHANGE).await?;
         app.core.passwords.set(me.id(), &self.new_password.0, app.now()).await?;
         app.core.browsers.close_all(me.id()).await?;
-        Ok(())
+        changed(app, &me, Security::Password).await
     }
 }
 
@@ -85,10 +118,13 @@ impl Endpoint for SignInHistory {
 #[derive(Deserialize, JsonSchema)]
 pub struct Delete {
     password: Text<0, MAX_PASSWORD_BYTES>,
+    token: Option<Code>,
 }
 
-const DELETE_INCORRECT_PASSWORD: ErrorDef =
-    ErrorDef::new("INCORRECT_PASSWORD", "Incorrect password.", "44326b04-08ea-4525-b01c-98cc117bdd2a");
+const DELETE: Unconfirmed = Unconfirmed {
+    password: incorrect_password("44326b04-08ea-4525-b01c-98cc117bdd2a"),
+    code: authentication_failed("ea791cff-63e7-4b2a-92fc-646ab641794e"),
+};
 const ROOT_STAYS: ErrorDef = ErrorDef::new(
     "CANNOT_DELETE_ROOT",
     "The first account of the server can't be deleted.",
@@ -99,12 +135,13 @@ impl Endpoint for Delete {
     const META: Meta = Meta::new("i/delete-account")
         .secure()
         .limit(CONFIRMATIONS.0, CONFIRMATIONS.1)
-        .errors(&[DELETE_INCORRECT_PASSWORD, ROOT_STAYS]);
+        .errors(&[DELETE.password, DELETE.code, ROOT_STAYS]);
     type Caller = SignedIn;
     type Reply = ();
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
-        access::confirm(app, &me, &self.password.0, DELETE_INCORRECT_PASSWORD).await?;
+        let shown = (self.password.0.as_str(), code(&self.token));
+        access::confirm(app, &me, "i/delete-account", shown, DELETE).await?;
         if me.account.is_root {
             return Err(ROOT_STAYS.into());
         }

@@ -13,6 +13,7 @@ pub mod note;
 pub mod notification;
 pub mod poll;
 pub mod reaction;
+pub mod second_factor;
 pub mod signin;
 pub mod signup;
 pub mod timeline;
@@ -65,6 +66,14 @@ pub fn registry() -> &'static Registry {
             follow::UpdateAll,
             meta::OnlineUsers,
             i::Show,
+            second_factor::Done,
+            second_factor::KeyDone,
+            second_factor::PasswordLess,
+            second_factor::Register,
+            second_factor::RegisterKey,
+            second_factor::RemoveKey,
+            second_factor::Unregister,
+            second_factor::UpdateKey,
             app::Granted,
             app::Authorized,
             account::ChangePassword,

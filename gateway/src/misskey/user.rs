@@ -18,6 +18,7 @@ use crate::api::{Account, Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn};
 use crate::app::App;
 use crate::json::user::{Eyes, MeDetailed, UserDetailed, UserLite, me_detailed, user_detailed, user_lite};
 use crate::json::{Look, Time};
+use crate::ops::security;
 
 /// The most people asked for by their ids at once.
 const MAX_ASKED: usize = 1_000;
@@ -193,8 +194,13 @@ pub async fn eyes(
     }
     if moderates {
         eyes.asked = follow::asked(&app.pool, shown).await?;
+        eyes.security = security::load(&app.pool, shown).await?;
     } else if includes_me {
+        eyes.security = security::load(&app.pool, &[account.id]).await?;
         eyes.asked = follow::asked(&app.pool, &[account.id]).await?;
+    }
+    if includes_me && own_token && eyes.security.get(&account.id).is_some_and(|security| security.passkeys) {
+        eyes.passkeys = app.core.passkeys.list(account.id).await?;
     }
     Ok(eyes)
 }

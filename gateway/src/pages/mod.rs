@@ -22,6 +22,7 @@ pub fn routes() -> Router<App> {
         .route("/", get(front::show).post(front::create))
         .route("/api", get(front::api))
         .route("/sign-in", get(signin::show).post(signin::sign_in))
+        .route("/sign-in/code", get(signin::show).post(signin::sign_in_by_code))
         .route("/sign-out", get(signin::show_sign_out).post(signin::sign_out))
         .route("/miauth/{session}", get(consent::show_miauth).post(consent::answer_miauth))
         .route("/auth/{token}", get(consent::show_auth).post(consent::answer_auth))

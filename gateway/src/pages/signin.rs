@@ -1,20 +1,26 @@
 //! Signing a browser in and out.
 
+use std::sync::Arc;
+
 use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use chrono::Duration;
 use maud::html;
 use serde::Deserialize;
 
 use super::browser::{Browser, clear_cookie, set_cookie};
 use super::layout::{NoPage, Page, problem, see_other};
-use crate::access::{self, CannotSignIn};
-use crate::api::Account;
+use crate::access::{self, CannotSignIn, Shown, Step};
+use crate::api::{Account, ApiError};
 use crate::app::App;
+use crate::ops::secret;
 
 /// The longest place to go on to, in bytes.
 const MAX_PLACE_BYTES: usize = 8 * 1024;
+/// How long the second page may take.
+const SECOND_PAGE_WITHIN: Duration = Duration::minutes(5);
 
 #[derive(Deserialize)]
 pub struct Next {
@@ -25,6 +31,13 @@ pub struct Next {
 pub struct SignIn {
     username: String,
     password: String,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub struct SecondFactor {
+    ticket: String,
+    code: String,
     next: Option<String>,
 }
 
@@ -48,20 +61,65 @@ pub async fn sign_in(
     let username = form.username.trim().trim_start_matches('@');
     let outcome = check(&app, &browser, username, &form.password).await;
     let (status, told) = match outcome {
-        Ok(account) => return enter(&app, &browser, &account, &next).await,
-        Err(CannotSignIn::Failed(failed)) => return Err(failed.into()),
-        Err(CannotSignIn::TooOften(early)) => {
+        Ok((account, Step::In)) => return enter(&app, &browser, &account, &next).await,
+        // Whoever has a passkey has codes, too.
+        Ok((account, Step::Code | Step::Passkey(_))) => {
+            let ticket = secret::random_uuid().map_err(ApiError::internal)?;
+            let name = ticket_name(&ticket);
+            app.core.challenges.ask(&name, Some(account.id), &[], SECOND_PAGE_WITHIN, app.now()).await?;
+            return Ok(second_form(&ticket, &next, None).into_response());
+        }
+        Err(cannot) => refused(&app, cannot, "There is no such account, or the password is wrong.")?,
+    };
+    Ok(self::form("Sign in", username, &next, Some(&told)).status(status).into_response())
+}
+
+/// The second page: a code.
+pub async fn sign_in_by_code(
+    State(app): State<App>,
+    browser: Browser,
+    Form(form): Form<SecondFactor>,
+) -> Result<Response, NoPage> {
+    browser.check_origin()?;
+    let next = local(form.next);
+    let user = app.core.challenges.of(&ticket_name(&form.ticket), app.now()).await?;
+    let account = match user {
+        Some(user) => app.core.accounts.account(user).await?,
+        None => None,
+    };
+    let account = account.filter(|account| !account.is_deleted && !account.is_suspended);
+    let account = account.ok_or(NoPage::Gone("This took too long. Please sign in again."))?;
+    let code = form.code.split_whitespace().collect::<String>();
+    match access::sign_in_by_code(&app, &account, &code, &browser.visit).await {
+        Ok(()) => {
+            app.core.challenges.take(&ticket_name(&form.ticket), app.now()).await?;
+            enter(&app, &browser, &account, &next).await
+        }
+        Err(cannot) => {
+            let (status, told) = refused(&app, cannot, "This code is wrong, or was used before.")?;
+            Ok(second_form(&form.ticket, &next, Some(&told)).status(status).into_response())
+        }
+    }
+}
+
+/// What is told to somebody who is not let in.
+fn refused(app: &App, cannot: CannotSignIn, wrong: &str) -> Result<(StatusCode, String), NoPage> {
+    Ok(match cannot {
+        CannotSignIn::Failed(failed) => return Err(failed.into()),
+        CannotSignIn::TooOften(early) => {
             let wait = early.retry_after(app.now());
             (StatusCode::TOO_MANY_REQUESTS, format!("Too many attempts. Please wait {wait} s and try again."))
         }
-        Err(CannotSignIn::Suspended) => {
-            (StatusCode::FORBIDDEN, "This account has been suspended.".to_owned())
-        }
-        Err(CannotSignIn::NoSuchUser | CannotSignIn::WrongPassword) => {
-            (StatusCode::FORBIDDEN, "There is no such account, or the password is wrong.".to_owned())
-        }
-    };
-    Ok(self::form("Sign in", username, &next, Some(&told)).status(status).into_response())
+        CannotSignIn::Suspended => (StatusCode::FORBIDDEN, "This account has been suspended.".to_owned()),
+        CannotSignIn::NoSuchUser
+        | CannotSignIn::WrongPassword
+        | CannotSignIn::WrongPasskey
+        | CannotSignIn::NotAlone => (StatusCode::FORBIDDEN, wrong.to_owned()),
+    })
+}
+
+fn ticket_name(ticket: &str) -> String {
+    format!("second page {ticket}")
 }
 
 async fn check(
@@ -69,11 +127,12 @@ async fn check(
     browser: &Browser,
     username: &str,
     password: &str,
-) -> Result<std::sync::Arc<Account>, CannotSignIn> {
+) -> Result<(Arc<Account>, Step), CannotSignIn> {
     match access::who(app, browser.visit.ip, username).await {
         Ok(account) => {
-            access::sign_in(app, &account, password, &browser.visit).await?;
-            Ok(account)
+            let shown = Shown { password, ..Shown::default() };
+            let step = access::sign_in(app, &account, shown, &browser.visit).await?;
+            Ok((account, step))
         }
         Err(CannotSignIn::NoSuchUser) => {
             access::pretend(app, password).await?;
@@ -142,6 +201,23 @@ pub fn form(title: &str, username: &str, next: &str, told: Option<&str>) -> Page
         }
     };
     Page::new(title, content)
+}
+
+/// The form for the second factor.
+fn second_form(ticket: &str, next: &str, told: Option<&str>) -> Page {
+    let content = html! {
+        p { "Your password is right. Now the code that your app shows, or one of your backup codes." }
+        (problem(told))
+        form method="post" action="/sign-in/code" {
+            input type="hidden" name="ticket" value=(ticket);
+            input type="hidden" name="next" value=(next);
+            label for="code" { "Code" }
+            input #code type="text" name="code" required autofocus autocomplete="one-time-code"
+                autocapitalize="none" spellcheck="false" maxlength="64";
+            div.actions { button.main type="submit" { "Sign in" } }
+        }
+    };
+    Page::new("Sign in", content)
 }
 
 /// A place on this server; anything else is the front page.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use domain::follow::RequestEnd;
 use domain::log::{Position, Recorded};
+use domain::user::Security;
 use domain::{CommandId, Event, UserId};
 use projections::notification::NotificationRow;
 use projections::{Wanted, World, follow, hydrate, notification};
@@ -15,6 +16,7 @@ use super::telling::to_text;
 use crate::api::ApiError;
 use crate::api::param::{AnyId, Id};
 use crate::json::{self, Look, Time, user::Eyes};
+use crate::ops::security;
 
 /// The event of a new notification.
 pub const NOTIFICATION: &str = "notification";
@@ -73,6 +75,8 @@ pub fn errands(recorded: &Recorded) -> Vec<(UserId, What)> {
             RequestEnd::Rejected => vec![(e.follower, What::Unfollow(e.followee))],
         },
         Event::UserChanged(e) => vec![(e.user, What::Me)],
+        // A new password is seen nowhere.
+        Event::UserSecurityChanged(e) if e.what != Security::Password => vec![(e.user, What::Me)],
         Event::UserSignedIn(e) => vec![(e.user, What::SignedIn(recorded.command, recorded.at))],
         Event::UserTokenRegenerated(e) => vec![(e.user, What::TokenRegenerated)],
         Event::NotificationsRead(e) => vec![(e.user, What::AllRead)],
@@ -127,6 +131,8 @@ async fn eyes(sources: &Sources, user: UserId) -> Result<Eyes, ApiError> {
         moderates: account.as_ref().is_some_and(|account| account.moderates()),
         own_token: false,
         policies: account.map(|account| account.policies.clone()).unwrap_or_default(),
+        security: security::load(&sources.pool, &[user]).await?,
+        passkeys: Vec::new(),
         unread: notification::unread_count(&sources.pool, user).await?,
         asked: follow::asked(&sources.pool, &[user]).await?,
     })
