@@ -19,6 +19,7 @@ mod note;
 mod notification;
 mod poll;
 mod reaction;
+mod role;
 mod states;
 mod user;
 

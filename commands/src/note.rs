@@ -36,6 +36,8 @@ pub struct NewNote {
     pub extract_mentions: bool,
     pub extract_hashtags: bool,
     pub extract_emojis: bool,
+    /// What the author's policies leave to them.
+    pub allowed: Allowed,
 }
 
 impl Commands {
@@ -48,10 +50,7 @@ impl Commands {
     ) -> Result<Receipt, Failed<CannotWrite>> {
         let reply = self.target(new.reply, author, &by).await?;
         let renote = self.target(new.renote, author, &by).await?;
-        let instance = self.instance().await?;
-        let policies = &instance.policies;
-        let allowed =
-            Allowed { public_notes: policies.allows("canPublicNote"), mentions: policies.mention_limit() };
+        let allowed = new.allowed;
         let named = named(&new);
         let draft = Draft {
             mentions: if new.extract_mentions { self.people(&named, author).await? } else { Vec::new() },

@@ -11,7 +11,7 @@ use commands::log::{Keyring, MemoryLog};
 use commands::{AskedBy, Commands, Failed, NewAccount, NewNote};
 use domain::follow::CannotFollow;
 use domain::log::{AppendError, By, EventLog, Ids, Position};
-use domain::note::{self, CannotWrite, Note, Visibility};
+use domain::note::{self, Allowed, CannotWrite, Note, Visibility};
 use domain::reaction::{CannotReact, CannotUnreact};
 use domain::user::{CannotErase, CannotSignUp, ProfileChanges, User, stream};
 use domain::{CommandId, Event, NoteId, UserId};
@@ -80,6 +80,7 @@ impl Server {
             extract_mentions: true,
             extract_hashtags: true,
             extract_emojis: true,
+            allowed: Allowed { public_notes: true, mentions: 20 },
         };
         change(&mut new);
         let id = new.id;

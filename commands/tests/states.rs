@@ -12,7 +12,7 @@ use commands::bus::Bus;
 use commands::log::{Keyring, MemoryLog};
 use commands::{AskedBy, Commands, NewAccount, NewNote};
 use domain::log::{AppendError, By, EventLog, Ids, LogError, Position, Recorded, StreamId, Version};
-use domain::note::Visibility;
+use domain::note::{Allowed, Visibility};
 use domain::user::ProfileChanges;
 use domain::{CommandId, Event, NoteId, UserId};
 use tokio::time::Instant;
@@ -136,6 +136,7 @@ impl Server {
             extract_mentions: true,
             extract_hashtags: true,
             extract_emojis: true,
+            allowed: Allowed { public_notes: true, mentions: 20 },
         };
         self.commands.write_note(self.by(author), author, new).await.unwrap();
         id

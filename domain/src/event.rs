@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::ids::UserId;
-use crate::{follow, instance, list, note, notification, poll, reaction, upcast, user};
+use crate::{follow, instance, list, note, notification, poll, reaction, role, upcast, user};
 
 /// A payload knows whose data it holds.
 pub trait Payload: Serialize + DeserializeOwned {
@@ -120,5 +120,10 @@ events! {
     "list.member_removed" 1 ListMemberRemoved(list::MemberRemoved),
     "list.favorited" 1 ListFavorited(list::Favorited),
     "list.unfavorited" 1 ListUnfavorited(list::Unfavorited),
+    "role.created" 1 RoleCreated(role::Created),
+    "role.changed" 1 RoleChanged(role::Changed),
+    "role.deleted" 1 RoleDeleted(role::Deleted),
+    "role.assigned" 1 RoleAssigned(role::Assigned),
+    "role.unassigned" 1 RoleUnassigned(role::Unassigned),
     "notifications.read" 1 NotificationsRead(notification::Read),
 }

@@ -134,6 +134,10 @@ ids! {
     ListId,
     /// One person's place in a list; what `users/lists/get-memberships` pages by.
     MembershipId,
+    /// A role.
+    RoleId,
+    /// One person's assignment to a role; what `roles/users` pages by.
+    RoleAssignmentId,
     /// One notification.
     NotificationId,
     /// One event.

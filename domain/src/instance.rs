@@ -305,6 +305,15 @@ impl Policies {
         &self.0
     }
 
+    pub fn get(&self, name: &str) -> &Value {
+        self.0.get(name).unwrap_or(&Value::Null)
+    }
+
+    /// Whether there is a policy of that name, and the value is of its type.
+    pub fn takes(name: &str, value: &Value) -> bool {
+        POLICIES.iter().any(|(known, default)| *known == name && same_type(&json(default), value))
+    }
+
     pub fn allows(&self, name: &str) -> bool {
         self.0.get(name).and_then(Value::as_bool).unwrap_or(false)
     }
@@ -400,10 +409,7 @@ pub fn change_settings(current: &Instance, asked: BTreeMap<String, Value>) -> Re
 pub fn change_policies(current: &Instance, asked: BTreeMap<String, Value>) -> Vec<Event> {
     let changes: BTreeMap<String, Value> = asked
         .into_iter()
-        .filter(|(name, value)| {
-            POLICIES.iter().any(|(known, default)| known == name && same_type(&json(default), value))
-                && current.policies.0.get(name) != Some(value)
-        })
+        .filter(|(name, value)| Policies::takes(name, value) && current.policies.0.get(name) != Some(value))
         .collect();
     if changes.is_empty() { Vec::new() } else { vec![PoliciesChanged { changes }.into()] }
 }

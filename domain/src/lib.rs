@@ -24,6 +24,7 @@ pub mod policy;
 pub mod poll;
 pub mod reaction;
 pub mod remote;
+pub mod role;
 pub mod text;
 pub mod upcast;
 pub mod user;

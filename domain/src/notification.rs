@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::Event;
 use crate::emoji::Reaction;
 use crate::event::Payload;
-use crate::ids::{NoteId, UserId};
+use crate::ids::{NoteId, RoleId, UserId};
 
 /// `notifications.read`: a person has read all notifications there were.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,7 @@ pub enum Says {
     Renote { note: NoteId, author: UserId },
     Quote { note: NoteId, author: UserId },
     Reaction { note: NoteId, reactor: UserId, reaction: Reaction },
+    RoleAssigned { role: RoleId },
     Login,
     CreateToken,
 }
@@ -49,6 +50,7 @@ pub fn told_by(event: &Event) -> Vec<(UserId, Says)> {
             vec![(e.author, says)]
         }
         Event::NoteCreated(e) => note_tells(e),
+        Event::RoleAssigned(e) if e.tells => vec![(e.user, Says::RoleAssigned { role: e.role })],
         Event::UserSignedIn(e) => vec![(e.user, Says::Login)],
         Event::UserAppAuthorized(e) => vec![(e.user, Says::CreateToken)],
         _ => Vec::new(),

@@ -1,18 +1,21 @@
 //! The accounts of this server, for admission: asked at every call, so kept in memory.
 //!
-//! What an account is doesn't change after it was made; who is root and what the policies say is taken anew
-//! when an event says that it has changed, and everything when somebody was erased. Whether it did is asked
-//! of the log, so it doesn't matter which process projects.
+//! What an account is follows from the settings, the roles, and what happened to the person. Whether any of
+//! that has changed is asked of the log, so it doesn't matter which process projects: an event that concerns
+//! one account makes it be loaded anew, one about the server or a role all of them. What a role depends on
+//! besides (an end of its own, an age) says how long an account may be kept.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use domain::UserId;
-use domain::instance::Instance;
-use domain::log::Position;
+use chrono::{DateTime, Utc};
+use domain::instance::{Instance, Policies};
+use domain::log::{Clock, Position, Recorded};
+use domain::role::{LooksAt, effective};
+use domain::{Event, UserId};
 use lru::LruCache;
-use projections::{Projections, instance, user};
+use projections::{Projections, instance, role, user};
 use serde_json::{Map, Value};
 use sqlx::PgPool;
 
@@ -20,23 +23,27 @@ use crate::api::{Account, Accounts, ApiError};
 
 /// The most accounts kept in memory; beyond it those not asked for longest are let go.
 pub const MAX_KEPT: usize = 50_000;
-/// Events looked through for a change of the server; with more of them it is simply loaded again.
+/// Events looked through for changes; with more of them everything is simply loaded again.
 const MAX_SCANNED: usize = 1_000;
-/// How the kinds of events begin that change the server.
-const OF_THE_SERVER: &str = "instance.";
-/// An account is gone.
-const ERASED: &str = "user.erased";
 
 /// Accounts from the read tables.
 pub struct ReadAccounts {
     pool: PgPool,
     projections: Projections,
+    clock: Arc<dyn Clock>,
     kept: Mutex<Kept>,
 }
 
 struct Kept {
     server: Option<Server>,
-    accounts: LruCache<UserId, Arc<Account>>,
+    accounts: LruCache<UserId, Known>,
+    /// Counts what has been heard that changes accounts: what was being loaded meanwhile isn't kept.
+    changes: u64,
+}
+
+struct Known {
+    account: Arc<Account>,
+    until: Option<DateTime<Utc>>,
 }
 
 /// The server as it was when the read tables had passed a position.
@@ -44,14 +51,25 @@ struct Kept {
 struct Server {
     at: Position,
     instance: Arc<Instance>,
+    usual: Arc<Policies>,
     policies: Arc<Map<String, Value>>,
+    /// What conditions of roles look at.
+    looks_at: LooksAt,
+}
+
+/// Whom an event concerns here.
+#[derive(Debug, PartialEq, Eq)]
+enum Concerns {
+    Nobody,
+    These(Vec<UserId>),
+    Everybody,
 }
 
 impl ReadAccounts {
-    pub fn new(pool: PgPool, projections: Projections) -> Self {
+    pub fn new(pool: PgPool, projections: Projections, clock: Arc<dyn Clock>) -> Self {
         let size = NonZeroUsize::new(MAX_KEPT).unwrap_or(NonZeroUsize::MIN);
-        let kept = Mutex::new(Kept { server: None, accounts: LruCache::new(size) });
-        Self { pool, projections, kept }
+        let kept = Mutex::new(Kept { server: None, accounts: LruCache::new(size), changes: 0 });
+        Self { pool, projections, clock, kept }
     }
 
     async fn server(&self) -> Result<Server, ApiError> {
@@ -61,27 +79,73 @@ impl ReadAccounts {
             if server.at >= now {
                 return Ok(server);
             }
-            if self.is_unchanged(server.at, now).await? {
+            if let Some(concerned) = self.concerned(&server, now).await? {
                 server.at = now;
-                self.kept().advance(server.clone());
+                self.kept().advance(&server, &concerned);
                 return Ok(server);
             }
         }
-        let instance = instance::load(&self.pool).await?;
+        let (instance, roles) =
+            tokio::try_join!(instance::load(&self.pool), role::of_people(&self.pool, &[]))?;
         let policies = instance.policies.all().iter().map(|(name, value)| (name.clone(), value.clone()));
-        let policies = Arc::new(policies.collect());
-        let server = Server { at: now, policies, instance: Arc::new(instance) };
+        let server = Server {
+            at: now,
+            policies: Arc::new(policies.collect()),
+            usual: Arc::new(instance.policies.clone()),
+            instance: Arc::new(instance),
+            looks_at: roles.looks_at(),
+        };
         self.kept().replace(server.clone());
         Ok(server)
     }
 
-    /// Whether no event between the two positions changed the server. There is one at `to`, so what doesn't
-    /// reach it is not all: the end of the log as known here may be older than the read tables.
-    async fn is_unchanged(&self, from: Position, to: Position) -> Result<bool, ApiError> {
-        let events = self.projections.events_after(from, MAX_SCANNED).await.map_err(ApiError::internal)?;
-        let reaches = events.last().is_some_and(|last| last.position >= to);
-        let changes = |kind: &str| kind.starts_with(OF_THE_SERVER) || kind == ERASED;
-        Ok(reaches && !events.iter().any(|event| changes(&event.kind)))
+    /// Whose accounts the events between where the server is known and a later position concern; none when
+    /// everything has to be loaded anew. There is an event at that position, so what doesn't reach it is not
+    /// all: the end of the log as known here may be older than the read tables.
+    async fn concerned(&self, server: &Server, to: Position) -> Result<Option<Vec<UserId>>, ApiError> {
+        let events = self.projections.events_after(server.at, MAX_SCANNED).await;
+        let events = events.map_err(ApiError::internal)?;
+        if events.last().is_none_or(|last| last.position < to) {
+            return Ok(None);
+        }
+        let mut people = Vec::new();
+        for event in &events {
+            match concerns(event, server.looks_at) {
+                Concerns::Nobody => (),
+                Concerns::These(these) => people.extend(these),
+                Concerns::Everybody => return Ok(None),
+            }
+        }
+        Ok(Some(people))
+    }
+
+    async fn load(&self, id: UserId, server: &Server) -> Result<Option<Known>, ApiError> {
+        let ids = [id];
+        let (mut rows, roles) =
+            tokio::try_join!(user::by_ids(&self.pool, &ids), role::of_people(&self.pool, &ids))?;
+        let Some(mut row) = rows.remove(&id).filter(|row| row.host.is_none()) else { return Ok(None) };
+        let (theirs, until) = roles.of(&row, self.clock.now());
+        row.roles = theirs;
+        let policies = if row.roles.is_empty() {
+            Arc::clone(&server.policies)
+        } else {
+            let definitions = row.roles.iter().map(|role| &role.definition);
+            Arc::new(effective(&server.usual, definitions))
+        };
+        let is_root = server.instance.root == Some(id);
+        let account = Account {
+            id,
+            is_root,
+            is_administrator: is_root || row.administers(),
+            is_moderator: is_root || row.moderates(),
+            is_suspended: false,
+            is_deleted: false,
+            has_moved: false,
+            rate_limit_factor: policies.get("rateLimitFactor").and_then(Value::as_f64).unwrap_or(1.0),
+            policies,
+            username: row.username,
+        };
+        Ok(Some(Known { account: Arc::new(account), until }))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -93,25 +157,21 @@ impl ReadAccounts {
 impl Accounts for ReadAccounts {
     async fn account(&self, id: UserId) -> Result<Option<Arc<Account>>, ApiError> {
         let server = self.server().await?;
-        if let Some(account) = self.kept().accounts.get(&id).filter(|kept| is_of(kept, &server)) {
-            return Ok(Some(Arc::clone(account)));
+        let (known, changes) = {
+            let mut kept = self.kept();
+            let now = self.clock.now();
+            let known = kept.accounts.get(&id).filter(|known| known.until.is_none_or(|until| until > now));
+            (known.map(|known| Arc::clone(&known.account)), kept.changes)
+        };
+        if known.is_some() {
+            return Ok(known);
         }
-        let found = user::by_ids(&self.pool, &[id]).await?.remove(&id);
-        let Some(row) = found.filter(|row| row.host.is_none()) else { return Ok(None) };
-        let is_root = server.instance.root == Some(id);
-        let account = Arc::new(Account {
-            id,
-            username: row.username,
-            is_root,
-            is_administrator: is_root,
-            is_moderator: is_root,
-            is_suspended: false,
-            is_deleted: false,
-            has_moved: false,
-            rate_limit_factor: server.instance.policies.rate_limit_factor(),
-            policies: server.policies,
-        });
-        self.kept().accounts.put(id, Arc::clone(&account));
+        let Some(loaded) = self.load(id, &server).await? else { return Ok(None) };
+        let account = Arc::clone(&loaded.account);
+        let mut kept = self.kept();
+        if kept.changes == changes {
+            kept.accounts.put(id, loaded);
+        }
         Ok(Some(account))
     }
 
@@ -121,11 +181,21 @@ impl Accounts for ReadAccounts {
             None => Ok(None),
         }
     }
+
+    async fn usual_policies(&self) -> Result<Arc<Policies>, ApiError> {
+        Ok(self.server().await?.usual)
+    }
 }
 
 impl Kept {
-    /// The same server, some events later.
-    fn advance(&mut self, later: Server) {
+    /// The same server, some events later, which concerned these people.
+    fn advance(&mut self, later: &Server, concerned: &[UserId]) {
+        if !concerned.is_empty() {
+            self.changes += 1;
+        }
+        for user in concerned {
+            self.accounts.pop(user);
+        }
         if let Some(server) = &mut self.server
             && Arc::ptr_eq(&server.instance, &later.instance)
             && server.at < later.at
@@ -137,13 +207,29 @@ impl Kept {
     fn replace(&mut self, loaded: Server) {
         if self.server.as_ref().is_none_or(|server| server.at < loaded.at) {
             self.server = Some(loaded);
+            self.changes += 1;
+            self.accounts.clear();
         }
     }
 }
 
-/// Whether what is kept of an account was made of this server.
-fn is_of(account: &Account, server: &Server) -> bool {
-    Arc::ptr_eq(&account.policies, &server.policies)
+/// Whose account an event changes, where conditions look at such facts.
+fn concerns(recorded: &Recorded, looks_at: LooksAt) -> Concerns {
+    let counted =
+        |people: Vec<UserId>| if looks_at.counts { Concerns::These(people) } else { Concerns::Nobody };
+    match recorded.event.as_ref() {
+        Some(Event::UserErased(_)) => Concerns::Everybody,
+        Some(Event::RoleAssigned(e)) => Concerns::These(vec![e.user]),
+        Some(Event::RoleUnassigned(e)) => Concerns::These(vec![e.user]),
+        Some(Event::UserChanged(e)) if looks_at.profile => Concerns::These(vec![e.user]),
+        Some(Event::FollowStarted(e)) => counted(vec![e.follower, e.followee]),
+        Some(Event::FollowEnded(e)) => counted(vec![e.follower, e.followee]),
+        Some(Event::NoteCreated(e)) => counted(vec![e.author]),
+        // Others' notes may go with it.
+        Some(Event::NoteDeleted(_)) if looks_at.counts => Concerns::Everybody,
+        _ if ["instance.", "role."].iter().any(|of| recorded.kind.starts_with(of)) => Concerns::Everybody,
+        _ => Concerns::Nobody,
+    }
 }
 
 #[cfg(test)]
@@ -171,7 +257,7 @@ mod tests {
         let ids = Arc::new(TimeOrderedIds::new());
         let commands = Commands::new(log.clone(), keyring, ids.clone(), Bus::local());
         let projections = Projections::start(&pool, log, projections::projectors(), Mode::Project);
-        let accounts = ReadAccounts::new(pool, projections.clone());
+        let accounts = ReadAccounts::new(pool, projections.clone(), Arc::new(SystemClock));
         let by = || {
             let now = SystemClock.now();
             By { user: None, now, command: CommandId(ids.at(now)) }

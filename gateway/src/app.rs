@@ -138,7 +138,7 @@ impl App {
         }
         shutdown.spawn(metered::watch(projections.clone()));
         let presence = Arc::new(Presence::default());
-        let accounts = Arc::new(ReadAccounts::new(pool.clone(), projections.clone()));
+        let accounts = Arc::new(ReadAccounts::new(pool.clone(), projections.clone(), clock.clone()));
         let core = Arc::new(Core::new(
             pool.clone(),
             keyring.derive("tokens"),

@@ -23,6 +23,7 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("note_authors", &["user_id"]),
     ("reactions", &["user_id"]),
     ("votes", &["user_id"]),
+    ("role_assignments", &["user_id"]),
     ("notifications", &["notifiee", "notifier"]),
     ("notification_markers", &["user_id"]),
     ("note_subscribers", &["followee", "follower"]),
@@ -79,8 +80,12 @@ mod tests {
     const WORLDS: usize = 16;
     /// Tables in which others may name an erased person: by id, and not by anything else.
     const NAMING: [&str; 2] = ["notes", "instance"];
-    /// Tables of numbers.
-    const NAMELESS: [&str; 5] = ["user_hosts", "note_totals", "reaction_counts", "vote_counts", "chart_kept"];
+    /// Tables of numbers, and of the server.
+    #[rustfmt::skip]
+    const NAMELESS: &[&str] = &[
+        "user_hosts", "note_totals", "reaction_counts", "vote_counts", "chart_kept",
+        "roles",
+    ];
 
     /// Some of the people, each erased at some place: how far into the story, of 100.
     fn erasures() -> impl Strategy<Value = Vec<(u8, usize)>> {

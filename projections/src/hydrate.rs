@@ -5,12 +5,12 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use domain::policy::{AuthorRules, Viewer};
-use domain::{NoteId, UserId};
+use domain::{NoteId, RoleId, UserId};
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
 use crate::world::World;
-use crate::{follow, note, poll, reaction, user};
+use crate::{follow, note, poll, reaction, role, user};
 
 /// What a page is about.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +18,8 @@ pub struct Wanted {
     pub notes: Vec<NoteId>,
     /// People beside the authors of the notes.
     pub users: Vec<UserId>,
+    /// Roles beside those that people have.
+    pub roles: Vec<RoleId>,
 }
 
 impl Wanted {
@@ -47,13 +49,16 @@ pub async fn hydrate(
     people.sort_unstable();
     people.dedup();
 
-    let (users, reactions, votes, mine) = tokio::try_join!(
+    let (mut users, theirs, roles, reactions, votes, mine) = tokio::try_join!(
         unless(people.is_empty(), user::by_ids(pool, &people)),
+        unless(people.is_empty(), role::of_people(pool, &people)),
+        unless(wanted.roles.is_empty(), role::by_ids(pool, &wanted.roles, now)),
         unless(ids.is_empty(), reaction::counts(pool, &ids)),
         unless(polls.is_empty(), poll::counts(pool, &polls)),
         Mine::load(pool, viewer, &ids, &polls, &people),
     )?;
 
+    users.values_mut().for_each(|user| theirs.give(user, now));
     notes.retain(|_, note| users.contains_key(&note.author));
     for (id, counts) in reactions {
         if let Some(note) = notes.get_mut(&id) {
@@ -79,6 +84,7 @@ pub async fn hydrate(
         relations: mine.relations,
         my_reactions: mine.reactions,
         my_votes: mine.votes,
+        roles,
     })
 }
 
@@ -142,7 +148,7 @@ mod tests {
         story.project().await;
 
         let viewer = Some(user(4));
-        let wanted = Wanted { notes: vec![d], users: vec![user(4)] };
+        let wanted = Wanted { notes: vec![d], users: vec![user(4)], ..Wanted::default() };
         let world = hydrate(&pool, wanted, viewer, story.now()).await.unwrap();
         assert_eq!(world.notes.len(), 3, "a renote, what it passes on, and what that passes on");
         let seen = world.see(b).and_then(|sight| sight.seen()).unwrap().note();
@@ -213,6 +219,6 @@ mod tests {
             assert_eq!((world.notes.len(), world.users.len()), (3 * size, size));
             costs.push(statements.take());
         }
-        assert_eq!(costs[1..], [7, 7], "{costs:?}");
+        assert_eq!(costs[1..], [8, 8], "{costs:?}");
     }
 }

@@ -38,6 +38,7 @@ pub mod page;
 pub mod poll;
 pub mod reaction;
 pub mod rebuild;
+pub mod role;
 pub mod runtime;
 mod sql;
 mod tail;
@@ -62,6 +63,7 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(note::Projection),
         Arc::new(reaction::Projection),
         Arc::new(poll::Projection),
+        Arc::new(role::Projection),
         Arc::new(notification::Projection),
         Arc::new(chart::Projection),
         Arc::new(list::Projection),

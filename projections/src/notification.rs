@@ -13,7 +13,7 @@ use domain::follow::Notify;
 use domain::log::{Position, Recorded};
 use domain::note::{Created, Visibility};
 use domain::notification::{Says, told_by};
-use domain::{Event, NoteId, NotificationId, UserId};
+use domain::{Event, NoteId, NotificationId, RoleId, UserId};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -46,12 +46,13 @@ pub enum Kind {
     Renote,
     Quote,
     Reaction,
+    RoleAssigned,
     Login,
     CreateToken,
 }
 
 impl Kind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Note,
         Self::Follow,
         Self::ReceiveFollowRequest,
@@ -61,6 +62,7 @@ impl Kind {
         Self::Renote,
         Self::Quote,
         Self::Reaction,
+        Self::RoleAssigned,
         Self::Login,
         Self::CreateToken,
     ];
@@ -76,6 +78,7 @@ impl Kind {
             Self::Renote => "renote",
             Self::Quote => "quote",
             Self::Reaction => "reaction",
+            Self::RoleAssigned => "roleAssigned",
             Self::Login => "login",
             Self::CreateToken => "createToken",
         }
@@ -100,10 +103,15 @@ struct Rows {
     note: Vec<Option<Uuid>>,
     reaction: Vec<Option<String>>,
     message: Vec<Option<String>>,
+    role: Vec<Option<Uuid>>,
 }
 
 impl Rows {
     fn told(&mut self, by: &Recorded, user: UserId, says: Says) {
+        self.role.push(match &says {
+            Says::RoleAssigned { role } => Some(role.0),
+            _ => None,
+        });
         let (kind, notifier, note, reaction, message) = match says {
             Says::Follow { follower } => (Kind::Follow, Some(follower), None, None, None),
             Says::ReceiveFollowRequest { follower } => {
@@ -119,6 +127,7 @@ impl Rows {
             Says::Reaction { note, reactor, reaction } => {
                 (Kind::Reaction, Some(reactor), Some(note), Some(reaction), None)
             }
+            Says::RoleAssigned { .. } => (Kind::RoleAssigned, None, None, None, None),
             Says::Login => (Kind::Login, None, None, None, None),
             Says::CreateToken => (Kind::CreateToken, None, None, None, None),
         };
@@ -131,6 +140,7 @@ impl Rows {
         self.push(by, HEARD_OF, user, Kind::Note, Some(note.author), Some(note.id));
         self.reaction.push(None);
         self.message.push(None);
+        self.role.push(None);
     }
 
     fn push(
@@ -155,11 +165,12 @@ impl Rows {
             return Ok(());
         }
         sqlx::query(
-            "insert into notifications (notifiee, id, position, kind, notifier, note_id, reaction, message)
-             select notifiee, id, position, kind, notifier, note_id, reaction, message
+            "insert into notifications
+                    (notifiee, id, position, kind, notifier, note_id, reaction, message, role_id)
+             select notifiee, id, position, kind, notifier, note_id, reaction, message, role_id
                from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::uuid[], $6::uuid[],
-                           $7::text[], $8::text[])
-                    as n(notifiee, id, position, kind, notifier, note_id, reaction, message)",
+                           $7::text[], $8::text[], $9::uuid[])
+                    as n(notifiee, id, position, kind, notifier, note_id, reaction, message, role_id)",
         )
         .bind(self.notifiee)
         .bind(self.id)
@@ -169,6 +180,7 @@ impl Rows {
         .bind(self.note)
         .bind(self.reaction)
         .bind(self.message)
+        .bind(self.role)
         .execute(tx)
         .await?;
         Ok(())
@@ -198,6 +210,7 @@ impl Projector for Projection {
             "follow.ended",
             "note.created",
             "reaction.added",
+            "role.assigned",
             "user.signed_in",
             "user.app_authorized",
             "notifications.read",
@@ -390,13 +403,14 @@ pub struct NotificationRow {
     pub note: Option<NoteId>,
     pub reaction: Option<Reaction>,
     pub message: Option<String>,
+    pub role: Option<RoleId>,
 }
 
 /// What a person was told, of every kind: Misskey filters kinds only after it has taken a page.
 pub async fn page(pool: &PgPool, user: UserId, page: &Page) -> sqlx::Result<Vec<NotificationRow>> {
     let order = page.order();
     let sql = format!(
-        "select id, kind, notifier, note_id, reaction, message
+        "select id, kind, notifier, note_id, reaction, message, role_id
            from read.notifications
           where notifiee = $1 and id > $2 and id < $3
           order by id {order} limit $4"
@@ -419,9 +433,10 @@ pub async fn between(
     after: Position,
     to: Position,
 ) -> sqlx::Result<Vec<(UserId, Position, NotificationRow)>> {
-    type Told = (Uuid, i64, Uuid, String, Option<Uuid>, Option<Uuid>, Option<String>, Option<String>);
+    type Told =
+        (Uuid, i64, Uuid, String, Option<Uuid>, Option<Uuid>, Option<String>, Option<String>, Option<Uuid>);
     let rows: Vec<Told> = sqlx::query_as(
-        "select notifiee, position, id, kind, notifier, note_id, reaction, message
+        "select notifiee, position, id, kind, notifier, note_id, reaction, message, role_id
            from read.notifications
           where notifiee = any($1) and position > $2 and position <= $3
           order by position, id",
@@ -432,16 +447,16 @@ pub async fn between(
     .fetch_all(pool)
     .await?;
     rows.into_iter()
-        .map(|(notifiee, position, id, kind, notifier, note, reaction, message)| {
-            let row = read((id, kind, notifier, note, reaction, message))?;
+        .map(|(notifiee, position, id, kind, notifier, note, reaction, message, role)| {
+            let row = read((id, kind, notifier, note, reaction, message, role))?;
             Ok((UserId(notifiee), Position(position as u64), row))
         })
         .collect()
 }
 
-type Row = (Uuid, String, Option<Uuid>, Option<Uuid>, Option<String>, Option<String>);
+type Row = (Uuid, String, Option<Uuid>, Option<Uuid>, Option<String>, Option<String>, Option<Uuid>);
 
-fn read((id, kind, notifier, note, reaction, message): Row) -> sqlx::Result<NotificationRow> {
+fn read((id, kind, notifier, note, reaction, message, role): Row) -> sqlx::Result<NotificationRow> {
     Ok(NotificationRow {
         id: NotificationId(id),
         kind: Kind::read(&kind)?,
@@ -449,6 +464,7 @@ fn read((id, kind, notifier, note, reaction, message): Row) -> sqlx::Result<Noti
         note: note.map(NoteId),
         reaction: reaction.map(Reaction::stored),
         message,
+        role: role.map(RoleId),
     })
 }
 

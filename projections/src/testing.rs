@@ -14,10 +14,11 @@ use domain::poll::{Poll, Voted};
 use domain::remote::ObjectUri;
 use domain::user::{Active, ProfileChanges};
 use domain::{
-    CommandId, FollowId, FollowRequestId, ListId, MembershipId, NoteId, ReactionId, UserId, VoteId, list,
-    reaction, user as person,
+    CommandId, FollowId, FollowRequestId, ListId, MembershipId, NoteId, ReactionId, RoleAssignmentId, RoleId,
+    UserId, VoteId, list, reaction, role, user as person,
 };
 use proptest::prelude::*;
+use serde_json::Value;
 use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::Notify as Bell;
@@ -41,6 +42,10 @@ fn id_at(millis: i64, n: u64) -> Uuid {
 /// A person who came before all stories, in the order of their numbers.
 pub fn user(n: u8) -> UserId {
     UserId(id_at(NOW - 1_000, u64::from(n)))
+}
+
+pub fn role_id(n: u8) -> RoleId {
+    RoleId(id_at(NOW - 500, u64::from(n)))
 }
 
 pub fn emoji(text: &str) -> Reaction {
@@ -218,6 +223,37 @@ impl Story {
         })
     }
 
+    /// A public role of this number, changed as asked; made anew when there is one.
+    pub fn role(&mut self, n: u8, change: impl FnOnce(&mut role::Definition)) -> RoleId {
+        let mut definition = role::Definition {
+            name: format!("role {n}"),
+            description: String::new(),
+            color: None,
+            icon_url: None,
+            target: role::Target::Manual,
+            condition: Value::Null,
+            is_public: true,
+            is_moderator: false,
+            is_administrator: false,
+            is_explorable: true,
+            as_badge: false,
+            badge_behavior: None,
+            preserve_assignment_on_move_account: false,
+            can_edit_members_by_moderator: false,
+            display_order: 0,
+            policies: Default::default(),
+        };
+        change(&mut definition);
+        self.says(role::Created { role: role_id(n), definition });
+        role_id(n)
+    }
+
+    pub fn assign(&mut self, n: u8, role: RoleId, expires_at: Option<DateTime<Utc>>) -> RoleAssignmentId {
+        let id = RoleAssignmentId(self.id());
+        self.says(role::Assigned { id, role, user: user(n), expires_at, memo: None, tells: true });
+        id
+    }
+
     pub fn react(&mut self, by: u8, note: NoteId, author: u8, with: &str) {
         let id = ReactionId(self.id());
         let (author, reactor, reaction) = (user(author), user(by), emoji(with));
@@ -308,6 +344,8 @@ async fn apply(pool: &PgPool, projector: &dyn Projector, batch: &[Arc<Recorded>]
 
 /// People in a random world.
 pub const PEOPLE: u8 = 5;
+/// Roles in a random world.
+const ROLES: u8 = 2;
 
 /// One thing that happens in a random world. Notes are named by their number, wrapped around.
 #[derive(Debug, Clone)]
@@ -363,6 +401,17 @@ pub enum Act {
         list: usize,
         other: u8,
     },
+    Assign {
+        user: u8,
+        role: u8,
+        tells: bool,
+        expires_at: Option<i64>,
+    },
+    Unassign {
+        user: u8,
+        role: u8,
+    },
+    EndRole(u8),
 }
 
 fn someone() -> impl Strategy<Value = u8> {
@@ -404,6 +453,13 @@ fn an_act() -> impl Strategy<Value = Act> {
         1 => someone().prop_map(Act::ReadAll),
         3 => (someone(), 0..6u8, any::<usize>(), someone())
             .prop_map(|(by, what, list, other)| Act::List { by, what, list, other }),
+        2 => (someone(), 0..ROLES, any::<bool>(), prop::option::of(1..100_i64))
+            .prop_map(|(user, role, tells, end)| {
+                let expires_at = end.map(|n| NOW + n * 100);
+                Act::Assign { user, role, tells, expires_at }
+            }),
+        1 => (someone(), 0..ROLES).prop_map(|(user, role)| Act::Unassign { user, role }),
+        1 => (0..ROLES).prop_map(Act::EndRole),
     ]
 }
 
@@ -638,6 +694,19 @@ impl Story {
                     self.says(domain::notification::Read { user: user(n) });
                 }
                 Act::List { by, what, list, other } => lists.happens(self, by, what, list, other),
+                Act::Assign { user: n, role, tells, expires_at } => {
+                    let id = RoleAssignmentId(self.id());
+                    let (role, user, expires_at) = (role_id(role), user(n), expires_at.map(at));
+                    let memo = tells.then(|| "memo".to_owned());
+                    self.says(role::Assigned { id, role, user, expires_at, memo, tells });
+                }
+                Act::Unassign { user: n, role } => {
+                    self.says(role::Unassigned { role: role_id(role), user: user(n) });
+                }
+                Act::EndRole(role) => {
+                    self.says(role::Deleted { role: role_id(role), name: "a role".to_owned() });
+                    self.role(role, |_| ());
+                }
                 Act::Delete(_) | Act::Follow { .. } | Act::React { .. } | Act::Vote { .. } => (),
             }
         }

@@ -159,12 +159,13 @@ async fn change(tx: &mut PgConnection, people: &[(&Uuid, &Folded<'_>)]) -> sqlx:
     Ok(())
 }
 
-/// People with their counts; unknown ids are left out.
+/// People with their counts, as if they had no role; unknown ids are left out.
 pub async fn by_ids(pool: &PgPool, ids: &[UserId]) -> sqlx::Result<HashMap<UserId, UserRow>> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query(
         "select u.id, u.username, u.host, u.uri, u.profile, u.active_days,
                 coalesce(i.root = u.id, false) as is_root,
+                not coalesce((i.policies -> 'canPublicNote')::boolean, true) as is_silenced,
                 coalesce(f.followers, 0) as followers, coalesce(f.following, 0) as following,
                 coalesce(n.notes, 0) as notes, n.updated_at
            from read.users u
@@ -192,6 +193,8 @@ fn user_row(row: &PgRow) -> sqlx::Result<UserRow> {
         notes: row.try_get("notes")?,
         updated_at: row.try_get("updated_at")?,
         active_days: row.try_get("active_days")?,
+        roles: Vec::new(),
+        is_silenced: row.try_get("is_silenced")?,
     })
 }
 

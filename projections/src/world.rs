@@ -4,6 +4,7 @@
 //! a [`Shell`] that has nothing the author wrote.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::emoji::Reaction;
@@ -12,7 +13,9 @@ use domain::note::{Parent, ReactionAcceptance, Visibility};
 use domain::policy::{self, AuthorRules, Between, Facts, Guarded, Sight, Viewer};
 use domain::poll::Poll;
 use domain::user::Profile;
-use domain::{FollowId, NoteId, UserId};
+use domain::{FollowId, NoteId, RoleId, UserId};
+
+use crate::role::RoleRow;
 
 /// A note with its counts, as the read tables have it.
 #[derive(Debug, Clone)]
@@ -90,6 +93,20 @@ pub struct UserRow {
     pub updated_at: Option<DateTime<Utc>>,
     /// Days (UTC) on which they used the server.
     pub active_days: i64,
+    /// What they have now: assigned, then by condition.
+    pub roles: Vec<Arc<RoleRow>>,
+    /// Whether they may write no public notes.
+    pub is_silenced: bool,
+}
+
+impl UserRow {
+    pub fn administers(&self) -> bool {
+        self.is_root || self.roles.iter().any(|role| role.definition.is_administrator)
+    }
+
+    pub fn moderates(&self) -> bool {
+        self.administers() || self.roles.iter().any(|role| role.definition.is_moderator)
+    }
 }
 
 /// What the viewer and another person are to each other.
@@ -129,6 +146,8 @@ pub struct World {
     pub(crate) relations: HashMap<UserId, RelationRow>,
     pub(crate) my_reactions: HashMap<NoteId, Reaction>,
     pub(crate) my_votes: HashMap<NoteId, Vec<u32>>,
+    /// Those that were asked for, with how many people are assigned to each.
+    pub(crate) roles: HashMap<RoleId, (RoleRow, i64)>,
 }
 
 impl World {
@@ -147,6 +166,7 @@ impl World {
             relations: HashMap::new(),
             my_reactions: HashMap::new(),
             my_votes: HashMap::new(),
+            roles: HashMap::new(),
         }
     }
 
@@ -196,11 +216,17 @@ impl World {
             relations: theirs.follows.into_iter().map(relation).collect(),
             my_reactions: theirs.reactions,
             my_votes: theirs.votes,
+            roles: HashMap::new(),
         }
     }
 
     pub fn user(&self, id: UserId) -> Option<&UserRow> {
         self.users.get(&id)
+    }
+
+    /// A role, and how many people are assigned to it.
+    pub fn role(&self, id: RoleId) -> Option<&(RoleRow, i64)> {
+        self.roles.get(&id)
     }
 
     /// What the viewer and this person are to each other.

@@ -13,7 +13,7 @@ use commands::bus::Bus;
 use commands::log::{Keyring, MasterKey, PostgresLog, Takeover};
 use commands::{Commands, NewNote};
 use domain::log::{By, Clock, EventLog};
-use domain::note::Visibility;
+use domain::note::{Allowed, Visibility};
 use domain::{CommandId, NoteId, UserId};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use gateway::erase::Eraser;
@@ -259,6 +259,7 @@ impl Desk {
                 extract_mentions: true,
                 extract_hashtags: true,
                 extract_emojis: true,
+                allowed: Allowed { public_notes: true, mentions: 20 },
             };
             commands.write_note(by, author, new)
         };

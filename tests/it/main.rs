@@ -25,6 +25,7 @@ mod privacy;
 mod process;
 mod processes;
 mod replay;
+mod role;
 mod second_factor;
 mod streaming;
 mod tidy;

@@ -30,7 +30,7 @@ const FOLLOWER: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_reads_what_is_not_for_them() {
-    let (app, _root) = TestApp::opened().await;
+    let (app, root) = TestApp::opened().await;
     let mut people = Vec::new();
     for name in NAMES {
         people.push(app.sign_up(name).await);
@@ -57,9 +57,13 @@ async fn nobody_reads_what_is_not_for_them() {
     }
     let question = app.note(&people[ANSWERED], json!({ "text": "any thoughts?" })).await;
     let written = write(&app, &people, &question).await;
+    let role = crate::role::role(&app, &root, json!({})).await;
+    for author in AUTHORS {
+        app.ok(&root, "admin/roles/assign", json!({ "roleId": role, "userId": people[author].id })).await;
+    }
 
     let paths: BTreeSet<&str> =
-        calls(&people, &question, &written[0], &lists[0]).iter().map(|(path, _)| *path).collect();
+        calls(&people, &question, &written[0], &lists[0], &role).iter().map(|(path, _)| *path).collect();
     let missing: Vec<_> = showing_notes().into_iter().filter(|path| !paths.contains(path)).collect();
     assert!(missing.is_empty(), "endpoints that show notes and are not called here: {missing:?}");
 
@@ -73,7 +77,7 @@ async fn nobody_reads_what_is_not_for_them() {
             may_see(id, &Facts::of(&written.note, &profiles[written.author]), between, now)
         };
         for note in &written {
-            for (path, params) in calls(&people, &question, note, &lists[viewer.unwrap_or(0)]) {
+            for (path, params) in calls(&people, &question, note, &lists[viewer.unwrap_or(0)], &role) {
                 let answer = app.call(by, path, params.clone()).await;
                 let text = answer.body.to_string();
                 let leaks = written.iter().filter(|other| text.contains(&other.words) && !told_of(other));
@@ -128,7 +132,13 @@ async fn fold<S: Fold>(app: &TestApp, stream: &StreamId) -> S {
 }
 
 /// Every way to come by a note.
-fn calls(people: &[User], question: &str, note: &Written, list: &str) -> Vec<(&'static str, Value)> {
+fn calls(
+    people: &[User],
+    question: &str,
+    note: &Written,
+    list: &str,
+    role: &str,
+) -> Vec<(&'static str, Value)> {
     let all = || json!({ "limit": 100 });
     let of = |id: &str| json!({ "noteId": id, "limit": 100 });
     let id = note.note.id.to_string();
@@ -148,6 +158,9 @@ fn calls(people: &[User], question: &str, note: &Written, list: &str) -> Vec<(&'
         ("notes/mentions", json!({ "limit": 100, "visibility": "specified" })),
         ("users/notes", json!({ "userId": people[note.author].id, "limit": 100, "withReplies": true })),
         ("users/show", json!({ "userId": people[note.author].id })),
+        ("roles/notes", json!({ "roleId": role, "limit": 100 })),
+        ("roles/users", json!({ "roleId": role })),
+        ("admin/roles/users", json!({ "roleId": role })),
         ("i", json!({})),
         ("i/notifications", json!({ "limit": 100 })),
     ]

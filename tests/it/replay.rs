@@ -8,10 +8,11 @@ use commands::bus::Bus;
 use commands::log::{EventStoreLog, Keyring, MasterKey, MemoryLog, PostgresLog, Takeover};
 use commands::{AskedBy, Commands, Failed, NewAccount, NewNote};
 use domain::log::{By, EventLog};
-use domain::note::Visibility;
+use domain::note::{Allowed, Visibility};
 use domain::poll::Poll;
+use domain::role::{Definition, Target, Terms};
 use domain::user::ProfileChanges;
-use domain::{ListId, NoteId, UserId, list};
+use domain::{ListId, NoteId, RoleId, UserId, list};
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
 use gateway::platform::shutdown::{Shutdown, Stop};
@@ -23,6 +24,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use sqlx::PgPool;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::eventstore_double::Double;
 use crate::harness::{Database, MIGRATIONS};
@@ -197,7 +199,7 @@ impl Story {
         let commands: Commands = self.app.commands.clone();
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
-        match (self.rng.random_range(0..23), note) {
+        match (self.rng.random_range(0..25), note) {
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
             (7..10, Some(note)) => {
@@ -230,6 +232,20 @@ impl Story {
             }
             (18, _) => self.take(commands.be_active(by, me).await),
             (19..22, _) => self.list(by, me, other).await,
+            (22, _) => {
+                let role = self.a_role(by).await;
+                let memo = self.rng.random_bool(0.5).then(|| "a remark".to_owned());
+                let terms = Terms { memo, ..Terms::default() };
+                self.take(commands.assign_role(by.step(1), role, other, terms, true).await);
+            }
+            (23, _) => {
+                let role = self.a_role(by).await;
+                if self.rng.random_bool(0.2) {
+                    self.take(commands.delete_role(by.step(1), role).await);
+                } else {
+                    self.take(commands.unassign_role(by.step(1), role, other, true).await);
+                }
+            }
             _ => self.take(commands.read_notifications(by, me).await),
         }
     }
@@ -293,12 +309,39 @@ impl Story {
             extract_mentions: true,
             extract_hashtags: true,
             extract_emojis: true,
+            allowed: Allowed { public_notes: true, mentions: 20 },
         };
         let written = self.app.commands.write_note(by, author, new).await;
         if written.is_ok() {
             self.notes.lock().unwrap().push(id);
         }
         self.take(written);
+    }
+
+    /// One of a few roles, which is made when it isn't there yet.
+    async fn a_role(&mut self, by: By) -> RoleId {
+        let n = self.rng.random_range(1..9_u8);
+        let role = RoleId(Uuid::from_u128(u128::from(n)));
+        let definition = Definition {
+            name: format!("role {n}"),
+            description: String::new(),
+            color: None,
+            icon_url: None,
+            target: Target::Manual,
+            condition: json!({}),
+            is_public: n % 2 == 0,
+            is_moderator: false,
+            is_administrator: false,
+            is_explorable: true,
+            as_badge: true,
+            badge_behavior: None,
+            preserve_assignment_on_move_account: false,
+            can_edit_members_by_moderator: false,
+            display_order: 0,
+            policies: Default::default(),
+        };
+        self.take(self.app.commands.create_role(by, role, definition).await);
+        role
     }
 
     fn take<T, R: std::fmt::Debug>(&mut self, outcome: Result<T, Failed<R>>) {

@@ -173,6 +173,7 @@ pub mod tests {
     use chrono::{DateTime, Utc};
     use commands::log::Keyring;
     use domain::ids::UserId;
+    use domain::instance::Policies;
     use serde_json::{Map, json};
     use uuid::Uuid;
 
@@ -196,6 +197,10 @@ pub mod tests {
         async fn named(&self, username: &str) -> Result<Option<Arc<Account>>, ApiError> {
             let people = self.0.lock().unwrap();
             Ok(people.values().find(|account| account.username.eq_ignore_ascii_case(username)).cloned())
+        }
+
+        async fn usual_policies(&self) -> Result<Arc<Policies>, ApiError> {
+            Ok(Arc::default())
         }
     }
 

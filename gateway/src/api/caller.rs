@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::ids::UserId;
+use domain::instance::Policies;
+use domain::note::Allowed;
 use serde_json::{Map, Value};
 
 use super::error::{ACCOUNT_DELETED, ACCOUNT_SUSPENDED, ApiError, CREDENTIAL_REQUIRED, ErrorDef};
@@ -40,6 +42,12 @@ impl Account {
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
+    /// What their notes may be.
+    pub fn notes(&self) -> Allowed {
+        let public_notes = self.policies.get("canPublicNote") == Some(&Value::Bool(true));
+        Allowed { public_notes, mentions: self.limit("mentionLimit") }
+    }
+
     pub fn administers(&self) -> bool {
         self.is_root || self.is_administrator
     }
@@ -57,6 +65,9 @@ pub trait Accounts: Send + Sync {
 
     /// The local account of a name, in whatever case it is written.
     async fn named(&self, username: &str) -> Result<Option<Arc<Account>>, ApiError>;
+
+    /// The policies of everybody without a role.
+    async fn usual_policies(&self) -> Result<Arc<Policies>, ApiError>;
 }
 
 /// A person, by their own token or by an app's.

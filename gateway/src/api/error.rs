@@ -202,6 +202,12 @@ impl ApiError {
         ApiError::from(INVALID_PARAM).info(json!({ "param": param, "reason": reason }))
     }
 
+    /// As the reference tells what its inner rules refuse: with the error once more as its cause.
+    pub fn from_within(def: ErrorDef) -> Self {
+        let info = json!({ "message": def.message, "code": "Error", "id": def.id });
+        ApiError::from(def).info(info)
+    }
+
     /// With something more about the error.
     pub fn info(self, more: Value) -> Self {
         match self {

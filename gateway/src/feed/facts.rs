@@ -95,6 +95,11 @@ async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Resul
         | Event::ListMemberRemoved(_)
         | Event::ListFavorited(_)
         | Event::ListUnfavorited(_)
+        | Event::RoleCreated(_)
+        | Event::RoleChanged(_)
+        | Event::RoleDeleted(_)
+        | Event::RoleAssigned(_)
+        | Event::RoleUnassigned(_)
         | Event::NotificationsRead(_) => None,
     };
     Ok(told)

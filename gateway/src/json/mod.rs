@@ -6,6 +6,7 @@
 
 pub mod note;
 pub mod notification;
+pub mod role;
 pub mod user;
 
 use std::borrow::Cow;

@@ -240,6 +240,8 @@ pub(crate) mod tests {
             notes: 0,
             updated_at: None,
             active_days: 0,
+            roles: Vec::new(),
+            is_silenced: false,
         }
     }
 

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::note::{Note, note};
+use super::role::{Role, role};
 use super::user::{UserLite, user_lite};
 use super::{Look, Time};
 use crate::api::param::{Id, UserId};
@@ -30,6 +31,9 @@ pub struct Notification {
     /// What somebody tells those who begin to follow them: null when it is nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<Option<String>>,
+    /// The role that the person was assigned to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
 }
 
 /// What has to be in the world for these to be shown.
@@ -37,10 +41,11 @@ pub fn wanted(rows: &[NotificationRow]) -> Wanted {
     Wanted {
         notes: rows.iter().filter_map(|row| row.note).collect(),
         users: rows.iter().filter_map(|row| row.notifier).collect(),
+        roles: rows.iter().filter_map(|row| row.role).collect(),
     }
 }
 
-/// The notification; none when the note, the person or the request that it is about is gone.
+/// The notification; none when the note, the person, the request or the role that it is about is gone.
 pub fn notification(look: &Look<'_>, world: &World, row: &NotificationRow) -> Option<Notification> {
     let user = match row.notifier {
         Some(notifier) => Some(world.user(notifier)?),
@@ -53,6 +58,10 @@ pub fn notification(look: &Look<'_>, world: &World, row: &NotificationRow) -> Op
         Some(id) => Some(note(look, world, id)?),
         None => None,
     };
+    let given = match row.role {
+        Some(id) => world.role(id).map(|(row, people)| Some(role(row, *people)))?,
+        None => None,
+    };
     Some(Notification {
         id: Id(row.id),
         created_at: Time(row.id.time()),
@@ -62,6 +71,7 @@ pub fn notification(look: &Look<'_>, world: &World, row: &NotificationRow) -> Op
         note: about,
         reaction: row.reaction.as_ref().map(|reaction| reaction.shown()),
         message: (row.kind == Kind::FollowRequestAccepted).then(|| row.message.clone()),
+        role: given,
     })
 }
 
@@ -80,7 +90,15 @@ mod tests {
         let look = Look { origin: "https://a.example", presence: &presence, now: now() };
         let world = World::of(Some(user_id(1)), now(), [note_of(5, 1, |_| ())], [person(1), person(2)]);
         let id = NotificationId(Uuid::from_u128(9));
-        let mut row = NotificationRow { id, kind, notifier: None, note: None, reaction: None, message: None };
+        let mut row = NotificationRow {
+            id,
+            kind,
+            notifier: None,
+            note: None,
+            reaction: None,
+            message: None,
+            role: None,
+        };
         change(&mut row);
         to_value(notification(&look, &world, &row)).unwrap()
     }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use domain::ids;
+use domain::instance::Policies;
 use domain::policy::may_see_list;
+use domain::role::effective;
 use domain::user::FfVisibility;
 use domain::{follow::Notify, user::Field};
 use projections::world::{RelationRow, UserRow, World};
@@ -18,6 +20,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::role::{BadgeRole, RoleLite};
 use super::{Look, Time, is_false};
 use crate::api::param::{Id, UserId};
 use crate::ops::passkeys::Passkey;
@@ -36,8 +39,10 @@ pub struct Eyes {
     pub moderates: bool,
     /// Whether they call with their own token, and not through an app.
     pub own_token: bool,
-    /// The policies in force, by their names in the API.
+    /// The policies in force for them, by their names in the API.
     pub policies: Arc<Map<String, Value>>,
+    /// Those of everybody without a role; only moderators see what others may.
+    pub usual: Arc<Policies>,
     /// Notifications that they haven't read.
     pub unread: i64,
     /// Those of the people shown in private who have been asked to be followed and haven't answered.
@@ -71,7 +76,7 @@ pub struct UserLite {
     /// Pictures of the custom emoji in the name, by name.
     pub emojis: BTreeMap<String, String>,
     pub online_status: OnlineStatus,
-    pub badge_roles: Empty,
+    pub badge_roles: Vec<BadgeRole>,
 }
 
 /// A person in detail.
@@ -157,7 +162,7 @@ pub struct Profile {
     pub following_visibility: FfVisibility,
     pub chat_scope: String,
     pub can_chat: bool,
-    pub roles: Empty,
+    pub roles: Vec<RoleLite>,
     pub memo: Null,
     /// For moderators.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -278,7 +283,7 @@ pub fn user_lite(look: &Look<'_>, user: &UserRow) -> UserLite {
             true => OnlineStatus::Unknown,
             false => look.presence.status(user.id, look.now),
         },
-        badge_roles: [],
+        badge_roles: super::role::badges(user),
     }
 }
 
@@ -356,7 +361,7 @@ fn profile(look: &Look<'_>, user: &UserRow, eyes: &Eyes, standing: Standing) -> 
         banner_url: (),
         banner_blurhash: (),
         is_locked: profile.is_locked,
-        is_silenced: false,
+        is_silenced: user.is_silenced,
         is_suspended: false,
         description: profile.description.clone(),
         location: profile.location.clone(),
@@ -376,7 +381,7 @@ fn profile(look: &Look<'_>, user: &UserRow, eyes: &Eyes, standing: Standing) -> 
         following_visibility: profile.following_visibility,
         chat_scope: profile.chat_scope.clone(),
         can_chat: false,
-        roles: [],
+        roles: super::role::shown(user, eyes.moderates),
         memo: (),
         moderation_note: eyes.moderates.then_some(""),
     }
@@ -410,8 +415,8 @@ fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Empty>) -> 
         security_keys: security.passkeys,
         avatar_id: (),
         banner_id: (),
-        is_moderator: user.is_root,
-        is_admin: user.is_root,
+        is_moderator: user.moderates(),
+        is_admin: user.administers(),
         inject_featured_note: profile.inject_featured_note,
         receive_announcement_email: profile.receive_announcement_email,
         always_mark_nsfw: profile.always_mark_nsfw,
@@ -440,7 +445,10 @@ fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Empty>) -> 
         email_notification_types: profile.email_notification_types.clone(),
         achievements: [],
         logged_in_days: user.active_days,
-        policies: (*eyes.policies).clone(),
+        policies: match unread_announcements {
+            Some(_) => (*eyes.policies).clone(),
+            None => effective(&eyes.usual, user.roles.iter().map(|role| &role.definition)),
+        },
     }
 }
 
@@ -481,6 +489,8 @@ mod tests {
             notes: 5,
             updated_at: None,
             active_days: 1,
+            roles: Vec::new(),
+            is_silenced: false,
         }
     }
 

@@ -13,6 +13,7 @@ pub mod note;
 pub mod notification;
 pub mod poll;
 pub mod reaction;
+pub mod role;
 pub mod second_factor;
 pub mod signin;
 pub mod signup;
@@ -37,7 +38,15 @@ pub fn registry() -> &'static Registry {
         endpoints![
             admin::CreateAccount,
             admin::ShowMeta,
+            role::Assign,
+            role::Create,
+            role::Delete,
+            role::ListAll,
+            role::ShowAny,
+            role::Unassign,
+            role::Update,
             admin::UpdateDefaultPolicies,
+            role::AssignedUsers,
             admin::UpdateMeta,
             app::Create,
             app::Accept,
@@ -108,6 +117,10 @@ pub fn registry() -> &'static Registry {
             notification::MarkAllAsRead,
             meta::Ping,
             chart::Retention,
+            role::List,
+            role::Notes,
+            role::Show,
+            role::Users,
             meta::Stats,
             user::UsernameAvailable,
             user::List,

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use commands::{Failed, NewNote};
 use domain::ids;
 use domain::note::{
-    CannotDelete, CannotWrite, MAX_CW_CHARS, MAX_TEXT_CHARS, MAX_VISIBLE_USERS, ReactionAcceptance,
+    Allowed, CannotDelete, CannotWrite, MAX_CW_CHARS, MAX_TEXT_CHARS, MAX_VISIBLE_USERS, ReactionAcceptance,
     Visibility,
 };
 use domain::policy::Viewer;
@@ -192,7 +192,8 @@ impl Endpoint for Create {
         // The targets are told as they stood when they were answered or passed on (recorded behaviour).
         let targets: Vec<ids::NoteId> = reply.into_iter().chain(renote).filter(|_| wants_note).collect();
         let before = app.hydrate(Wanted::notes(targets), viewer).await?;
-        let receipt = app.commands.write_note(by, me.id(), self.new_note(id, now)).await?;
+        let receipt =
+            app.commands.write_note(by, me.id(), self.new_note(id, now, me.account.notes())).await?;
         app.shown(receipt).await;
         if !wants_note {
             return Ok(None);
@@ -207,7 +208,7 @@ impl Endpoint for Create {
 }
 
 impl Create {
-    fn new_note(self, id: ids::NoteId, now: DateTime<Utc>) -> NewNote {
+    fn new_note(self, id: ids::NoteId, now: DateTime<Utc>, allowed: Allowed) -> NewNote {
         NewNote {
             id,
             text: self.text.map(|text| text.0.trim().to_owned()).filter(|text| !text.is_empty()),
@@ -222,6 +223,7 @@ impl Create {
             extract_mentions: !self.no_extract_mentions,
             extract_hashtags: !self.no_extract_hashtags,
             extract_emojis: !self.no_extract_emojis,
+            allowed,
         }
     }
 }
@@ -600,7 +602,9 @@ mod tests {
     fn texts_are_trimmed_and_blank_ones_are_none() {
         let text = |text: &str| {
             let create: Create = serde_json::from_value(json!({ "text": text })).unwrap();
-            create.new_note(ids::NoteId(ids::first_of(DateTime::UNIX_EPOCH)), DateTime::UNIX_EPOCH).text
+            let id = ids::NoteId(ids::first_of(DateTime::UNIX_EPOCH));
+            let allowed = Allowed { public_notes: true, mentions: 0 };
+            create.new_note(id, DateTime::UNIX_EPOCH, allowed).text
         };
         assert_eq!(text("  spaced \n\n lines  ").as_deref(), Some("spaced \n\n lines"));
         assert_eq!(text("\u{3000}"), None);

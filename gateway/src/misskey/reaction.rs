@@ -6,7 +6,6 @@ use projections::Wanted;
 use projections::reaction::ReactionRow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::api::param::{Id, Limit, NoteId, Page};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
@@ -64,11 +63,7 @@ impl From<CannotReact> for ApiError {
             CannotReact::NoSuchNote => NO_SUCH_NOTE_TO_REACT_TO.into(),
             CannotReact::ToRenote => CANNOT_REACT_TO_RENOTE.into(),
             CannotReact::AlreadyReacted => ALREADY_REACTED.into(),
-            CannotReact::NotVisible => {
-                let ErrorDef { message, id, .. } = NOTE_NOT_ACCESSIBLE;
-                let info = json!({ "message": message, "code": "Error", "id": id });
-                ApiError::from(NOTE_NOT_ACCESSIBLE).info(info)
-            }
+            CannotReact::NotVisible => ApiError::from_within(NOTE_NOT_ACCESSIBLE),
         }
     }
 }

@@ -331,7 +331,7 @@ where
 }
 
 /// The same, of the notes that the viewer wants to see.
-async fn wanted_page<F, Q>(
+pub async fn wanted_page<F, Q>(
     app: &App,
     viewer: Viewer,
     page: Page,

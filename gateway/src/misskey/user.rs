@@ -170,7 +170,7 @@ async fn people(
 }
 
 /// Loads people to be shown in detail.
-async fn load(app: &App, me: &Anyone, ids: &[ids::UserId]) -> Result<(World, Eyes), ApiError> {
+pub async fn load(app: &App, me: &Anyone, ids: &[ids::UserId]) -> Result<(World, Eyes), ApiError> {
     let world = app.hydrate(Wanted::users(ids.to_vec()), me.id()).await?;
     let eyes = match &me.0 {
         Some(me) => eyes(app, &me.account, me.app.is_none(), ids).await?,
@@ -193,6 +193,7 @@ pub async fn eyes(
         eyes.unread = projections::notification::unread_count(&app.pool, account.id).await?;
     }
     if moderates {
+        eyes.usual = app.core.accounts.usual_policies().await?;
         eyes.asked = follow::asked(&app.pool, shown).await?;
         eyes.security = security::load(&app.pool, shown).await?;
     } else if includes_me {

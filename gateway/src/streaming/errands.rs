@@ -116,6 +116,7 @@ fn wanted(user: UserId, errands: &[Errand]) -> Wanted {
             What::Notified(row) => {
                 wanted.notes.extend(row.note);
                 wanted.users.extend(row.notifier);
+                wanted.roles.extend(row.role);
             }
             What::SignedIn(..) | What::TokenRegenerated | What::AllRead => (),
         }
@@ -135,6 +136,7 @@ async fn eyes(sources: &Sources, user: UserId) -> Result<Eyes, ApiError> {
         passkeys: Vec::new(),
         unread: notification::unread_count(&sources.pool, user).await?,
         asked: follow::asked(&sources.pool, &[user]).await?,
+        ..Eyes::default()
     })
 }
 

@@ -321,7 +321,7 @@ impl Teller {
         let notes: Vec<NoteId> = needs.told.keys().chain(&needs.changed).copied().collect();
         let mut users = std::mem::take(&mut needs.listed);
         users.extend(gone.values().map(|created| created.author));
-        let wanted = Wanted { notes, users };
+        let wanted = Wanted { notes, users, ..Wanted::default() };
         let world = hydrate(pool, wanted, None, clock.now()).await?;
         let own = self.own(&world, &needs.told).await?;
 
