@@ -37,6 +37,8 @@ pub struct NewAccount {
 pub enum AskedBy {
     /// A visitor, when registration is open; kept-back names are not given.
     Visitor,
+    /// A visitor whose mail address is proven, when registration is open.
+    Proven,
     /// The administrator.
     Administrator,
     /// Whoever sets the server up: this account becomes its root, or isn't made.
@@ -52,13 +54,17 @@ impl Commands {
         }
         let instance = self.instance().await?;
         let lower = new.username.to_ascii_lowercase();
-        if new.asked_by == AskedBy::Visitor {
-            if !instance.settings.takes_visitors() {
-                return Err(Failed::Refused(CannotSignUp::Closed));
-            }
-            if is_kept_back(&instance, &lower) {
-                return Err(Failed::Refused(CannotSignUp::ReservedUsername));
-            }
+        let is_open = match new.asked_by {
+            AskedBy::Visitor => instance.settings.takes_visitors(),
+            AskedBy::Proven => !instance.settings.registration_is_closed(),
+            AskedBy::Administrator | AskedBy::Founder => true,
+        };
+        if !is_open {
+            return Err(Failed::Refused(CannotSignUp::Closed));
+        }
+        let is_visitor = matches!(new.asked_by, AskedBy::Visitor | AskedBy::Proven);
+        if is_visitor && is_kept_back(&instance, &lower) {
+            return Err(Failed::Refused(CannotSignUp::ReservedUsername));
         }
         self.reserve_name(by, &new, &lower).await?;
         if new.asked_by == AskedBy::Founder {

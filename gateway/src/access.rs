@@ -274,10 +274,21 @@ pub async fn create_account(
     if password.is_empty() || password.len() > crate::ops::passwords::MAX_PASSWORD_BYTES {
         return Err(CannotCreate::Password);
     }
+    let hash = app.core.passwords.hash(password).await.map_err(ApiError::from)?;
+    make_account(app, asked_by, username, &hash).await
+}
+
+/// Makes a local account with the password of which this is the hash.
+pub async fn make_account(
+    app: &App,
+    asked_by: AskedBy,
+    username: &str,
+    password_hash: &str,
+) -> Result<UserId, CannotCreate> {
     let now = app.now();
     let user = UserId(app.ids.at(now));
     // The password first: an account that nobody can enter would keep its name for ever.
-    app.core.passwords.set(user, password, now).await.map_err(ApiError::from)?;
+    app.core.passwords.set_hash(user, password_hash, now).await.map_err(ApiError::from)?;
     let new = NewAccount { user, username: username.to_owned(), asked_by };
     match app.commands.sign_up(app.by_user(Some(user)), new).await {
         Ok(receipt) => {

@@ -22,6 +22,7 @@ use crate::config::{Config, LogKind};
 use crate::erase::{Eraser, asked};
 use crate::feed::Feed;
 use crate::follower::Follower;
+use crate::mail;
 use crate::metered::{self, MeteredLog};
 use crate::neighbours;
 use crate::pages;
@@ -157,6 +158,7 @@ impl App {
         if bus.is_shared() {
             shutdown.spawn(presence.clone().share(bus.clone(), clock.clone()));
         }
+        let mailing = shutdown.clone();
         let hub = if config.roles.stream {
             let sources = Sources {
                 projections: projections.clone(),
@@ -171,7 +173,12 @@ impl App {
         } else {
             Hub::silent(shutdown)
         };
-        Ok(Self { config, pool, log, bus, commands, projections, core, presence, hub, eraser, clock, ids })
+        let app =
+            Self { config, pool, log, bus, commands, projections, core, presence, hub, eraser, clock, ids };
+        if app.config.roles.api {
+            mailing.spawn(mail::run(app.clone()));
+        }
+        Ok(app)
     }
 
     /// Everything that is served in the roles of this process.

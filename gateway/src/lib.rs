@@ -21,6 +21,8 @@ pub mod erase;
 pub mod feed;
 mod follower;
 pub mod json;
+pub mod letters;
+pub mod mail;
 pub mod metered;
 pub mod misskey;
 pub mod neighbours;

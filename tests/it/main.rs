@@ -16,6 +16,7 @@ mod first_day;
 mod golden;
 mod harness;
 mod list;
+mod mail;
 mod misskey_js;
 mod nats;
 mod openapi;

@@ -17,7 +17,8 @@ use super::error::{
 use super::limiter::Limiter;
 use super::rate::{Limit, TooOften};
 use crate::ops::{
-    Apps, Browsers, Challenges, Passkeys, Passwords, SecondFactors, SecretKey, SignIns, Tokens,
+    Apps, Browsers, Challenges, Passkeys, Passwords, Post, SecondFactors, SecretKey, ServerSecrets, SignIns,
+    Tokens,
 };
 use crate::webauthn::Site;
 
@@ -32,6 +33,8 @@ pub struct Core {
     pub challenges: Challenges,
     pub second_factors: SecondFactors,
     pub passkeys: Passkeys,
+    pub post: Post,
+    pub server_secrets: ServerSecrets,
     pub limiter: Limiter,
     pub proxies: TrustedProxies,
     pub clock: Arc<dyn Clock>,
@@ -41,7 +44,7 @@ pub struct Core {
 
 impl Core {
     /// `secret` is for tokens alone, and must stay the same: people keep their tokens by it. So must `cipher`,
-    /// which seals their second factors.
+    /// which seals their second factors and addresses.
     pub fn new(
         pool: sqlx::PgPool,
         secret: [u8; 32],
@@ -53,16 +56,19 @@ impl Core {
     ) -> Self {
         let key = SecretKey::new(secret);
         let challenges = Challenges::new(pool.clone());
+        let cipher = Arc::new(cipher);
         Self {
             accounts,
             tokens: Tokens::new(pool.clone(), key.clone()),
             passwords: Passwords::new(pool.clone()),
             apps: Apps::new(pool.clone(), key.clone()),
-            browsers: Browsers::new(pool.clone(), key),
+            browsers: Browsers::new(pool.clone(), key.clone()),
             sign_ins: SignIns::new(pool.clone()),
-            second_factors: SecondFactors::new(pool.clone(), Arc::new(cipher)),
+            second_factors: SecondFactors::new(pool.clone(), cipher.clone()),
             passkeys: Passkeys::new(pool.clone(), challenges.clone(), Site::new(&origin)),
             challenges,
+            post: Post::new(pool.clone(), key.clone(), cipher.clone()),
+            server_secrets: ServerSecrets::new(pool.clone(), cipher),
             limiter: Limiter::new(pool),
             proxies,
             clock,

@@ -24,11 +24,21 @@ use super::ToolError;
 use super::segments::{Hashing, Mark, VERSION, Whole, at, changed};
 
 /// The tables that are carried over, in an order in which they can be filled.
-pub const CARRIED: [&str; 8] =
-    [KEYRING, KEYS, "passwords", "second_factors", "passkeys", "native_tokens", "apps", "app_tokens"];
+pub const CARRIED: [&str; 10] = [
+    KEYRING,
+    KEYS,
+    "server_secrets",
+    "passwords",
+    "second_factors",
+    "passkeys",
+    "mail_addresses",
+    "native_tokens",
+    "apps",
+    "app_tokens",
+];
 /// Those that are not: they say what was going on, or are worked out again.
 #[cfg(test)]
-const LEFT: [&str; 13] = [
+const LEFT: [&str; 15] = [
     "auth_sessions",
     "browser_sessions",
     "challenges",
@@ -38,6 +48,8 @@ const LEFT: [&str; 13] = [
     "feed",
     "followed_log",
     "leases",
+    "outbox",
+    "pending_sign_ups",
     "rate_windows",
     "rebuilds",
     "sign_ins",

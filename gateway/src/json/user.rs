@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 use super::role::{BadgeRole, RoleLite};
 use super::{Look, Time, is_false};
 use crate::api::param::{Id, UserId};
+use crate::ops::mail::Address;
 use crate::ops::passkeys::Passkey;
 use crate::ops::security::Security;
 use crate::presence::OnlineStatus;
@@ -49,6 +50,8 @@ pub struct Eyes {
     pub asked: HashSet<ids::UserId>,
     /// How those of the people shown in private get in.
     pub security: HashMap<ids::UserId, Security>,
+    /// Where they are reached themselves.
+    pub address: Option<Address>,
     /// Their own passkeys.
     pub passkeys: Vec<Passkey>,
 }
@@ -239,7 +242,7 @@ pub struct Private {
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 pub struct Secrets {
-    pub email: Null,
+    pub email: Option<String>,
     pub email_verified: bool,
     pub security_keys_list: Vec<PasskeyJson>,
 }
@@ -324,8 +327,8 @@ pub fn me_detailed(look: &Look<'_>, world: &World, id: ids::UserId, eyes: &Eyes)
         has_unread_notification: eyes.unread > 0,
         unread_notifications_count: eyes.unread,
         secrets: eyes.own_token.then_some(Secrets {
-            email: (),
-            email_verified: false,
+            email: eyes.address.as_ref().map(|address| address.address.clone()),
+            email_verified: eyes.address.as_ref().is_some_and(|address| address.verified),
             security_keys_list: eyes.passkeys.iter().map(passkey).collect(),
         }),
     })

@@ -18,15 +18,15 @@ use crate::access::{CannotCreate, create_account};
 use crate::api::param::Text;
 use crate::api::{Administrator, Anyone, ApiError, Endpoint, ErrorDef, Meta};
 use crate::app::App;
+use crate::mail;
 use crate::ops::passwords::MAX_PASSWORD_BYTES;
 
-/// What an administrator could have set to connect the server with others; this server keeps none of them.
+/// What an administrator could have set to connect the server with others; this server keeps none of these.
 const SECRETS: &[&str] = &[
     "hcaptchaSecretKey",
     "mcaptchaSecretKey",
     "recaptchaSecretKey",
     "turnstileSecretKey",
-    "smtpPass",
     "swPrivateKey",
     "objectStorageAccessKey",
     "objectStorageSecretKey",
@@ -107,6 +107,9 @@ impl Endpoint for ShowMeta {
         let mut meta: Map<String, Value> =
             SETTINGS.iter().map(|(name, ..)| ((*name).to_owned(), settings.get(name).clone())).collect();
         meta.extend(SECRETS.iter().map(|name| ((*name).to_owned(), Value::Null)));
+        // Forms of clients send back what they were given.
+        let password = app.core.server_secrets.get(mail::PASSWORD).await?;
+        meta.insert(mail::PASSWORD.to_owned(), password.into());
         meta.extend(fields(json!({
             "version": VERSION,
             "uri": origin,
@@ -167,8 +170,18 @@ impl Endpoint for UpdateMeta {
     type Reply = ();
 
     async fn handle(self, app: &App, me: Administrator) -> Result<(), ApiError> {
-        let receipt = app.commands.change_settings(app.by(&me.0), self.0).await?;
+        let mut asked = self.0;
+        if let Some(password) = asked.remove(mail::PASSWORD) {
+            if password.as_str().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
+                return Err(ApiError::invalid_param("#/properties/smtpPass", "is too large"));
+            }
+            let set = app.core.server_secrets.set(mail::PASSWORD, password.as_str()).await;
+            set.map_err(ApiError::internal)?;
+        }
+        let receipt = app.commands.change_settings(app.by(&me.0), asked).await?;
         app.shown(receipt).await;
+        // What waits may go now.
+        app.core.post.news.notify_one();
         Ok(())
     }
 }

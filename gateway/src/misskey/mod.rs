@@ -7,6 +7,7 @@ pub mod chart;
 pub mod follow;
 pub mod i;
 pub mod list;
+pub mod mail;
 pub mod meta;
 pub mod miauth;
 pub mod note;
@@ -47,6 +48,7 @@ pub fn registry() -> &'static Registry {
             role::Update,
             admin::UpdateDefaultPolicies,
             role::AssignedUsers,
+            mail::Send,
             admin::UpdateMeta,
             app::Create,
             app::Accept,
@@ -59,6 +61,7 @@ pub fn registry() -> &'static Registry {
             chart::NotesOfUser,
             chart::ReactionsOfUser,
             chart::Users,
+            mail::Available,
             meta::ShowEmoji,
             meta::Emojis,
             meta::ShowEndpoint,
@@ -92,6 +95,7 @@ pub fn registry() -> &'static Registry {
             app::Revoke,
             account::SignInHistory,
             i::Update,
+            mail::UpdateEmail,
             meta::Show,
             miauth::GenToken,
             app::Registered,
@@ -116,6 +120,8 @@ pub fn registry() -> &'static Registry {
             timeline::OfList,
             notification::MarkAllAsRead,
             meta::Ping,
+            mail::RequestReset,
+            mail::Reset,
             chart::Retention,
             role::List,
             role::Notes,
@@ -126,6 +132,7 @@ pub fn registry() -> &'static Registry {
             user::List,
             user::Followers,
             user::Following,
+            mail::SecurityInfo,
             list::Create,
             list::CreateFromPublic,
             list::Delete,
@@ -141,6 +148,7 @@ pub fn registry() -> &'static Registry {
             timeline::OfUser,
             user::Relation,
             user::Show,
+            mail::Verify,
         ]
     });
     &REGISTRY

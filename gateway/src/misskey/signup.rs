@@ -1,5 +1,5 @@
-//! `signup`: making an account for oneself. Not one of the listed endpoints: it is for the server's own pages
-//! and speaks an error language of its own.
+//! `signup` and `signup-pending`: making an account for oneself. Not among the listed endpoints: they are for the
+//! server's own pages and speak an error language of their own.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -15,9 +15,10 @@ use crate::access::{CannotCreate, SIGN_UP_LIMIT, create_account};
 use crate::api::ApiError;
 use crate::api::http::{Call, Cors, json_response, post_only, refusal, reply};
 use crate::app::App;
+use crate::letters;
 
 pub fn routes() -> Router<App> {
-    Router::new().route("/api/signup", any(signup))
+    Router::new().route("/api/signup", any(signup)).route("/api/signup-pending", any(signup_pending))
 }
 
 async fn signup(State(app): State<App>, request: Request) -> Response {
@@ -27,16 +28,47 @@ async fn signup(State(app): State<App>, request: Request) -> Response {
 
 async fn answer(app: &App, call: &Call) -> Result<Response, CannotCreate> {
     let settings = projections::instance::load(&app.pool).await.map_err(ApiError::from)?.settings;
-    if !settings.takes_visitors() {
+    if settings.registration_is_closed() {
         return Err(CannotCreate::Refused(CannotSignUp::Closed));
     }
     let counted = app.core.count_address(&SIGN_UP_LIMIT, "signup", call.client).await?;
     counted.map_err(|early| app.core.too_often(early))?;
     let username = call.params["username"].as_str().unwrap_or_default();
     let password = call.params["password"].as_str().unwrap_or_default();
+    if settings.flag("emailRequiredForSignup") {
+        let address = call.params["emailAddress"].as_str().unwrap_or_default();
+        if letters::available(app, address).await?.is_err() {
+            return Ok(StatusCode::BAD_REQUEST.into_response());
+        }
+        letters::begin_sign_up(app, username, password, address).await?;
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let user = create_account(app, AskedBy::Visitor, username, password).await?;
     let account = new_account(app, user).await?;
     Ok(reply(serde_json::to_vec(&account).map_err(ApiError::internal)?))
+}
+
+async fn signup_pending(State(app): State<App>, request: Request) -> Response {
+    post_only(&app.core, request, Cors::Own, async |call| finish(&app, &call).await.unwrap_or_else(refuse))
+        .await
+}
+
+/// Makes the account whose code came back by mail, and lets its person in.
+async fn finish(app: &App, call: &Call) -> Result<Response, CannotCreate> {
+    let counted = app.core.count_address(&SIGN_UP_LIMIT, "signup", call.client).await?;
+    counted.map_err(|early| app.core.too_often(early))?;
+    let code = call.params["code"].as_str().unwrap_or_default();
+    let Some(user) = letters::end_sign_up(app, code).await? else {
+        return Ok(told("The code is wrong, was used before, or is too old."));
+    };
+    let token = app.core.tokens.native(user, app.now()).await.map_err(ApiError::from)?;
+    let body = json!({ "finished": true, "id": user.to_string(), "i": token });
+    Ok(json_response(StatusCode::OK, &body))
+}
+
+fn told(message: &str) -> Response {
+    let body = json!({ "statusCode": 400, "error": "Bad Request", "message": message });
+    json_response(StatusCode::BAD_REQUEST, &body)
 }
 
 fn refuse(cannot: CannotCreate) -> Response {
@@ -48,6 +80,5 @@ fn refuse(cannot: CannotCreate) -> Response {
         CannotCreate::Password => "INVALID_PASSWORD",
         CannotCreate::Failed(failed) => return refusal(&failed),
     };
-    let body = json!({ "statusCode": 400, "error": "Bad Request", "message": format!("Error: {code}") });
-    json_response(StatusCode::BAD_REQUEST, &body)
+    told(&format!("Error: {code}"))
 }

@@ -200,6 +200,9 @@ pub async fn eyes(
         eyes.security = security::load(&app.pool, &[account.id]).await?;
         eyes.asked = follow::asked(&app.pool, &[account.id]).await?;
     }
+    if includes_me && own_token {
+        eyes.address = app.core.post.addresses(&[account.id]).await?.remove(&account.id);
+    }
     if includes_me && own_token && eyes.security.get(&account.id).is_some_and(|security| security.passkeys) {
         eyes.passkeys = app.core.passkeys.list(account.id).await?;
     }

@@ -5,20 +5,24 @@
 pub mod apps;
 pub mod browsers;
 pub mod challenges;
+pub mod mail;
 pub mod passkeys;
 pub mod passwords;
 pub mod second_factor;
 pub mod secret;
 pub mod security;
+pub mod server_secrets;
 pub mod sign_ins;
 pub mod tokens;
 
 pub use apps::Apps;
 pub use browsers::Browsers;
 pub use challenges::Challenges;
+pub use mail::Post;
 pub use passkeys::Passkeys;
 pub use passwords::Passwords;
 pub use second_factor::SecondFactors;
 pub use secret::SecretKey;
+pub use server_secrets::ServerSecrets;
 pub use sign_ins::SignIns;
 pub use tokens::Tokens;

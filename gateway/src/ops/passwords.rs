@@ -55,6 +55,11 @@ impl Passwords {
     /// Sets the password of a person.
     pub async fn set(&self, user: UserId, password: &str, now: DateTime<Utc>) -> Result<(), PasswordError> {
         let hash = self.hash(password).await?;
+        Ok(self.set_hash(user, &hash, now).await?)
+    }
+
+    /// Sets the password of which this is the hash.
+    pub async fn set_hash(&self, user: UserId, hash: &str, now: DateTime<Utc>) -> Result<(), sqlx::Error> {
         sqlx::query(
             "insert into ops.passwords (user_id, hash, changed_at) values ($1, $2, $3)
              on conflict (user_id) do update set hash = excluded.hash, changed_at = excluded.changed_at",
@@ -105,7 +110,8 @@ impl Passwords {
         Ok(right)
     }
 
-    async fn hash(&self, password: &str) -> Result<String, PasswordError> {
+    /// What is kept of a password.
+    pub async fn hash(&self, password: &str) -> Result<String, PasswordError> {
         if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
             return Err(PasswordError::Length);
         }

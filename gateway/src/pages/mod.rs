@@ -6,6 +6,7 @@ mod callback;
 mod consent;
 mod front;
 mod layout;
+mod mail;
 mod signin;
 
 use axum::Router;
@@ -23,6 +24,10 @@ pub fn routes() -> Router<App> {
         .route("/api", get(front::api))
         .route("/sign-in", get(signin::show).post(signin::sign_in))
         .route("/sign-in/code", get(signin::show).post(signin::sign_in_by_code))
+        .route("/verify-email/{code}", get(mail::show_verify).post(mail::verify))
+        .route("/signup-complete/{code}", get(mail::show_sign_up).post(mail::sign_up))
+        .route("/reset-password", get(mail::show_forgotten).post(mail::forgotten))
+        .route("/reset-password/{code}", get(mail::show_reset).post(mail::reset))
         .route("/sign-out", get(signin::show_sign_out).post(signin::sign_out))
         .route("/miauth/{session}", get(consent::show_miauth).post(consent::answer_miauth))
         .route("/auth/{token}", get(consent::show_auth).post(consent::answer_auth))

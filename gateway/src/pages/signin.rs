@@ -199,6 +199,7 @@ pub fn form(title: &str, username: &str, next: &str, told: Option<&str>) -> Page
                 maxlength="1024";
             div.actions { button.main type="submit" { "Sign in" } }
         }
+        p.hint { a href="/reset-password" { "Forgotten your password?" } }
     };
     Page::new(title, content)
 }

@@ -133,6 +133,7 @@ async fn eyes(sources: &Sources, user: UserId) -> Result<Eyes, ApiError> {
         own_token: false,
         policies: account.map(|account| account.policies.clone()).unwrap_or_default(),
         security: security::load(&sources.pool, &[user]).await?,
+        address: None,
         passkeys: Vec::new(),
         unread: notification::unread_count(&sources.pool, user).await?,
         asked: follow::asked(&sources.pool, &[user]).await?,

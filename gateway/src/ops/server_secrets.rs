@@ -1,0 +1,59 @@
+//! What the administrator sets and what the server makes for itself, and nobody else may read: sealed.
+
+use std::sync::Arc;
+
+use commands::log::{Cipher, KeysError};
+use sqlx::PgPool;
+
+/// A secret can't be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error(transparent)]
+    Storage(#[from] sqlx::Error),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+}
+
+/// Keeps secrets by name.
+#[derive(Clone)]
+pub struct ServerSecrets {
+    pool: PgPool,
+    cipher: Arc<Cipher>,
+}
+
+impl ServerSecrets {
+    pub fn new(pool: PgPool, cipher: Arc<Cipher>) -> Self {
+        Self { pool, cipher }
+    }
+
+    /// None when it isn't set, or was sealed with other keys.
+    pub async fn get(&self, name: &str) -> sqlx::Result<Option<String>> {
+        let sealed: Option<Vec<u8>> =
+            sqlx::query_scalar("select sealed from ops.server_secrets where name = $1")
+                .bind(name)
+                .fetch_optional(&self.pool)
+                .await?;
+        let plain = sealed.and_then(|sealed| self.cipher.open(&sealed, name.as_bytes()));
+        Ok(plain.and_then(|plain| String::from_utf8(plain).ok()))
+    }
+
+    /// Sets it, or with none forgets it.
+    pub async fn set(&self, name: &str, value: Option<&str>) -> Result<(), SecretError> {
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            sqlx::query("delete from ops.server_secrets where name = $1")
+                .bind(name)
+                .execute(&self.pool)
+                .await?;
+            return Ok(());
+        };
+        sqlx::query(
+            "insert into ops.server_secrets (name, sealed) values ($1, $2)
+             on conflict (name) do update set sealed = excluded.sealed",
+        )
+        .bind(name)
+        .bind(self.cipher.seal(value.as_bytes(), name.as_bytes())?)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
