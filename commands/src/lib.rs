@@ -10,11 +10,14 @@
 //! To add a command: a method on [`Commands`] in the file of its feature. It loads the states that the
 //! decision wants ([`Commands::load`]), and hands the decision to [`Commands::execute`].
 
+mod block;
 pub mod bus;
 mod follow;
 mod instance;
 mod list;
 pub mod log;
+mod memo;
+mod mute;
 mod note;
 mod notification;
 mod poll;

@@ -40,6 +40,13 @@ pub struct NewNote {
     pub allowed: Allowed,
 }
 
+/// A note to be answered or passed on.
+struct Found {
+    note: Arc<Note>,
+    visible: bool,
+    blocked: bool,
+}
+
 impl Commands {
     /// Writes a note, a renote or a quote.
     pub async fn write_note(
@@ -64,8 +71,9 @@ impl Commands {
             reaction_acceptance: new.reaction_acceptance,
             poll: new.poll,
         };
-        fn seen(target: &Option<(Arc<Note>, bool)>) -> Option<Target<'_>> {
-            target.as_ref().map(|(note, visible)| Target { note, visible: *visible })
+        fn seen(target: &Option<Found>) -> Option<Target<'_>> {
+            let target = target.as_ref()?;
+            Some(Target { note: &target.note, visible: target.visible, blocked: target.blocked })
         }
         self.execute_first(&stream(new.id), &by, |current: &Note| {
             if current.created.is_some() {
@@ -116,19 +124,16 @@ impl Commands {
         Ok(may_see(Some(viewer), &Facts::of(note, &author.profile), between, by.now))
     }
 
-    async fn target(
-        &self,
-        note: Option<NoteId>,
-        viewer: UserId,
-        by: &By,
-    ) -> Result<Option<(Arc<Note>, bool)>, LogError> {
+    async fn target(&self, note: Option<NoteId>, viewer: UserId, by: &By) -> Result<Option<Found>, LogError> {
         let Some(note) = note else { return Ok(None) };
         let note = self.note(note).await?;
-        let visible = match note.existing() {
-            Some(created) => self.sees(viewer, created, by).await?,
-            None => false,
+        let (visible, blocked) = match note.existing() {
+            Some(created) => {
+                (self.sees(viewer, created, by).await?, self.is_blocked(viewer, created.author).await?)
+            }
+            None => (false, false),
         };
-        Ok(Some((note, visible)))
+        Ok(Some(Found { note, visible, blocked }))
     }
 
     /// The local people that a text names, without its author and those who are no more.

@@ -1,7 +1,7 @@
-//! Votes on polls.
+//! Votes on polls, and their end.
 
 use domain::log::{By, StreamId};
-use domain::poll::{Ballot, CannotVote, vote};
+use domain::poll::{Ballot, CannotEnd, CannotVote, Closing, closing_stream, end, vote};
 use domain::{NoteId, UserId, VoteId};
 
 use crate::{Commands, Failed, Receipt};
@@ -27,10 +27,17 @@ impl Commands {
         if !self.sees(voter, created, &by).await? {
             return Err(Failed::Refused(CannotVote::NoSuchNote));
         }
+        let blocked = self.is_blocked(voter, created.author).await?;
         let id = VoteId(self.ids.at(by.now));
         self.execute(&stream(note, voter), &by, |ballot: &Ballot| {
-            vote(ballot, &state, voter, id, choice, by.now)
+            vote(ballot, &state, voter, blocked, id, choice, by.now)
         })
         .await
+    }
+
+    /// Ends a poll whose time has come; whoever notices it too changes nothing.
+    pub async fn end_poll(&self, by: By, note: NoteId) -> Result<Receipt, Failed<CannotEnd>> {
+        let state = self.note(note).await?;
+        self.execute(&closing_stream(note), &by, |current: &Closing| end(current, &state, by.now)).await
     }
 }

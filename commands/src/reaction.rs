@@ -21,6 +21,9 @@ impl Commands {
         let Some(created) = state.existing() else {
             return Err(Failed::Refused(CannotReact::NoSuchNote));
         };
+        if self.is_blocked(user, created.author).await? {
+            return Err(Failed::Refused(CannotReact::Blocked));
+        }
         if !self.sees(user, created, &by).await? {
             return Err(Failed::Refused(CannotReact::NotVisible));
         }

@@ -10,7 +10,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::ids::UserId;
-use crate::{follow, instance, list, note, notification, poll, reaction, role, upcast, user};
+use crate::{
+    block, follow, instance, list, memo, mute, note, notification, poll, reaction, role, upcast, user,
+};
 
 /// A payload knows whose data it holds.
 pub trait Payload: Serialize + DeserializeOwned {
@@ -107,6 +109,15 @@ events! {
     "follow.greeted" 1 FollowGreeted(follow::Greeted),
     "follow.changed" 1 FollowChanged(follow::Changed),
     "follow.ended" 1 FollowEnded(follow::Ended),
+    "block.started" 1 BlockStarted(block::Started),
+    "block.ended" 1 BlockEnded(block::Ended),
+    "mute.started" 1 MuteStarted(mute::Started),
+    "mute.ended" 1 MuteEnded(mute::Ended),
+    "renote_mute.started" 1 RenoteMuteStarted(mute::RenotesStarted),
+    "renote_mute.ended" 1 RenoteMuteEnded(mute::RenotesEnded),
+    "thread_mute.started" 1 ThreadMuteStarted(mute::ThreadStarted),
+    "thread_mute.ended" 1 ThreadMuteEnded(mute::ThreadEnded),
+    "memo.changed" 1 MemoChanged(memo::Changed),
     "note.created" 1 NoteCreated(note::Created),
     "note.deleted" 1 NoteDeleted(note::Deleted),
     "reaction.added" 1 ReactionAdded(reaction::Added),
@@ -125,5 +136,9 @@ events! {
     "role.deleted" 1 RoleDeleted(role::Deleted),
     "role.assigned" 1 RoleAssigned(role::Assigned),
     "role.unassigned" 1 RoleUnassigned(role::Unassigned),
+    "poll.ended" 1 PollEnded(poll::Ended),
     "notifications.read" 1 NotificationsRead(notification::Read),
+    "notifications.flushed" 1 NotificationsFlushed(notification::Flushed),
+    "notifications.tested" 1 NotificationsTested(notification::Tested),
+    "notification.sent" 1 NotificationSent(notification::Sent),
 }

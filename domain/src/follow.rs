@@ -1,10 +1,12 @@
-//! Following: the relation of one person to another, in the stream `relation-{from}-{to}`.
+//! Following. What one person is to another is in the stream `relation-{from}-{to}`, with what blocks, mutes
+//! and memos add to it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::Payload;
 use crate::ids::{FollowId, FollowRequestId, UserId};
 use crate::log::StreamId;
+use crate::mute::Mute;
 use crate::user::User;
 use crate::{Event, Fold};
 
@@ -114,6 +116,11 @@ of_the_follower!(Requested, RequestEnded, Started, Changed, Ended);
 pub struct Relation {
     pub following: Option<Following>,
     pub requested: Option<Requested>,
+    pub blocks: bool,
+    /// It may be over.
+    pub mute: Option<Mute>,
+    pub mutes_renotes: bool,
+    pub memo: Option<String>,
 }
 
 /// A following that stands.
@@ -147,6 +154,13 @@ impl Fold for Relation {
                 }
             }
             Event::FollowEnded(_) => self.following = None,
+            Event::BlockStarted(_) => self.blocks = true,
+            Event::BlockEnded(_) => self.blocks = false,
+            Event::MuteStarted(e) => self.mute = Some(Mute { expires_at: e.expires_at }),
+            Event::MuteEnded(_) => self.mute = None,
+            Event::RenoteMuteStarted(_) => self.mutes_renotes = true,
+            Event::RenoteMuteEnded(_) => self.mutes_renotes = false,
+            Event::MemoChanged(e) => self.memo = e.memo.clone(),
             _ => (),
         }
     }
@@ -161,6 +175,10 @@ pub enum CannotFollow {
     NoSuchUser,
     #[error("already following")]
     AlreadyFollowing,
+    #[error("one blocks them")]
+    Blocking,
+    #[error("one is blocked by them")]
+    Blocked,
 }
 
 /// Why a following does not change or end.
@@ -209,6 +227,12 @@ pub fn follow(
     }
     if current.follows() {
         return Err(CannotFollow::AlreadyFollowing);
+    }
+    if current.blocks {
+        return Err(CannotFollow::Blocking);
+    }
+    if followee_to_follower.blocks {
+        return Err(CannotFollow::Blocked);
     }
     let wants_to_be_asked = them.profile.is_locked || (them.profile.careful_bot && me.profile.is_bot);
     let known = them.profile.auto_accept_followed && followee_to_follower.follows();
@@ -330,7 +354,7 @@ mod tests {
         let locked = person(2, |p| p.is_locked = true);
         let back = Relation {
             following: Some(Following { id: FollowId(id(5)), notify: Notify::None, with_replies: false }),
-            requested: None,
+            ..Relation::default()
         };
         let events = try_follow(&Relation::default(), &locked, &back).unwrap();
         assert!(after(Relation::default(), &events).follows());
@@ -363,6 +387,13 @@ mod tests {
     }
 
     #[test]
+    fn nobody_follows_across_a_block() {
+        let (open, blocks) = (person(2, |_| ()), Relation { blocks: true, ..Relation::default() });
+        assert_eq!(try_follow(&blocks, &open, &Relation::default()), Err(CannotFollow::Blocking));
+        assert_eq!(try_follow(&Relation::default(), &open, &blocks), Err(CannotFollow::Blocked));
+    }
+
+    #[test]
     fn nobody_follows_themselves_or_nobody() {
         let me = person(1, |_| ());
         let none = Relation::default();
@@ -375,7 +406,7 @@ mod tests {
     fn a_change_that_changes_nothing_is_no_event() {
         let following = Relation {
             following: Some(Following { id: FollowId(id(5)), notify: Notify::None, with_replies: false }),
-            requested: None,
+            ..Relation::default()
         };
         assert_eq!(change(&following, user(1), user(2), Some(Notify::None), Some(false)), Ok(Vec::new()));
         let events = change(&following, user(1), user(2), Some(Notify::Normal), None).unwrap();

@@ -128,6 +128,12 @@ ids! {
     FollowId,
     /// One request to follow a locked account.
     FollowRequestId,
+    /// One person's block of another; what `blocking/list` pages by.
+    BlockId,
+    /// One person's mute of another; what `mute/list` pages by.
+    MuteId,
+    /// One person's mute of another's renotes; what `renote-mute/list` pages by.
+    RenoteMuteId,
     /// One vote for one choice of a poll.
     VoteId,
     /// A list of people.

@@ -11,6 +11,7 @@
 //! `apply`, its decisions (`Result<Vec<Event>, Cannot…>`, a closed enum) and given/when/then tests;
 //! then the file of the same name in each other crate.
 
+pub mod block;
 pub mod emoji;
 pub mod event;
 pub mod follow;
@@ -18,6 +19,8 @@ pub mod ids;
 pub mod instance;
 pub mod list;
 pub mod log;
+pub mod memo;
+pub mod mute;
 pub mod note;
 pub mod notification;
 pub mod policy;

@@ -70,6 +70,10 @@ pub struct Created {
     pub reply: Option<Parent>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renote: Option<Parent>,
+    /// The note at the top of the thread that this one answers in. Replies from before threads were noted have
+    /// none, see [`Self::thread`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<NoteId>,
     /// People named in the text or answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mentions: Vec<UserId>,
@@ -90,6 +94,11 @@ pub struct Created {
 }
 
 impl Created {
+    /// The note at the top of the thread that this one is in.
+    pub fn thread(&self) -> NoteId {
+        self.thread.or(self.reply.map(|reply| reply.id)).unwrap_or(self.id)
+    }
+
     /// A renote that adds nothing of its own.
     pub fn is_pure_renote(&self) -> bool {
         self.renote.is_some()
@@ -164,6 +173,8 @@ pub struct Draft {
 pub struct Target<'a> {
     pub note: &'a Note,
     pub visible: bool,
+    /// Its author blocks the author of the new one.
+    pub blocked: bool,
 }
 
 /// What the author may do, from the policies in force.
@@ -188,6 +199,8 @@ pub enum CannotWrite {
     ReplyToInvisible,
     #[error("a direct note is answered directly")]
     ReplyWiderThanSpecified,
+    #[error("blocked by the author of the other note")]
+    Blocked,
     #[error("the note is not for renoting")]
     RenoteDueToVisibility,
     #[error("the poll is over already")]
@@ -228,6 +241,7 @@ pub fn write(
         reaction_acceptance: draft.reaction_acceptance,
         reply: None,
         renote: None,
+        thread: None,
         mentions: draft.mentions,
         visible_to: Vec::new(),
         tags: draft.tags,
@@ -270,6 +284,9 @@ fn pass_on(note: &mut Created, target: Target<'_>) -> Result<(), CannotWrite> {
     if renoted.is_pure_renote() {
         return Err(CannotWrite::RenoteOfPureRenote);
     }
+    if target.blocked {
+        return Err(CannotWrite::Blocked);
+    }
     match renoted.visibility {
         Visibility::Public | Visibility::Home if target.visible => (),
         Visibility::Followers if renoted.author == note.author => (),
@@ -292,11 +309,15 @@ fn answer(note: &mut Created, target: Target<'_>) -> Result<(), CannotWrite> {
     if answered.visibility == Visibility::Specified && note.visibility != Visibility::Specified {
         return Err(CannotWrite::ReplyWiderThanSpecified);
     }
+    if target.blocked {
+        return Err(CannotWrite::Blocked);
+    }
     if answered.visibility != Visibility::Public && note.visibility == Visibility::Public {
         note.visibility = Visibility::Home;
     }
     note.local_only |= answered.local_only;
     note.reply = Some(Parent { id: answered.id, author: answered.author });
+    note.thread = Some(answered.thread());
     if answered.author != note.author {
         add(&mut note.mentions, answered.author);
     }
@@ -367,7 +388,7 @@ pub(crate) mod tests {
     }
 
     fn seen(note: &Note) -> Option<Target<'_>> {
-        Some(Target { note, visible: true })
+        Some(Target { note, visible: true, blocked: false })
     }
 
     fn by(
@@ -426,8 +447,26 @@ pub(crate) mod tests {
         assert_eq!(by(1, say("me too"), seen(&home), None).unwrap().mentions, []);
         let direct = a_note(|n| n.visibility = Visibility::Specified);
         assert_eq!(by(2, say("x"), seen(&direct), None), Err(CannotWrite::ReplyWiderThanSpecified));
-        let hidden = Some(Target { note: &direct, visible: false });
+        let hidden = Some(Target { note: &direct, visible: false, blocked: false });
         assert_eq!(by(2, say("x"), hidden, None), Err(CannotWrite::ReplyToInvisible));
+    }
+
+    #[test]
+    fn a_reply_is_in_the_thread_of_its_target() {
+        let top = created();
+        assert_eq!(top.thread(), top.id);
+        let first = by(2, say("first"), seen(&a_note(|_| ())), None).unwrap();
+        assert_eq!(first.thread, Some(top.id));
+        let second = Note { created: Some(first), deleted: false };
+        assert_eq!(by(1, say("second"), seen(&second), None).unwrap().thread(), top.id);
+    }
+
+    #[test]
+    fn who_is_blocked_neither_answers_nor_passes_on() {
+        let note = a_note(|_| ());
+        let blocked = Some(Target { note: &note, visible: true, blocked: true });
+        assert_eq!(by(2, say("x"), blocked, None), Err(CannotWrite::Blocked));
+        assert_eq!(by(2, Draft::default(), None, blocked), Err(CannotWrite::Blocked));
     }
 
     #[test]

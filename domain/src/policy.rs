@@ -1,5 +1,5 @@
 //! Who may see a note, or a list of people, in one place. Presenters take only notes that came through
-//! here.
+//! here. What one may see and what one wants to see are two questions: [`see`] and [`wants`].
 //!
 //! Visibility is decided from facts ([`Facts`]) that both sides have: the write side folds them from
 //! the log, the read side loads them from its tables. SQL may narrow candidates, it never decides.
@@ -162,6 +162,78 @@ fn now_visibility(note: &Facts<'_>, now: DateTime<Utc>) -> Option<Visibility> {
     Some(note.visibility)
 }
 
+/// What a viewer is to somebody, as far as it decides what they want to see. With it comes what the other
+/// doesn't want: to be read by those they block.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stance {
+    /// The viewer mutes them now, or the server they are on.
+    pub mutes: bool,
+    pub mutes_renotes: bool,
+    pub blocks: bool,
+    /// They block the viewer.
+    pub is_blocked: bool,
+}
+
+/// Around whom a note is, as far as it decides who wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Company {
+    pub author: UserId,
+    /// The author of the note that this one answers.
+    pub answered: Option<UserId>,
+    /// The author of the note that this one passes on.
+    pub passed_on: Option<UserId>,
+    pub is_pure_renote: bool,
+    /// Whether the viewer mutes the thread.
+    pub in_muted_thread: bool,
+}
+
+impl Company {
+    /// Around whom a note is as the write side folds it.
+    pub fn of(note: &Created, in_muted_thread: bool) -> Self {
+        Self {
+            author: note.author,
+            answered: note.reply.map(|reply| reply.author),
+            passed_on: note.renote.map(|renote| renote.author),
+            is_pure_renote: note.is_pure_renote(),
+            in_muted_thread,
+        }
+    }
+}
+
+/// Where a viewer looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At what comes by: timelines, threads, lists, searches.
+    Anywhere,
+    /// At what its author alone has written: who goes there wants to see it, muted or not.
+    OfAuthor,
+    /// At what concerns themselves.
+    Mentions,
+}
+
+/// Decides whether the viewer wants to see a note, which they may see. `stance` is what the viewer is to each
+/// of the people around it.
+pub fn wants(viewer: Viewer, note: &Company, place: Place, stance: impl Fn(UserId) -> Stance) -> bool {
+    if viewer.is_none() {
+        return true;
+    }
+    let author = stance(note.author);
+    let unwanted = author.mutes || (note.is_pure_renote && author.mutes_renotes);
+    if author.is_blocked || (unwanted && place != Place::OfAuthor) {
+        return false;
+    }
+    if note.in_muted_thread && place == Place::Mentions {
+        return false;
+    }
+    let others = note.answered.into_iter().chain(note.passed_on).filter(|other| *other != note.author);
+    others.map(stance).all(|other| !other.mutes && !other.is_blocked)
+}
+
+/// Decides whether somebody wants to be told of what another did.
+pub fn wants_to_hear(of: Stance) -> bool {
+    !of.mutes && !of.blocks
+}
+
 /// Whether somebody may see a list of a person's followers or followed.
 pub fn may_see_list(visibility: FfVisibility, is_theirs: bool, moderates: bool, follows: bool) -> bool {
     is_theirs
@@ -260,6 +332,56 @@ mod tests {
         }
         let young = Profile { make_notes_hidden_before: Some(-3_600), ..Profile::default() };
         assert!(sees(None, &created(), STRANGER, &young));
+    }
+
+    /// Whether viewer 9 wants a note of person 1, where they are this to these people.
+    fn wanted(place: Place, change: impl FnOnce(&mut Company), stances: &[(u8, Stance)]) -> bool {
+        let mut note = Company::of(&created(), false);
+        change(&mut note);
+        let stance = |of| stances.iter().find(|(n, _)| user(*n) == of).map_or(NOTHING, |(_, stance)| *stance);
+        wants(Some(user(9)), &note, place, stance)
+    }
+
+    const MUTES: Stance = Stance { mutes: true, mutes_renotes: false, blocks: false, is_blocked: false };
+    const BLOCKED: Stance = Stance { is_blocked: true, ..NOTHING };
+    const NO_RENOTES: Stance = Stance { mutes_renotes: true, ..NOTHING };
+    const NOTHING: Stance = Stance { mutes: false, ..MUTES };
+
+    #[test]
+    fn what_is_around_the_muted_and_those_who_block_is_unwanted() {
+        for stance in [MUTES, BLOCKED] {
+            for place in [Place::Anywhere, Place::Mentions, Place::OfAuthor] {
+                let of_them = wanted(place, |_| (), &[(1, stance)]);
+                assert_eq!(of_them, stance == MUTES && place == Place::OfAuthor, "{place:?} {stance:?}");
+                assert!(!wanted(place, |note| note.answered = Some(user(2)), &[(2, stance)]));
+                assert!(!wanted(place, |note| note.passed_on = Some(user(2)), &[(2, stance)]));
+                assert!(wanted(place, |note| note.answered = Some(user(2)), &[(3, stance)]));
+            }
+        }
+        let blocks = Stance { blocks: true, ..NOTHING };
+        assert!(wanted(Place::Anywhere, |_| (), &[(1, blocks)]), "one sees whom one blocks");
+        let muted = |of| if of == user(1) { MUTES } else { NOTHING };
+        assert!(wants(None, &Company::of(&created(), false), Place::Anywhere, muted));
+    }
+
+    #[test]
+    fn renotes_of_somebody_may_be_unwanted_but_no_quotes() {
+        let renotes = |pure| {
+            move |note: &mut Company| {
+                note.passed_on = Some(user(2));
+                note.is_pure_renote = pure;
+            }
+        };
+        assert!(!wanted(Place::Anywhere, renotes(true), &[(1, NO_RENOTES)]));
+        assert!(wanted(Place::Anywhere, renotes(false), &[(1, NO_RENOTES)]));
+        assert!(wanted(Place::Anywhere, renotes(true), &[(2, NO_RENOTES)]));
+        assert!(wanted(Place::OfAuthor, renotes(true), &[(1, NO_RENOTES)]));
+    }
+
+    #[test]
+    fn a_muted_thread_concerns_nobody() {
+        assert!(!wanted(Place::Mentions, |note| note.in_muted_thread = true, &[]));
+        assert!(wanted(Place::Anywhere, |note| note.in_muted_thread = true, &[]));
     }
 
     proptest! {

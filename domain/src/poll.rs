@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Payload;
 use crate::ids::{NoteId, UserId, VoteId};
+use crate::log::StreamId;
 use crate::note::Note;
 use crate::{Event, Fold};
 
@@ -34,6 +35,22 @@ pub struct Voted {
     pub choice: u32,
 }
 
+/// `poll.ended`: its time has come; those who asked and voted are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    pub note: NoteId,
+    pub author: UserId,
+    /// The note has gone meanwhile, so nobody is told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_gone: bool,
+}
+
+impl Payload for Ended {
+    fn subject(&self) -> Option<UserId> {
+        Some(self.author)
+    }
+}
+
 impl Payload for Voted {
     fn subject(&self) -> Option<UserId> {
         Some(self.voter)
@@ -61,6 +78,8 @@ pub enum CannotVote {
     NoSuchNote,
     #[error("the note asks nothing")]
     NoPoll,
+    #[error("blocked by its author")]
+    Blocked,
     #[error("no such choice")]
     InvalidChoice,
     #[error("already voted")]
@@ -69,17 +88,62 @@ pub enum CannotVote {
     AlreadyExpired,
 }
 
-/// Decides a vote of `voter`, who is known to see the note.
+/// Whether the end of a poll has been noticed; in a stream of its own, so that it is once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Closing {
+    pub has_ended: bool,
+}
+
+impl Fold for Closing {
+    fn apply(&mut self, event: &Event) {
+        if let Event::PollEnded(_) = event {
+            self.has_ended = true;
+        }
+    }
+}
+
+/// The stream of the end of a poll.
+pub fn closing_stream(note: NoteId) -> StreamId {
+    StreamId::new("poll", note)
+}
+
+/// Why a poll doesn't end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CannotEnd {
+    #[error("there is no such poll")]
+    NoPoll,
+    #[error("its time has not come")]
+    NotYet,
+}
+
+/// Decides the end of a poll, once. The note may have gone.
+pub fn end(current: &Closing, note: &Note, now: DateTime<Utc>) -> Result<Vec<Event>, CannotEnd> {
+    let created = note.created.as_ref().ok_or(CannotEnd::NoPoll)?;
+    let end = created.poll.as_ref().and_then(|poll| poll.expires_at).ok_or(CannotEnd::NoPoll)?;
+    if now < end {
+        return Err(CannotEnd::NotYet);
+    }
+    if current.has_ended {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Ended { note: created.id, author: created.author, is_gone: note.deleted }.into()])
+}
+
+/// Decides a vote of `voter`, who is known to see the note, and may be blocked by its author.
 pub fn vote(
     ballot: &Ballot,
     note: &Note,
     voter: UserId,
+    blocked: bool,
     id: VoteId,
     choice: u32,
     now: DateTime<Utc>,
 ) -> Result<Vec<Event>, CannotVote> {
     let facts = note.existing().ok_or(CannotVote::NoSuchNote)?;
     let poll = facts.poll.as_ref().ok_or(CannotVote::NoPoll)?;
+    if blocked {
+        return Err(CannotVote::Blocked);
+    }
     if poll.expires_at.is_some_and(|end| end < now) {
         return Err(CannotVote::AlreadyExpired);
     }
@@ -109,7 +173,7 @@ mod tests {
     }
 
     fn choose(ballot: &Ballot, note: &Note, choice: u32, now: i64) -> Result<Ballot, CannotVote> {
-        let events = vote(ballot, note, user(2), VoteId(id(9)), choice, at(now))?;
+        let events = vote(ballot, note, user(2), false, VoteId(id(9)), choice, at(now))?;
         let mut after = ballot.clone();
         events.iter().for_each(|event| after.apply(event));
         Ok(after)
@@ -130,10 +194,28 @@ mod tests {
     }
 
     #[test]
+    fn a_poll_ends_once_and_at_its_time() {
+        let try_end = |current: &Closing, note: &Note, now| end(current, note, at(now));
+        let (open, polled) = (Closing::default(), poll(false));
+        assert_eq!(try_end(&open, &polled, NOW + 999), Err(CannotEnd::NotYet));
+        let events = try_end(&open, &polled, NOW + 1_000).unwrap();
+        assert!(matches!(&events[..], [Event::PollEnded(Ended { is_gone: false, .. })]));
+        assert_eq!(try_end(&Closing::of(&events), &polled, NOW + 1_000), Ok(Vec::new()));
+        let gone = Note { deleted: true, ..polled };
+        let events = try_end(&open, &gone, NOW + 1_000).unwrap();
+        assert!(matches!(&events[..], [Event::PollEnded(Ended { is_gone: true, .. })]));
+        for nothing in [a_note(|_| ()), Note::default()] {
+            assert_eq!(try_end(&open, &nothing, NOW), Err(CannotEnd::NoPoll));
+        }
+    }
+
+    #[test]
     fn a_vote_needs_an_open_poll_and_a_real_choice() {
         assert_eq!(choose(&Ballot::default(), &poll(false), 2, NOW), Err(CannotVote::InvalidChoice));
         assert_eq!(choose(&Ballot::default(), &poll(false), 0, NOW + 2_000), Err(CannotVote::AlreadyExpired));
         assert_eq!(choose(&Ballot::default(), &a_note(|_| ()), 0, NOW), Err(CannotVote::NoPoll));
         assert_eq!(choose(&Ballot::default(), &Note::default(), 0, NOW), Err(CannotVote::NoSuchNote));
+        let blocked = vote(&Ballot::default(), &poll(false), user(2), true, VoteId(id(9)), 0, at(NOW));
+        assert_eq!(blocked, Err(CannotVote::Blocked));
     }
 }

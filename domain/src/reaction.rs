@@ -66,6 +66,8 @@ impl Fold for Reaction {
 pub enum CannotReact {
     #[error("no such note")]
     NoSuchNote,
+    #[error("blocked by its author")]
+    Blocked,
     #[error("the note can't be seen")]
     NotVisible,
     #[error("a renote takes no reaction")]

@@ -251,9 +251,9 @@ profile! {
     muted_words: Vec<Value> = Vec::new();
     /// Applied by clients.
     hard_muted_words: Vec<Value> = Vec::new();
-    /// Kept for clients; there are no other servers.
+    /// Servers whose people are muted, see [`crate::policy::wants`].
     muted_instances: Vec<String> = Vec::new();
-    /// Kept for clients: everybody is told of everything.
+    /// From whom the person wants to be told, see [`crate::notification::wish`].
     notification_recieve_config: BTreeMap<String, Value> = BTreeMap::new();
     /// Kept for clients; there is no mail.
     email_notification_types: Vec<String> = vec!["follow".to_owned(), "receiveFollowRequest".to_owned()];

@@ -31,6 +31,7 @@ use crate::platform::{Ground, ServeError, Service};
 use crate::presence::Presence;
 use crate::streaming::{self, Hub, Sources};
 use crate::system::{SystemClock, TimeOrderedIds};
+use crate::timekeeper::Timekeeper;
 use crate::wellknown;
 
 /// How long an answer to a write waits until the read models show it.
@@ -136,6 +137,15 @@ impl App {
                 clock: clock.clone(),
             };
             shutdown.spawn(feed.run());
+        }
+        if config.roles.projector {
+            let timekeeper = Timekeeper {
+                commands: commands.clone(),
+                pool: pool.clone(),
+                clock: clock.clone(),
+                ids: ids.clone(),
+            };
+            shutdown.spawn(timekeeper.run());
         }
         shutdown.spawn(metered::watch(projections.clone()));
         let presence = Arc::new(Presence::default());

@@ -32,5 +32,6 @@ pub mod platform;
 pub mod presence;
 pub mod streaming;
 pub mod system;
+mod timekeeper;
 pub mod webauthn;
 pub mod wellknown;

@@ -1,6 +1,6 @@
 //! Followings and requests to follow, with counts per person.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,7 +15,7 @@ use crate::erased;
 use crate::page::Page;
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::{self, Sums};
-use crate::world::{FollowingRow, RelationRow};
+use crate::world::FollowingRow;
 
 /// Fills `read.follows`, `read.follow_requests` and `read.follow_counts`.
 pub struct Projection;
@@ -375,42 +375,6 @@ fn request_row((id, follower, followee): Row) -> RequestRow {
     RequestRow { id: FollowRequestId(id), follower: UserId(follower), followee: UserId(followee) }
 }
 
-/// What the viewer and each of these people are to each other; who is nothing to them is left out.
-pub async fn relations(
-    pool: &PgPool,
-    viewer: UserId,
-    users: &[UserId],
-) -> sqlx::Result<HashMap<UserId, RelationRow>> {
-    type Found = (Uuid, Option<Uuid>, Option<String>, Option<bool>, bool, bool, bool);
-    let ids: Vec<Uuid> = users.iter().map(|user| user.0).collect();
-    let found: Vec<Found> = sqlx::query_as(
-        "select u.id, f.id, f.notify, f.with_replies,
-                b.id is not null, m.id is not null, t.id is not null
-           from unnest($2::uuid[]) as u(id)
-           left join read.follows f on f.follower = $1 and f.followee = u.id
-           left join read.follows b on b.follower = u.id and b.followee = $1
-           left join read.follow_requests m on m.follower = $1 and m.followee = u.id
-           left join read.follow_requests t on t.follower = u.id and t.followee = $1
-          where coalesce(f.id, b.id, m.id, t.id) is not null",
-    )
-    .bind(viewer.0)
-    .bind(ids)
-    .fetch_all(pool)
-    .await?;
-    let mut relations = HashMap::with_capacity(found.len());
-    for (user, id, notify, with_replies, followed, request_from_me, request_to_me) in found {
-        let following = match (id, notify, with_replies) {
-            (Some(id), Some(notify), Some(with_replies)) => {
-                Some(FollowingRow { id: FollowId(id), notify: sql::notify(&notify)?, with_replies })
-            }
-            _ => None,
-        };
-        let relation = RelationRow { following, followed, request_from_me, request_to_me };
-        relations.insert(UserId(user), relation);
-    }
-    Ok(relations)
-}
-
 /// Everybody whom a person follows, and how: for streams, which keep it up from the log.
 pub async fn all_of(pool: &PgPool, follower: UserId) -> sqlx::Result<Vec<(UserId, FollowingRow)>> {
     let rows: Vec<(Uuid, Uuid, String, bool)> =
@@ -441,6 +405,7 @@ pub async fn asked(pool: &PgPool, users: &[UserId]) -> sqlx::Result<HashSet<User
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relation::relations;
     use crate::testing::{Story, user};
     use crate::user;
     use domain::follow::{Changed, Ended, RequestEnd, RequestEnded, Started};

@@ -10,7 +10,7 @@ use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
 use crate::world::World;
-use crate::{follow, note, poll, reaction, role, user};
+use crate::{note, poll, reaction, relation, role, user};
 
 /// What a page is about.
 #[derive(Debug, Clone, Default)]
@@ -40,12 +40,14 @@ pub async fn hydrate(
     now: DateTime<Utc>,
 ) -> sqlx::Result<World> {
     let ids: Vec<Uuid> = wanted.notes.iter().map(|note| note.0).collect();
-    let mut notes = if ids.is_empty() { HashMap::new() } else { note::by_ids(pool, &ids).await? };
+    let mut notes = if ids.is_empty() { HashMap::new() } else { note::by_ids(pool, &ids, viewer).await? };
 
     let ids: Vec<Uuid> = notes.keys().map(|note| note.0).collect();
     let polls: Vec<Uuid> = notes.values().filter(|note| note.poll.is_some()).map(|note| note.id.0).collect();
     let mut people = wanted.users;
     people.extend(notes.values().map(|note| note.author));
+    // Whose servers they mute is in their own profile.
+    people.extend(viewer.filter(|_| !notes.is_empty()));
     people.sort_unstable();
     people.dedup();
 
@@ -59,6 +61,9 @@ pub async fn hydrate(
     )?;
 
     users.values_mut().for_each(|user| theirs.give(user, now));
+    let me = viewer.and_then(|viewer| users.get(&viewer));
+    let muted_hosts = me.iter().flat_map(|me| &me.profile.muted_instances).map(|host| host.to_lowercase());
+    let muted_hosts = muted_hosts.collect();
     notes.retain(|_, note| users.contains_key(&note.author));
     for (id, counts) in reactions {
         if let Some(note) = notes.get_mut(&id) {
@@ -85,6 +90,7 @@ pub async fn hydrate(
         my_reactions: mine.reactions,
         my_votes: mine.votes,
         roles,
+        muted_hosts,
     })
 }
 
@@ -106,7 +112,7 @@ impl Mine {
     ) -> sqlx::Result<Self> {
         let Some(viewer) = viewer else { return Ok(Self::default()) };
         let (relations, reactions, votes) = tokio::try_join!(
-            unless(people.is_empty(), follow::relations(pool, viewer, people)),
+            unless(people.is_empty(), relation::relations(pool, viewer, people)),
             unless(notes.is_empty(), reaction::mine(pool, viewer, notes)),
             unless(polls.is_empty(), poll::mine(pool, viewer, polls)),
         )?;
@@ -216,7 +222,7 @@ mod tests {
         for size in [1, 1, 100] {
             let wanted = Wanted::notes(pages[..size].iter().copied());
             let world = hydrate(&pool, wanted, Some(user(2)), story.now()).await.unwrap();
-            assert_eq!((world.notes.len(), world.users.len()), (3 * size, size));
+            assert_eq!((world.notes.len(), world.users.len()), (3 * size, size.max(2)));
             costs.push(statements.take());
         }
         assert_eq!(costs[1..], [8, 8], "{costs:?}");

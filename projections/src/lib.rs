@@ -23,7 +23,9 @@
 
 use std::sync::Arc;
 
+pub mod acquaintance;
 mod backoff;
+pub mod block;
 pub mod chart;
 pub mod erased;
 pub mod follow;
@@ -32,12 +34,16 @@ pub mod hydrate;
 pub mod instance;
 mod lease;
 pub mod list;
+pub mod memo;
+pub mod mute;
 pub mod note;
 pub mod notification;
 pub mod page;
+mod pairs;
 pub mod poll;
 pub mod reaction;
 pub mod rebuild;
+pub mod relation;
 pub mod role;
 pub mod runtime;
 mod sql;
@@ -60,6 +66,9 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(instance::Projection),
         Arc::new(user::Projection),
         Arc::new(follow::Projection),
+        Arc::new(block::Projection),
+        Arc::new(mute::Projection),
+        Arc::new(memo::Projection),
         Arc::new(note::Projection),
         Arc::new(reaction::Projection),
         Arc::new(poll::Projection),

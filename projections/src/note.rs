@@ -4,8 +4,8 @@
 //! appears after what it answers or passes on has gone. What is there is thus the same however the
 //! events were cut into batches.
 //!
-//! Every list narrows by who may see what, in the sense of [`domain::policy`] and never narrower; the
-//! policy itself is asked when the ids have been loaded.
+//! Every list narrows by who may see and who wants what, in the sense of [`domain::policy`] and never narrower;
+//! the policy itself is asked when the ids have been loaded.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -59,6 +59,7 @@ struct NewNote {
     poll: Option<serde_json::Value>,
     uri: Option<String>,
     pure: bool,
+    thread_id: Option<Uuid>,
 }
 
 impl NewNote {
@@ -82,6 +83,7 @@ impl NewNote {
             poll: note.poll.as_ref().map(serde_json::to_value).transpose()?.map(sql::clean_json),
             uri: note.uri.as_ref().map(|uri| uri.as_str().to_owned()),
             pure: note.is_pure_renote(),
+            thread_id: Some(note.thread()).filter(|thread| *thread != note.id).map(|thread| thread.0),
         })
     }
 
@@ -122,7 +124,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -210,15 +212,15 @@ async fn insert(tx: &mut PgConnection, notes: &[NewNote]) -> sqlx::Result<()> {
     sqlx::query(
         "insert into notes (id, author, text, cw, visibility, local_only, reaction_acceptance,
                                  reply_id, reply_author, renote_id, renote_author, mentions, visible_to,
-                                 tags, emojis, poll, uri, pure)
+                                 tags, emojis, poll, uri, pure, thread_id)
          select id, author, text, cw, visibility, local_only, reaction_acceptance,
                 reply_id, reply_author, renote_id, renote_author, mentions, visible_to,
-                tags, emojis, poll, uri, pure
+                tags, emojis, poll, uri, pure, thread_id
            from jsonb_to_recordset($1) as n(
                 id uuid, author uuid, text text, cw text, visibility text, local_only boolean,
                 reaction_acceptance text, reply_id uuid, reply_author uuid, renote_id uuid,
                 renote_author uuid, mentions uuid[], visible_to uuid[], tags text[], emojis text[],
-                poll jsonb, uri text, pure boolean)",
+                poll jsonb, uri text, pure boolean, thread_id uuid)",
     )
     .bind(Json(notes))
     .execute(tx)
@@ -387,7 +389,11 @@ async fn write_changes(tx: &mut PgConnection, changes: Changes) -> sqlx::Result<
 
 /// The notes of these ids, with what they answer and pass on, and what that answers and passes on.
 /// The rules of the authors are still to be filled in.
-pub(crate) async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<HashMap<NoteId, NoteRow>> {
+pub(crate) async fn by_ids(
+    pool: &PgPool,
+    ids: &[Uuid],
+    viewer: Viewer,
+) -> sqlx::Result<HashMap<NoteId, NoteRow>> {
     let rows = sqlx::query(
         "with recursive needed(id, depth) as (
              select w.id, 0 from unnest($1::uuid[]) as w(id)
@@ -400,11 +406,15 @@ pub(crate) async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<HashMap<
          )
          select n.id, n.author, n.text, n.cw, n.visibility, n.local_only, n.reaction_acceptance,
                 n.reply_id, n.reply_author, n.renote_id, n.renote_author, n.mentions, n.visible_to,
-                n.tags, n.emojis, n.poll, n.uri, n.pure, n.replies, n.renotes
+                n.tags, n.emojis, n.poll, n.uri, n.pure, n.replies, n.renotes,
+                coalesce(n.thread_id, n.id) as thread,
+                exists (select from read.thread_mutes t
+                         where t.user_id = $2 and t.thread_id = coalesce(n.thread_id, n.id)) as in_muted_thread
            from read.notes n
           where n.id in (select id from needed)",
     )
     .bind(ids)
+    .bind(viewer.map(|viewer| viewer.0))
     .fetch_all(pool)
     .await?;
     rows.iter().map(|row| note_row(row).map(|note| (note.id, note))).collect()
@@ -433,41 +443,38 @@ fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
         poll: row.try_get::<Option<Json<Poll>>, _>("poll")?.map(|poll| poll.0),
         uri: row.try_get("uri")?,
         pure: row.try_get("pure")?,
+        thread: NoteId(row.try_get("thread")?),
         replies: row.try_get("replies")?,
         renotes: row.try_get("renotes")?,
         reactions: Vec::new(),
         votes: Vec::new(),
         rules: AuthorRules::default(),
+        in_muted_thread: row.try_get("in_muted_thread")?,
     })
 }
 
-/// Which notes of the home timeline, or of a list.
-#[derive(Debug, Clone, Copy)]
-pub struct HomeFilter {
-    pub with_renotes: bool,
-    pub with_files: bool,
+/// A timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeline {
+    /// One's own notes and those of the people one follows. Replies to others are left out unless the
+    /// following asks for them.
+    Home,
+    /// Public notes of this server, without replies to others than the viewer unless asked for.
+    Local,
+    /// Home and local in one (social).
+    Hybrid,
+    /// Every public note that is known here.
+    Global,
 }
 
-/// Which notes of the local or the hybrid timeline.
-#[derive(Debug, Clone, Copy)]
-pub struct LocalFilter {
+/// Which notes of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filter {
+    /// Of local and hybrid timelines and of one person: replies to others, too.
     pub with_replies: bool,
+    /// Pure renotes, too.
     pub with_renotes: bool,
-    pub with_files: bool,
-}
-
-/// Which notes of the global timeline.
-#[derive(Debug, Clone, Copy)]
-pub struct GlobalFilter {
-    pub with_renotes: bool,
-    pub with_files: bool,
-}
-
-/// Which notes of one person.
-#[derive(Debug, Clone, Copy)]
-pub struct UserNotesFilter {
-    pub with_replies: bool,
-    pub with_renotes: bool,
+    /// Nothing else than notes with files.
     pub with_files: bool,
 }
 
@@ -480,11 +487,29 @@ const VISIBLE: &str = "(n.visibility in ('public', 'home')
               or exists (select 1 from read.follows f where f.follower = $1 and f.followee = n.author)))
      or (n.visibility = 'specified' and $1 = any(n.visible_to)))";
 
+/// Notes (as `n`) that are not by those who block the viewer ($1), and don't answer or pass on theirs.
+const NOT_BLOCKED: &str = "not exists (select from read.blocks b
+      where b.blockee = $1 and b.blocker in (n.author, n.reply_author, n.renote_author))";
+
+/// Notes (as `n`) that the viewer ($1) may want, as far as that is for good: mutes for a time are left to the
+/// policy, which knows the time.
+fn wanted() -> String {
+    format!(
+        "{NOT_BLOCKED}
+         and not exists (select from read.mutes m
+              where m.muter = $1 and m.expires_at is null
+                and m.mutee in (n.author, n.reply_author, n.renote_author))
+         and not (n.pure and exists (select from read.renote_mutes r
+              where r.muter = $1 and r.mutee = n.author))"
+    )
+}
+
 /// Whoever is followed by the viewer ($1), author by author; $5 is `with_renotes`.
 ///
 /// The first few of each give an edge beyond which nothing can be on the page, and only what is before it is
 /// read. So a page costs about as many notes as it shows, and a look at each of the people.
 fn home_sql(order: &str) -> String {
+    let wanted = wanted();
     let of_each = |bound: &str, limit: &str| {
         format!(
             "select h.id
@@ -497,6 +522,7 @@ fn home_sql(order: &str) -> String {
                        and (a.with_replies or n.reply_id is null
                             or n.reply_author = n.author or n.reply_author = $1)
                        and ($5 or not n.pure)
+                       and {wanted}
                      order by n.id {order} limit {limit}) h
               order by h.id {order}"
         )
@@ -505,97 +531,69 @@ fn home_sql(order: &str) -> String {
         "asc" => "and n.id <= coalesce((select e.id from edge e), $3)",
         _ => "and n.id >= coalesce((select e.id from edge e), $2)",
     };
-    let (few, wanted) = (of_each("", "1 + 2 * $4 / (select count(*) from a)"), of_each(before, "$4"));
+    let (few, all) = (of_each("", "1 + 2 * $4 / (select count(*) from a)"), of_each(before, "$4"));
     format!(
         "with a as materialized (
               select $1::uuid as author, true as with_replies
               union all
               select f.followee, f.with_replies from read.follows f where f.follower = $1),
               edge as materialized ({few} offset $4 - 1 limit 1)
-         {wanted} limit $4"
+         {all} limit $4"
     )
 }
 
 /// Public notes of this server; $5 is `with_renotes`, $6 `with_replies`.
 fn local_sql(order: &str) -> String {
+    let wanted = wanted();
     format!(
         "select n.id
            from read.notes n
           where n.visibility = 'public' and n.uri is null and n.id > $2 and n.id < $3
             and ($6 or n.reply_id is null or n.reply_author = n.author or n.reply_author = $1)
             and ($5 or not n.pure)
+            and {wanted}
           order by n.id {order} limit $4"
     )
 }
 
-/// The home timeline: one's own notes and those of the people one follows. Replies to others are left
-/// out unless the following asks for them.
-pub async fn home(
-    pool: &PgPool,
-    viewer: UserId,
-    filter: HomeFilter,
-    page: &Page,
-) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
-    let query = list(home_sql(page.order()), Some(viewer), page).bind(filter.with_renotes);
-    Ok(notes(query.fetch_all(pool).await?))
-}
-
-/// The local timeline: public notes of this server, without replies to others than the viewer unless
-/// asked for.
-pub async fn local(
-    pool: &PgPool,
-    viewer: Viewer,
-    filter: LocalFilter,
-    page: &Page,
-) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
-    let query = list(local_sql(page.order()), viewer, page);
-    let query = query.bind(filter.with_renotes).bind(filter.with_replies);
-    Ok(notes(query.fetch_all(pool).await?))
-}
-
-/// The hybrid (social) timeline: home and local in one.
-pub async fn hybrid(
-    pool: &PgPool,
-    viewer: UserId,
-    filter: LocalFilter,
-    page: &Page,
-) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
-    let order = page.order();
-    let (home, local) = (home_sql(order), local_sql(order));
-    let sql = format!("select b.id from (({home}) union ({local})) b order by b.id {order} limit $4");
-    let query = list(sql, Some(viewer), page).bind(filter.with_renotes).bind(filter.with_replies);
-    Ok(notes(query.fetch_all(pool).await?))
-}
-
-/// The global timeline: every public note that is known here.
-pub async fn global(pool: &PgPool, filter: GlobalFilter, page: &Page) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
-    let order = page.order();
-    let sql = format!(
+/// Public notes; $5 is `with_renotes`.
+fn global_sql(order: &str) -> String {
+    let wanted = wanted();
+    format!(
         "select n.id
            from read.notes n
-          where n.visibility = 'public' and n.id > $1 and n.id < $2 and ($4 or not n.pure)
-          order by n.id {order} limit $3"
-    );
-    let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))
-        .bind(page.since())
-        .bind(page.until())
-        .bind(page.limit())
-        .bind(filter.with_renotes)
-        .fetch_all(pool)
-        .await?;
-    Ok(notes(ids))
+          where n.visibility = 'public' and n.id > $2 and n.id < $3 and ($5 or not n.pure) and {wanted}
+          order by n.id {order} limit $4"
+    )
+}
+
+/// A page of a timeline, in front of a viewer.
+pub async fn timeline(
+    pool: &PgPool,
+    which: Timeline,
+    viewer: Viewer,
+    filter: Filter,
+    page: &Page,
+) -> sqlx::Result<Vec<NoteId>> {
+    if filter.with_files {
+        return Ok(Vec::new());
+    }
+    let order = page.order();
+    let sql = match which {
+        Timeline::Home => home_sql(order),
+        Timeline::Local => local_sql(order),
+        Timeline::Hybrid => {
+            let (home, local) = (home_sql(order), local_sql(order));
+            format!("select b.id from (({home}) union ({local})) b order by b.id {order} limit $4")
+        }
+        Timeline::Global => global_sql(order),
+    };
+    let query = list(sql, viewer, page).bind(filter.with_renotes);
+    let query = match which {
+        Timeline::Local | Timeline::Hybrid => query.bind(filter.with_replies),
+        Timeline::Home | Timeline::Global => query,
+    };
+    Ok(notes(query.fetch_all(pool).await?))
 }
 
 /// Notes of one person.
@@ -603,7 +601,7 @@ pub async fn of_user(
     pool: &PgPool,
     user: UserId,
     viewer: Viewer,
-    filter: UserNotesFilter,
+    filter: Filter,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
     if filter.with_files {
@@ -616,7 +614,7 @@ pub async fn of_user(
           where n.author = $5 and n.id > $2 and n.id < $3
             and ($6 or n.reply_id is null or n.reply_author = n.author)
             and ($7 or not n.pure)
-            and {VISIBLE}
+            and {VISIBLE} and {NOT_BLOCKED}
           order by n.id {order} limit $4"
     );
     let query = list(sql, viewer, page).bind(user.0).bind(filter.with_replies).bind(filter.with_renotes);
@@ -629,13 +627,13 @@ pub async fn of_list(
     pool: &PgPool,
     list: ListId,
     viewer: UserId,
-    filter: HomeFilter,
+    filter: Filter,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
     if filter.with_files {
         return Ok(Vec::new());
     }
-    let order = page.order();
+    let (order, wanted) = (page.order(), wanted());
     let sql = format!(
         "select h.id
            from read.list_members a
@@ -646,7 +644,7 @@ pub async fn of_list(
                    and (a.with_replies or n.reply_id is null
                         or n.reply_author = n.author or n.reply_author = $1)
                    and ($6 or not n.pure)
-                   and {VISIBLE}
+                   and {VISIBLE} and {wanted}
                  order by n.id {order} limit $4) h
           where a.list_id = $5
           order by h.id {order} limit $4"
@@ -664,7 +662,7 @@ pub async fn mentions(
     following: bool,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
-    let order = page.order();
+    let (order, wanted) = (page.order(), wanted());
     let sql = format!(
         "select n.id
            from read.mentions m
@@ -673,7 +671,9 @@ pub async fn mentions(
             and ($5::text is null or n.visibility = $5)
             and (not $6 or n.author = $1
                  or exists (select 1 from read.follows w where w.follower = $1 and w.followee = n.author))
-            and {VISIBLE}
+            and {VISIBLE} and {wanted}
+            and not exists (select from read.thread_mutes t
+                 where t.user_id = $1 and t.thread_id = coalesce(n.thread_id, n.id))
           order by m.note_id {order} limit $4"
     );
     let query = list(sql, Some(viewer), page).bind(visibility.map(sql::visibility_word)).bind(following);
@@ -682,11 +682,11 @@ pub async fn mentions(
 
 /// Replies to a note and quotes of it.
 pub async fn children(pool: &PgPool, note: NoteId, viewer: Viewer, page: &Page) -> sqlx::Result<Vec<NoteId>> {
-    let order = page.order();
+    let (order, wanted) = (page.order(), wanted());
     let part = |which: &str| {
         format!(
             "select n.id from read.notes n
-              where {which} and n.id > $2 and n.id < $3 and {VISIBLE}
+              where {which} and n.id > $2 and n.id < $3 and {VISIBLE} and {wanted}
               order by n.id {order} limit $4"
         )
     };
@@ -713,10 +713,10 @@ async fn hanging_on(
     viewer: Viewer,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
-    let order = page.order();
+    let (order, wanted) = (page.order(), wanted());
     let sql = format!(
         "select n.id from read.notes n
-          where n.{by} = $5 and n.id > $2 and n.id < $3 and {VISIBLE}
+          where n.{by} = $5 and n.id > $2 and n.id < $3 and {VISIBLE} and {wanted}
           order by n.id {order} limit $4"
     );
     let query = list(sql, viewer, page).bind(note.0);
@@ -777,19 +777,18 @@ mod tests {
     use crate::{Wanted, hydrate, user};
     use domain::follow::Changed;
     use domain::note::Deleted;
-    use domain::policy::{self, Between, Facts, Guarded, Sight};
+    use domain::policy::{self, Between, Company, Facts, Guarded, Place};
     use proptest::strategy::{Strategy, ValueTree};
     use proptest::test_runner::TestRunner;
 
-    const ALL: UserNotesFilter =
-        UserNotesFilter { with_replies: true, with_renotes: true, with_files: false };
+    const ALL: Filter = Filter { with_replies: true, with_renotes: true, with_files: false };
 
     fn parent(id: NoteId, author: u8) -> Option<Parent> {
         Some(Parent { id, author: user(author) })
     }
 
     async fn counts(pool: &PgPool, id: NoteId) -> Option<(i64, i64)> {
-        by_ids(pool, &[id.0]).await.unwrap().get(&id).map(|note| (note.replies, note.renotes))
+        by_ids(pool, &[id.0], None).await.unwrap().get(&id).map(|note| (note.replies, note.renotes))
     }
 
     #[sqlx::test(migrations = "../migrations")]
@@ -924,11 +923,11 @@ mod tests {
         let get =
             async |filter| of_user(&pool, user(2), Some(user(2)), filter, &Page::newest(10)).await.unwrap();
         assert_eq!(get(ALL).await, [quote, renote, thread, reply, plain]);
-        let no_replies = UserNotesFilter { with_replies: false, ..ALL };
+        let no_replies = Filter { with_replies: false, ..ALL };
         assert_eq!(get(no_replies).await, [quote, renote, thread, plain]);
-        let no_renotes = UserNotesFilter { with_renotes: false, ..no_replies };
+        let no_renotes = Filter { with_renotes: false, ..no_replies };
         assert_eq!(get(no_renotes).await, [quote, thread, plain]);
-        assert_eq!(get(UserNotesFilter { with_files: true, ..ALL }).await, []);
+        assert_eq!(get(Filter { with_files: true, ..ALL }).await, []);
     }
 
     #[sqlx::test(migrations = "../migrations")]
@@ -944,16 +943,18 @@ mod tests {
         let my_reply = story.note(1, |n| n.reply = parent(stranger, 3));
         let renote = story.renote(2, stranger, 3);
         story.project().await;
-        let filter = HomeFilter { with_renotes: true, with_files: false };
-        let get = async |filter| home(&pool, user(1), filter, &Page::newest(10)).await.unwrap();
+        let page = async |filter, page: Page| {
+            timeline(&pool, Timeline::Home, Some(user(1)), filter, &page).await.unwrap()
+        };
+        let (filter, get) = (ALL, async |filter| page(filter, Page::newest(10)).await);
         assert_eq!(get(filter).await, [renote, my_reply, to_self, to_me, plain, mine]);
-        let no_renotes = HomeFilter { with_renotes: false, ..filter };
+        let no_renotes = Filter { with_renotes: false, ..filter };
         assert_eq!(get(no_renotes).await, [my_reply, to_self, to_me, plain, mine]);
         story.says(Changed { follower: user(1), followee: user(2), notify: None, with_replies: Some(true) });
         story.project().await;
         assert_eq!(get(filter).await, [renote, my_reply, to_other, to_self, to_me, plain, mine]);
         let after = Page { since: Some(plain.0), oldest_first: true, ..Page::newest(2) };
-        assert_eq!(home(&pool, user(1), filter, &after).await.unwrap(), [to_me, to_self]);
+        assert_eq!(page(filter, after).await, [to_me, to_self]);
     }
 
     /// The lists of the property below, each as SQL and as a sentence about one note.
@@ -968,6 +969,16 @@ mod tests {
         Children(NoteId),
     }
 
+    impl List {
+        fn place(self) -> Place {
+            match self {
+                List::OfUser(_) => Place::OfAuthor,
+                List::Mentions => Place::Mentions,
+                _ => Place::Anywhere,
+            }
+        }
+    }
+
     async fn selected(
         pool: &PgPool,
         list: List,
@@ -975,23 +986,17 @@ mod tests {
         with_renotes: bool,
         page: &Page,
     ) -> Option<Vec<NoteId>> {
-        let local = |with_replies| LocalFilter { with_replies, with_renotes, with_files: false };
+        let filter = |with_replies| Filter { with_replies, with_renotes, with_files: false };
+        let timeline =
+            async |which, filter| super::timeline(pool, which, viewer, filter, page).await.unwrap();
         Some(match (list, viewer) {
-            (List::Home, Some(viewer)) => {
-                home(pool, viewer, HomeFilter { with_renotes, with_files: false }, page).await.unwrap()
+            (List::Home, Some(_)) => timeline(Timeline::Home, filter(false)).await,
+            (List::Local { with_replies }, _) => timeline(Timeline::Local, filter(with_replies)).await,
+            (List::Hybrid { with_replies }, Some(_)) => {
+                timeline(Timeline::Hybrid, filter(with_replies)).await
             }
-            (List::Local { with_replies }, _) => {
-                super::local(pool, viewer, local(with_replies), page).await.unwrap()
-            }
-            (List::Hybrid { with_replies }, Some(viewer)) => {
-                hybrid(pool, viewer, local(with_replies), page).await.unwrap()
-            }
-            (List::Global, _) => {
-                global(pool, GlobalFilter { with_renotes, with_files: false }, page).await.unwrap()
-            }
-            (List::OfUser(user), _) => {
-                of_user(pool, user, viewer, UserNotesFilter { with_renotes, ..ALL }, page).await.unwrap()
-            }
+            (List::Global, _) => timeline(Timeline::Global, filter(false)).await,
+            (List::OfUser(user), _) => of_user(pool, user, viewer, filter(true), page).await.unwrap(),
             (List::Mentions, Some(viewer)) => mentions(pool, viewer, None, false, page).await.unwrap(),
             (List::Children(note), _) => children(pool, note, viewer, page).await.unwrap(),
             _ => return None,
@@ -1048,7 +1053,7 @@ mod tests {
             }
             let wanted = Wanted::notes(ids.iter().copied());
             let world = hydrate(&story.pool, wanted, viewer, story.now()).await.unwrap();
-            seen.extend(ids.into_iter().filter(|id| matches!(world.see(*id), Some(Sight::Seen(_)))));
+            seen.extend(ids.into_iter().filter(|id| world.pick(*id, list.place()).is_some()));
         }
     }
 
@@ -1083,6 +1088,12 @@ mod tests {
                     let Some(got) = walk(&story, list, viewer, with_renotes, oldest_first).await else {
                         continue;
                     };
+                    let wanted = |note: &&Created| {
+                        let muted = viewer.is_some_and(|viewer| truth.mutes_thread(viewer, note.thread()));
+                        let stance =
+                            |of| viewer.map(|me| truth.stance(me, of, story.now())).unwrap_or_default();
+                        policy::wants(viewer, &Company::of(note, muted), list.place(), stance)
+                    };
                     let visible = |note: &&Created| {
                         let follows = viewer.is_some_and(|viewer| truth.follows(viewer, note.author));
                         let facts = Facts::of(note, truth.profile(note.author));
@@ -1094,7 +1105,8 @@ mod tests {
                         )
                     };
                     let all = truth.notes.iter().filter(|n| belongs(list, n, viewer, with_renotes, &truth));
-                    let mut expected: Vec<NoteId> = all.filter(visible).map(|note| note.id).collect();
+                    let mut expected: Vec<NoteId> =
+                        all.filter(visible).filter(wanted).map(|note| note.id).collect();
                     expected.sort_unstable();
                     if !oldest_first {
                         expected.reverse();

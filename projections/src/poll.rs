@@ -1,9 +1,10 @@
-//! Votes and their counts per choice. The poll itself is part of its note.
+//! Votes and their counts per choice, and when polls end. The poll itself is part of its note.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use domain::log::Recorded;
 use domain::poll::Voted;
 use domain::{Event, NoteId, UserId};
@@ -14,7 +15,7 @@ use crate::erased;
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::Sums;
 
-/// Fills `read.votes` and `read.vote_counts`.
+/// Fills `read.votes`, `read.vote_counts` and `read.poll_ends`.
 pub struct Projection;
 
 #[async_trait]
@@ -24,15 +25,15 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["votes", "vote_counts"]
+        &["votes", "vote_counts", "poll_ends"]
     }
 
     fn kinds(&self) -> &'static [&'static str] {
-        &["poll.voted", "user.erased"]
+        &["note.created", "note.deleted", "poll.voted", "poll.ended", "user.erased"]
     }
 
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
@@ -49,12 +50,28 @@ impl Projector for Projection {
 async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<()> {
     let mut votes: Vec<&Voted> = Vec::new();
     let mut counts: Sums<(Uuid, i32)> = Sums::default();
+    let mut ends: BTreeMap<Uuid, Option<(Uuid, DateTime<Utc>)>> = BTreeMap::new();
     for (_, event) in events(batch) {
-        if let Event::PollVoted(e) = event {
-            counts.add((e.note.0, choice(e)), 1);
-            votes.push(e);
+        match event {
+            Event::PollVoted(e) => {
+                counts.add((e.note.0, choice(e)), 1);
+                votes.push(e);
+            }
+            Event::NoteCreated(e) => {
+                if let Some(end) = e.poll.as_ref().and_then(|poll| poll.expires_at) {
+                    ends.insert(e.id.0, Some((e.author.0, end)));
+                }
+            }
+            Event::NoteDeleted(e) => {
+                ends.insert(e.id.0, None);
+            }
+            Event::PollEnded(e) => {
+                ends.insert(e.note.0, None);
+            }
+            _ => (),
         }
     }
+    write_ends(tx, ends).await?;
     if votes.is_empty() {
         return Ok(());
     }
@@ -73,7 +90,37 @@ async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<(
     write_counts(tx, counts).await
 }
 
+async fn write_ends(
+    tx: &mut PgConnection,
+    ends: BTreeMap<Uuid, Option<(Uuid, DateTime<Utc>)>>,
+) -> sqlx::Result<()> {
+    let over: Vec<Uuid> = ends.iter().filter(|(_, end)| end.is_none()).map(|(note, _)| *note).collect();
+    if !over.is_empty() {
+        sqlx::query("delete from poll_ends where note_id = any($1)").bind(over).execute(&mut *tx).await?;
+    }
+    let (mut notes, mut authors, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for (note, (author, end)) in ends.into_iter().filter_map(|(note, end)| Some((note, end?))) {
+        notes.push(note);
+        authors.push(author);
+        times.push(end);
+    }
+    if !notes.is_empty() {
+        sqlx::query(
+            "insert into poll_ends (note_id, author, ends_at)
+             select note_id, author, ends_at
+               from unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) as e(note_id, author, ends_at)",
+        )
+        .bind(notes)
+        .bind(authors)
+        .bind(times)
+        .execute(tx)
+        .await?;
+    }
+    Ok(())
+}
+
 async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<()> {
+    sqlx::query("delete from poll_ends where author = $1").bind(user.0).execute(&mut *tx).await?;
     let gone: Vec<(Uuid, i32)> =
         sqlx::query_as("delete from votes where user_id = $1 returning note_id, choice")
             .bind(user.0)
@@ -123,6 +170,18 @@ async fn write_counts(tx: &mut PgConnection, counts: Sums<(Uuid, i32)>) -> sqlx:
 
 fn choice(vote: &Voted) -> i32 {
     i32::try_from(vote.choice).unwrap_or(i32::MAX)
+}
+
+/// Polls whose time has come and whose end hasn't been noticed, the oldest end first.
+pub async fn due(pool: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<Vec<NoteId>> {
+    let notes: Vec<Uuid> = sqlx::query_scalar(
+        "select note_id from read.poll_ends where ends_at <= $1 order by ends_at, note_id limit $2",
+    )
+    .bind(now)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    Ok(notes.into_iter().map(NoteId).collect())
 }
 
 /// Votes per note and choice.
@@ -187,7 +246,9 @@ pub async fn votes_of_people(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Story, user};
+    use crate::testing::{NOW, Story, at, user};
+    use domain::note::Deleted;
+    use domain::poll::{Ended, Poll};
 
     #[sqlx::test(migrations = "../migrations")]
     async fn votes_are_counted_by_choice_and_kept_by_person(pool: PgPool) {
@@ -205,5 +266,34 @@ mod tests {
         assert_eq!(mine(&pool, user(1), &[note.0]).await.unwrap().len(), 0);
         let theirs = votes_of_people(&pool, &[note], &[user(1), user(2)]).await.unwrap();
         assert_eq!(theirs, HashMap::from([((user(2), note), vec![0, 2])]));
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn polls_are_due_at_their_time_until_somebody_noticed(pool: PgPool) {
+        for at_once in [true, false] {
+            let mut story = Story::new(&pool);
+            let ask = |story: &mut Story, millis| {
+                let choices = vec!["a".to_owned(), "b".to_owned()];
+                let poll = Poll { choices, multiple: false, expires_at: Some(at(NOW + millis)) };
+                story.note(1, |note| note.poll = Some(poll))
+            };
+            let (late, early) = (ask(&mut story, 2_000), ask(&mut story, 1_000));
+            let gone = ask(&mut story, 1_000);
+            story.note(1, |_| ());
+            if !at_once {
+                story.project().await;
+            }
+            story.says(Deleted { id: gone, author: user(1) });
+            story.project().await;
+            let due = async |millis, limit| due(&pool, at(NOW + millis), limit).await.unwrap();
+            assert_eq!(due(999, 10).await, []);
+            assert_eq!(due(1_000, 10).await, [early]);
+            assert_eq!(due(2_000, 10).await, [early, late]);
+            assert_eq!(due(2_000, 1).await, [early]);
+            story.says(Ended { note: early, author: user(1), is_gone: false });
+            story.project().await;
+            assert_eq!(due(2_000, 10).await, [late]);
+            story.empty().await;
+        }
     }
 }

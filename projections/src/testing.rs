@@ -1,5 +1,6 @@
 //! What the tests of this crate share: a log in memory, stories told to it, and random worlds.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -9,13 +10,16 @@ use domain::emoji::{Asked, Reaction, parse};
 use domain::event::Event;
 use domain::follow::{Changed, Ended, Notify, RequestEnd, RequestEnded, Requested, Started};
 use domain::log::{AppendError, By, EventLog, LogError, Position, Recorded, StreamId, Version};
+use domain::mute::Mute;
 use domain::note::{Created, Deleted, Parent, Visibility};
-use domain::poll::{Poll, Voted};
+use domain::policy::Stance;
+use domain::poll::{self, Poll, Voted};
 use domain::remote::ObjectUri;
 use domain::user::{Active, ProfileChanges};
 use domain::{
-    CommandId, FollowId, FollowRequestId, ListId, MembershipId, NoteId, ReactionId, RoleAssignmentId, RoleId,
-    UserId, VoteId, list, reaction, role, user as person,
+    BlockId, CommandId, FollowId, FollowRequestId, ListId, MembershipId, MuteId, NoteId, ReactionId,
+    RenoteMuteId, RoleAssignmentId, RoleId, UserId, VoteId, block, list, memo, mute, reaction, role,
+    user as person,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -204,6 +208,7 @@ impl Story {
             reaction_acceptance: None,
             reply: None,
             renote: None,
+            thread: None,
             mentions: Vec::new(),
             visible_to: Vec::new(),
             tags: Vec::new(),
@@ -392,8 +397,39 @@ pub enum Act {
         followers_before: Option<i64>,
         hidden_before: Option<i64>,
     },
+    /// Begins, or ends.
+    Block {
+        blocker: u8,
+        blockee: u8,
+    },
+    Mute {
+        muter: u8,
+        mutee: u8,
+        /// Milliseconds from when stories begin.
+        until: Option<i64>,
+    },
+    MuteRenotes {
+        muter: u8,
+        mutee: u8,
+    },
+    MuteThread {
+        by: u8,
+        note: usize,
+    },
+    Memo {
+        user: u8,
+        about: u8,
+        memo: Option<&'static str>,
+    },
+    EndPoll(usize),
+    Wish {
+        user: u8,
+        kind: &'static str,
+        word: Option<&'static str>,
+    },
     Active(u8),
     ReadAll(u8),
+    Flush(u8),
     /// Makes a list, or puts somebody into one of the person's, or takes them out, or likes a list.
     List {
         by: u8,
@@ -449,6 +485,13 @@ fn an_act() -> impl Strategy<Value = Act> {
         1 => (someone(), any::<bool>(), before(), before()).prop_map(|(user, signin, followers_before, hidden_before)| {
             Act::Rules { user, signin, followers_before, hidden_before }
         }),
+        1 => (someone(), someone()).prop_map(|(blocker, blockee)| Act::Block { blocker, blockee }),
+        2 => (someone(), someone(), prop::option::of(0..1_000_i64))
+            .prop_map(|(muter, mutee, until)| Act::Mute { muter, mutee, until }),
+        1 => (someone(), someone()).prop_map(|(muter, mutee)| Act::MuteRenotes { muter, mutee }),
+        1 => (someone(), any::<usize>()).prop_map(|(by, note)| Act::MuteThread { by, note }),
+        1 => (someone(), someone(), prop::option::of(Just("a memo")))
+            .prop_map(|(user, about, memo)| Act::Memo { user, about, memo }),
         1 => someone().prop_map(Act::Active),
         1 => someone().prop_map(Act::ReadAll),
         3 => (someone(), 0..6u8, any::<usize>(), someone())
@@ -460,11 +503,16 @@ fn an_act() -> impl Strategy<Value = Act> {
             }),
         1 => (someone(), 0..ROLES).prop_map(|(user, role)| Act::Unassign { user, role }),
         1 => (0..ROLES).prop_map(Act::EndRole),
+        1 => someone().prop_map(Act::Flush),
+        1 => any::<usize>().prop_map(Act::EndPoll),
+        1 => (someone(), prop::sample::select(vec!["reaction", "mention"]),
+              prop::option::of(prop::sample::select(vec!["never", "following", "follower"])))
+            .prop_map(|(user, kind, word)| Act::Wish { user, kind, word }),
     ]
 }
 
 pub fn a_life() -> impl Strategy<Value = Vec<Act>> {
-    prop::collection::vec(an_act(), 0..60)
+    prop::collection::vec(an_act(), 0..100)
 }
 
 /// The lists of a random life.
@@ -523,9 +571,32 @@ pub struct Truth {
     pub profiles: Vec<person::Profile>,
     /// Follower, followee, with_replies.
     pub follows: Vec<(UserId, UserId, bool)>,
+    /// Blocker, blockee.
+    pub blocks: Vec<(UserId, UserId)>,
+    /// Muter, mutee, until when.
+    pub mutes: Vec<(UserId, UserId, Mute)>,
+    /// Muter, mutee.
+    pub renote_mutes: Vec<(UserId, UserId)>,
+    pub thread_mutes: Vec<(UserId, NoteId)>,
 }
 
 impl Truth {
+    /// What somebody is to another, as the policy asks it.
+    pub fn stance(&self, me: UserId, of: UserId, now: DateTime<Utc>) -> Stance {
+        let mutes =
+            |(muter, mutee, mute): &(UserId, UserId, Mute)| (*muter, *mutee) == (me, of) && mute.stands(now);
+        Stance {
+            mutes: self.mutes.iter().any(mutes),
+            mutes_renotes: self.renote_mutes.contains(&(me, of)),
+            blocks: self.blocks.contains(&(me, of)),
+            is_blocked: self.blocks.contains(&(of, me)),
+        }
+    }
+
+    pub fn mutes_thread(&self, user: UserId, thread: NoteId) -> bool {
+        self.thread_mutes.contains(&(user, thread))
+    }
+
     pub fn follows(&self, follower: UserId, followee: UserId) -> bool {
         self.follows.iter().any(|(from, to, _)| (*from, *to) == (follower, followee))
     }
@@ -545,12 +616,25 @@ impl Truth {
     }
 }
 
+/// Puts it in or takes it out; whether it is in now.
+fn toggle<T: PartialEq>(all: &mut Vec<T>, one: T) -> bool {
+    let before = all.len();
+    all.retain(|other| *other != one);
+    let begins = all.len() == before;
+    if begins {
+        all.push(one);
+    }
+    begins
+}
+
 impl Story {
     /// Tells a random life, in which each event is one that decisions could have made, or (a reply to
     /// what is just going) that a race could have let through.
     pub fn live(&mut self, life: &[Act]) -> Truth {
         let mut truth = Truth::default();
         let mut written: Vec<(NoteId, UserId)> = Vec::new();
+        let mut threads: HashMap<NoteId, NoteId> = HashMap::new();
+        let mut ending: Vec<NoteId> = Vec::new();
         let mut reactions: Vec<(NoteId, u8, &str)> = Vec::new();
         let mut votes: Vec<(NoteId, u8, u32)> = Vec::new();
         let mut asked: Vec<(u8, u8)> = Vec::new();
@@ -584,13 +668,15 @@ impl Story {
                         note.visibility = visibility;
                         note.reply = reply;
                         note.renote = renote;
+                        note.thread = reply.and_then(|reply| threads.get(&reply.id)).copied();
                         if pure {
                             note.text = None;
                         }
                         note.poll = (poll && !pure).then(|| Poll {
                             choices: vec!["a".to_owned(), "b".to_owned()],
                             multiple: true,
-                            expires_at: None,
+                            // Some of them end.
+                            expires_at: (mentions.len() == 1).then(|| at(NOW + 100)),
                         });
                         note.mentions = mentions.into_iter().map(user).collect();
                         note.visible_to = visible_to.into_iter().map(user).collect();
@@ -600,6 +686,10 @@ impl Story {
                     });
                     let note = created.unwrap();
                     written.push((note.id, note.author));
+                    threads.insert(note.id, note.thread());
+                    if note.poll.as_ref().is_some_and(|poll| poll.expires_at.is_some()) {
+                        ending.push(note.id);
+                    }
                     let there = |parent: Option<Parent>| {
                         parent.is_none_or(|parent| truth.notes.iter().any(|note| note.id == parent.id))
                     };
@@ -684,6 +774,75 @@ impl Story {
                     changes.apply_to(&mut truth.profiles[usize::from(n) - 1]);
                     self.changes(n, changes);
                 }
+                Act::Block { blocker, blockee } if blocker != blockee => {
+                    let (from, to) = (user(blocker), user(blockee));
+                    if toggle(&mut truth.blocks, (from, to)) {
+                        let sides = [(blocker, blockee), (blockee, blocker)];
+                        for (follower, followee) in sides.map(|(a, b)| (user(a), user(b))) {
+                            if truth.follows(follower, followee) {
+                                self.says(Ended { follower, followee, by_followee: follower == to });
+                            }
+                        }
+                        truth.follows.retain(|(a, b, _)| ![(from, to), (to, from)].contains(&(*a, *b)));
+                        let id = BlockId(self.id());
+                        self.says(block::Started { id, blocker: from, blockee: to });
+                    } else {
+                        self.says(block::Ended { blocker: from, blockee: to });
+                    }
+                }
+                Act::Mute { muter, mutee, until } if muter != mutee => {
+                    let (from, to) = (user(muter), user(mutee));
+                    let stands = truth.stance(from, to, self.now()).mutes;
+                    truth.mutes.retain(|(a, b, _)| (*a, *b) != (from, to));
+                    if stands {
+                        self.says(mute::Ended { muter: from, mutee: to });
+                    } else {
+                        let expires_at = until.map(|millis| at(NOW + millis));
+                        let id = MuteId(self.id());
+                        self.says(mute::Started { id, muter: from, mutee: to, expires_at });
+                        truth.mutes.push((from, to, Mute { expires_at }));
+                    }
+                }
+                Act::MuteRenotes { muter, mutee } if muter != mutee => {
+                    let (muter, mutee) = (user(muter), user(mutee));
+                    if toggle(&mut truth.renote_mutes, (muter, mutee)) {
+                        let id = RenoteMuteId(self.id());
+                        self.says(mute::RenotesStarted { id, muter, mutee });
+                    } else {
+                        self.says(mute::RenotesEnded { muter, mutee });
+                    }
+                }
+                Act::MuteThread { by, note } if !written.is_empty() => {
+                    let (user, thread) = (user(by), threads[&written[note % written.len()].0]);
+                    if toggle(&mut truth.thread_mutes, (user, thread)) {
+                        self.says(mute::ThreadStarted { user, thread });
+                    } else {
+                        self.says(mute::ThreadEnded { user, thread });
+                    }
+                }
+                Act::Memo { user: n, about, memo } => {
+                    let memo = memo.map(str::to_owned);
+                    self.says(memo::Changed { user: user(n), about: user(about), memo });
+                }
+                Act::EndPoll(number) if !written.is_empty() => {
+                    let (note, author) = written[number % written.len()];
+                    if ending.contains(&note) {
+                        ending.retain(|other| *other != note);
+                        let is_gone = !truth.notes.iter().any(|there| there.id == note);
+                        self.says(poll::Ended { note, author, is_gone });
+                    }
+                }
+                Act::Wish { user: n, kind, word } => {
+                    let wish = word.map(|word| (kind.to_owned(), serde_json::json!({ "type": word })));
+                    let config = wish.into_iter().collect();
+                    let changes =
+                        ProfileChanges { notification_recieve_config: Some(config), ..Default::default() };
+                    changes.apply_to(&mut truth.profiles[usize::from(n) - 1]);
+                    self.changes(n, changes);
+                }
+                Act::Flush(n) => {
+                    self.says(domain::notification::Flushed { user: user(n) });
+                }
                 Act::Active(n) => {
                     let day = &mut days[usize::from(n) - 1];
                     *day += 1;
@@ -707,7 +866,15 @@ impl Story {
                     self.says(role::Deleted { role: role_id(role), name: "a role".to_owned() });
                     self.role(role, |_| ());
                 }
-                Act::Delete(_) | Act::Follow { .. } | Act::React { .. } | Act::Vote { .. } => (),
+                Act::Delete(_)
+                | Act::Follow { .. }
+                | Act::React { .. }
+                | Act::Vote { .. }
+                | Act::Block { .. }
+                | Act::Mute { .. }
+                | Act::MuteRenotes { .. }
+                | Act::MuteThread { .. }
+                | Act::EndPoll(_) => (),
             }
         }
         truth

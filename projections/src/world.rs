@@ -3,14 +3,17 @@
 //! A [`World`] hands out the content of a note only through [`domain::policy`]: as `Visible`, or as
 //! a [`Shell`] that has nothing the author wrote.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::emoji::Reaction;
 use domain::follow::Notify;
+use domain::mute::Mute;
 use domain::note::{Parent, ReactionAcceptance, Visibility};
-use domain::policy::{self, AuthorRules, Between, Facts, Guarded, Sight, Viewer};
+use domain::policy::{
+    self, AuthorRules, Between, Company, Facts, Guarded, Place, Sight, Stance, Viewer, Visible,
+};
 use domain::poll::Poll;
 use domain::user::Profile;
 use domain::{FollowId, NoteId, RoleId, UserId};
@@ -37,6 +40,8 @@ pub struct NoteRow {
     pub uri: Option<String>,
     /// A renote that adds nothing of its own.
     pub pure: bool,
+    /// The note at the top of the thread.
+    pub thread: NoteId,
     pub replies: i64,
     pub renotes: i64,
     /// Each reaction with its count, none at zero.
@@ -44,6 +49,21 @@ pub struct NoteRow {
     /// Votes per choice, as long as the choices of the poll.
     pub votes: Vec<i64>,
     pub rules: AuthorRules,
+    /// Whether the viewer mutes the thread.
+    pub in_muted_thread: bool,
+}
+
+impl NoteRow {
+    /// Around whom the note is.
+    pub fn company(&self) -> Company {
+        Company {
+            author: self.author,
+            answered: self.reply.map(|reply| reply.author),
+            passed_on: self.renote.map(|renote| renote.author),
+            is_pure_renote: self.pure,
+            in_muted_thread: self.in_muted_thread,
+        }
+    }
 }
 
 impl Guarded for NoteRow {
@@ -117,6 +137,21 @@ pub struct RelationRow {
     pub followed: bool,
     pub request_from_me: bool,
     pub request_to_me: bool,
+    /// The viewer blocks them.
+    pub blocks: bool,
+    pub is_blocked: bool,
+    /// The viewer's mute of them; it may be over.
+    pub mute: Option<Mute>,
+    pub mutes_renotes: bool,
+    /// What the viewer noted down about them.
+    pub memo: Option<String>,
+}
+
+impl RelationRow {
+    /// Whether the viewer mutes them at this instant.
+    pub fn mutes(&self, now: DateTime<Utc>) -> bool {
+        self.mute.is_some_and(|mute| mute.stands(now))
+    }
 }
 
 /// A following that stands.
@@ -148,6 +183,8 @@ pub struct World {
     pub(crate) my_votes: HashMap<NoteId, Vec<u32>>,
     /// Those that were asked for, with how many people are assigned to each.
     pub(crate) roles: HashMap<RoleId, (RoleRow, i64)>,
+    /// Servers whose people the viewer mutes, in lower case.
+    pub(crate) muted_hosts: HashSet<String>,
 }
 
 impl World {
@@ -167,6 +204,7 @@ impl World {
             my_reactions: HashMap::new(),
             my_votes: HashMap::new(),
             roles: HashMap::new(),
+            muted_hosts: HashSet::new(),
         }
     }
 
@@ -175,6 +213,26 @@ impl World {
         let note = self.notes.get(&id)?;
         let follows = self.relations.get(&note.author).is_some_and(|relation| relation.following.is_some());
         Some(policy::see(self.viewer, note, Between { viewer_follows_author: follows }, self.now))
+    }
+
+    /// The note, if the viewer may see it and, looking there, wants to.
+    pub fn pick(&self, id: NoteId, place: Place) -> Option<Visible<'_, NoteRow>> {
+        let visible = self.see(id)?.seen()?;
+        let company = visible.note().company();
+        policy::wants(self.viewer, &company, place, |user| self.stance(user)).then_some(visible)
+    }
+
+    /// What the viewer is to somebody, as far as it decides what they want to see.
+    pub fn stance(&self, user: UserId) -> Stance {
+        let relation = self.relations.get(&user);
+        let host = self.users.get(&user).and_then(|user| user.host.as_ref());
+        Stance {
+            mutes: relation.is_some_and(|relation| relation.mutes(self.now))
+                || host.is_some_and(|host| self.muted_hosts.contains(host)),
+            mutes_renotes: relation.is_some_and(|relation| relation.mutes_renotes),
+            blocks: relation.is_some_and(|relation| relation.blocks),
+            is_blocked: relation.is_some_and(|relation| relation.is_blocked),
+        }
     }
 
     /// What may be shown of a note to anybody.
@@ -198,6 +256,11 @@ impl World {
         self.notes.get(&id).map(Guarded::facts)
     }
 
+    /// Around whom a note is.
+    pub fn company(&self, id: NoteId) -> Option<Company> {
+        self.notes.get(&id).map(NoteRow::company)
+    }
+
     /// These notes and their authors in front of somebody else, to whom only the given things are known:
     /// for streams, where what was loaded once is shown to many.
     pub fn in_front_of(&self, viewer: Viewer, notes: &[NoteId], theirs: Theirs) -> World {
@@ -217,6 +280,7 @@ impl World {
             my_reactions: theirs.reactions,
             my_votes: theirs.votes,
             roles: HashMap::new(),
+            muted_hosts: HashSet::new(),
         }
     }
 

@@ -5,6 +5,7 @@
 mod access;
 mod account;
 mod bad_input;
+mod block;
 mod browser;
 mod chart;
 mod cli;
@@ -18,7 +19,9 @@ mod harness;
 mod list;
 mod mail;
 mod misskey_js;
+mod mute;
 mod nats;
+mod notification;
 mod openapi;
 mod pages;
 mod passkey;

@@ -162,7 +162,8 @@ fn calls(
         ("roles/users", json!({ "roleId": role })),
         ("admin/roles/users", json!({ "roleId": role })),
         ("i", json!({})),
-        ("i/notifications", json!({ "limit": 100 })),
+        ("i/notifications", json!({ "limit": 100, "markAsRead": false })),
+        ("i/notifications-grouped", json!({ "limit": 100 })),
     ]
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use chrono::TimeDelta;
 use commands::bus::Bus;
 use commands::log::{EventStoreLog, Keyring, MasterKey, MemoryLog, PostgresLog, Takeover};
 use commands::{AskedBy, Commands, Failed, NewAccount, NewNote};
@@ -199,7 +200,7 @@ impl Story {
         let commands: Commands = self.app.commands.clone();
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
-        match (self.rng.random_range(0..25), note) {
+        match (self.rng.random_range(0..33), note) {
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
             (7..10, Some(note)) => {
@@ -231,14 +232,29 @@ impl Story {
                 self.take(commands.change_profile(by, me, changes).await);
             }
             (18, _) => self.take(commands.be_active(by, me).await),
-            (19..22, _) => self.list(by, me, other).await,
-            (22, _) => {
+            (19, _) => self.take(commands.block(by, me, other).await),
+            (20, _) => self.take(commands.unblock(by, me, other).await),
+            (21, _) => {
+                let until = self.rng.random::<bool>().then(|| by.now + TimeDelta::milliseconds(50));
+                self.take(commands.mute(by, me, other, until).await);
+            }
+            (22, _) if self.rng.random() => self.take(commands.unmute(by, me, other).await),
+            (22, _) => self.take(commands.mute_renotes(by, me, other).await),
+            (23, _) => self.take(commands.unmute_renotes(by, me, other).await),
+            (24, Some(note)) if self.rng.random() => self.take(commands.mute_thread(by, me, note).await),
+            (24, Some(note)) => self.take(commands.unmute_thread(by, me, note).await),
+            (31, Some(note)) => self.take(commands.end_poll(by, note).await),
+            (32, _) if self.rng.random_bool(0.1) => self.take(commands.flush_notifications(by, me).await),
+            (32, _) => self.take(commands.test_notification(by, me).await),
+            (25, _) => self.take(commands.note_down(by, me, other, Some(format!("{me}"))).await),
+            (26..29, _) => self.list(by, me, other).await,
+            (29, _) => {
                 let role = self.a_role(by).await;
                 let memo = self.rng.random_bool(0.5).then(|| "a remark".to_owned());
                 let terms = Terms { memo, ..Terms::default() };
                 self.take(commands.assign_role(by.step(1), role, other, terms, true).await);
             }
-            (23, _) => {
+            (30, _) => {
                 let role = self.a_role(by).await;
                 if self.rng.random_bool(0.2) {
                     self.take(commands.delete_role(by.step(1), role).await);
@@ -292,7 +308,11 @@ impl Story {
         let renote = self.a_note().filter(|_| self.rng.random_bool(0.3));
         let pure = renote.is_some() && reply.is_none() && self.rng.random();
         let choices = vec!["yes".to_owned(), "no".to_owned()];
-        let poll = self.rng.random_bool(0.4).then_some(Poll { choices, multiple: true, expires_at: None });
+        let poll = self.rng.random_bool(0.4).then(|| {
+            // Some end soon, some by themselves while the story goes on.
+            let expires_at = self.rng.random::<bool>().then(|| by.now + TimeDelta::milliseconds(200));
+            Poll { choices, multiple: true, expires_at }
+        });
         let words =
             format!("{id} for @person{} #tag{}", self.rng.random_range(0..PEOPLE), id.0.as_u128() % 3);
         let new = NewNote {

@@ -71,7 +71,7 @@ impl Stream {
     }
 
     /// The next events, which must have these names, in any order; their bodies in the order asked for.
-    async fn events<const N: usize>(&mut self, names: [&str; N]) -> [Value; N] {
+    pub async fn events<const N: usize>(&mut self, names: [&str; N]) -> [Value; N] {
         let mut bodies = names.map(|_| None);
         for _ in names {
             let (_, name, body) = self.event().await;
@@ -83,7 +83,7 @@ impl Stream {
     }
 
     /// The next note, with the channel that brought it.
-    async fn note(&mut self) -> (String, String) {
+    pub async fn note(&mut self) -> (String, String) {
         let (channel, name, body) = self.event().await;
         assert_eq!(name, "note");
         (channel, body["text"].as_str().unwrap().to_owned())

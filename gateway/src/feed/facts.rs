@@ -100,7 +100,20 @@ async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Resul
         | Event::RoleDeleted(_)
         | Event::RoleAssigned(_)
         | Event::RoleUnassigned(_)
-        | Event::NotificationsRead(_) => None,
+        | Event::BlockStarted(_)
+        | Event::BlockEnded(_)
+        | Event::MuteStarted(_)
+        | Event::MuteEnded(_)
+        | Event::RenoteMuteStarted(_)
+        | Event::RenoteMuteEnded(_)
+        | Event::ThreadMuteStarted(_)
+        | Event::ThreadMuteEnded(_)
+        | Event::MemoChanged(_)
+        | Event::PollEnded(_)
+        | Event::NotificationsRead(_)
+        | Event::NotificationsFlushed(_)
+        | Event::NotificationsTested(_)
+        | Event::NotificationSent(_) => None,
     };
     Ok(told)
 }

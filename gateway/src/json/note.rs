@@ -263,11 +263,13 @@ pub(crate) mod tests {
             poll: None,
             uri: None,
             pure: false,
+            thread: note_id(n),
             replies: 0,
             renotes: 0,
             reactions: Vec::new(),
             votes: Vec::new(),
             rules: AuthorRules::default(),
+            in_muted_thread: false,
         };
         change(&mut row);
         row.pure = row.renote.is_some() && row.text.is_none();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
 use domain::ids;
 use domain::instance::Policies;
 use domain::policy::may_see_list;
@@ -166,7 +167,8 @@ pub struct Profile {
     pub chat_scope: String,
     pub can_chat: bool,
     pub roles: Vec<RoleLite>,
-    pub memo: Null,
+    /// What the viewer noted down about them.
+    pub memo: Option<String>,
     /// For moderators.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moderation_note: Option<&'static str>,
@@ -310,9 +312,12 @@ pub fn user_detailed_not_me(
     let between = world.viewer.map(|_| world.relation(id));
     let follows = between.as_ref().is_some_and(|between| between.following.is_some());
     Some(UserDetailedNotMe {
-        profile: profile(look, user, eyes, Standing { is_me: false, follows }),
+        profile: Profile {
+            memo: between.as_ref().and_then(|between| between.memo.clone()),
+            ..profile(look, user, eyes, Standing { is_me: false, follows })
+        },
         private: eyes.moderates.then(|| private(user, eyes, None)),
-        relation: between.as_ref().map(relation),
+        relation: between.as_ref().map(|between| relation(between, world.now)),
         followed_message: follows.then(|| user.profile.followed_message.clone()),
     })
 }
@@ -321,7 +326,10 @@ pub fn user_detailed_not_me(
 pub fn me_detailed(look: &Look<'_>, world: &World, id: ids::UserId, eyes: &Eyes) -> Option<MeDetailed> {
     let user = world.user(id)?;
     Some(MeDetailed {
-        profile: profile(look, user, eyes, Standing { is_me: true, follows: false }),
+        profile: Profile {
+            memo: world.relation(id).memo,
+            ..profile(look, user, eyes, Standing { is_me: true, follows: false })
+        },
         private: private(user, eyes, Some([])),
         followed_message: user.profile.followed_message.clone(),
         has_unread_notification: eyes.unread > 0,
@@ -385,22 +393,22 @@ fn profile(look: &Look<'_>, user: &UserRow, eyes: &Eyes, standing: Standing) -> 
         chat_scope: profile.chat_scope.clone(),
         can_chat: false,
         roles: super::role::shown(user, eyes.moderates),
-        memo: (),
+        memo: None,
         moderation_note: eyes.moderates.then_some(""),
     }
 }
 
-fn relation(between: &RelationRow) -> Relation {
+fn relation(between: &RelationRow, now: DateTime<Utc>) -> Relation {
     let following = between.following;
     Relation {
         is_following: following.is_some(),
         is_followed: between.followed,
         has_pending_follow_request_from_you: between.request_from_me,
         has_pending_follow_request_to_you: between.request_to_me,
-        is_blocking: false,
-        is_blocked: false,
-        is_muted: false,
-        is_renote_muted: false,
+        is_blocking: between.blocks,
+        is_blocked: between.is_blocked,
+        is_muted: between.mutes(now),
+        is_renote_muted: between.mutes_renotes,
         notify: match following.map(|following| following.notify) {
             Some(Notify::Normal) => "normal",
             Some(Notify::None) | None => "none",
@@ -464,8 +472,8 @@ fn avatar_url(look: &Look<'_>, user: &UserRow) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::note::tests::now;
     use crate::presence::Presence;
-    use chrono::DateTime;
     use projections::world::FollowingRow;
     use serde_json::{json, to_value};
     use uuid::Uuid;
@@ -536,9 +544,9 @@ mod tests {
             with_replies: true,
         };
         let row = RelationRow { following: Some(following), ..RelationRow::default() };
-        let shown = to_value(relation(&row)).unwrap();
+        let shown = to_value(relation(&row, now())).unwrap();
         assert_eq!(shown["isFollowing"], json!(true));
         assert_eq!((&shown["notify"], &shown["withReplies"]), (&json!("normal"), &json!(true)));
-        assert_eq!(to_value(relation(&RelationRow::default())).unwrap()["notify"], json!("none"));
+        assert_eq!(to_value(relation(&RelationRow::default(), now())).unwrap()["notify"], json!("none"));
     }
 }

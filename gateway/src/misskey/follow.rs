@@ -41,13 +41,17 @@ const ALREADY_FOLLOWING: ErrorDef = ErrorDef::new(
     "You are already following that user.",
     "35387507-38c7-4cb9-9197-300b93783fa0",
 );
+const BLOCKING: ErrorDef =
+    ErrorDef::new("BLOCKING", "You are blocking that user.", "4e2206ec-aa4f-4960-b865-6c23ac38e2d9");
+const BLOCKED: ErrorDef =
+    ErrorDef::new("BLOCKED", "You are blocked by that user.", "c4ab57cc-4e41-45e9-bfd9-584f61e35ce0");
 
 impl Endpoint for Create {
     const META: Meta = Meta::new("following/create")
         .kind("write:following")
         .limit(100, per::HOUR)
         .not_moved()
-        .errors(&[CREATE_NO_SUCH_USER, FOLLOWEE_IS_YOURSELF, ALREADY_FOLLOWING]);
+        .errors(&[CREATE_NO_SUCH_USER, FOLLOWEE_IS_YOURSELF, ALREADY_FOLLOWING, BLOCKING, BLOCKED]);
     type Caller = SignedIn;
     type Reply = UserLite;
 
@@ -59,6 +63,8 @@ impl Endpoint for Create {
                 CannotFollow::Yourself => FOLLOWEE_IS_YOURSELF,
                 CannotFollow::NoSuchUser => CREATE_NO_SUCH_USER,
                 CannotFollow::AlreadyFollowing => ALREADY_FOLLOWING,
+                CannotFollow::Blocking => BLOCKING,
+                CannotFollow::Blocked => BLOCKED,
             })
         })?;
         app.shown(receipt).await;

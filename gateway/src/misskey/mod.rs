@@ -1,15 +1,19 @@
 //! The endpoints of the Misskey API, a file for each feature; how they are called is in [`crate::api`].
 
 pub mod account;
+pub mod acquaintance;
 pub mod admin;
 pub mod app;
+pub mod block;
 pub mod chart;
 pub mod follow;
 pub mod i;
 pub mod list;
 pub mod mail;
+pub mod memo;
 pub mod meta;
 pub mod miauth;
+pub mod mute;
 pub mod note;
 pub mod notification;
 pub mod poll;
@@ -55,6 +59,9 @@ pub fn registry() -> &'static Registry {
             app::Generate,
             app::Show,
             app::Userkey,
+            block::Create,
+            block::Delete,
+            block::List,
             chart::ActiveUsers,
             chart::Notes,
             chart::FollowsOfUser,
@@ -91,6 +98,7 @@ pub fn registry() -> &'static Registry {
             account::ChangePassword,
             account::Delete,
             notification::List,
+            notification::ListGrouped,
             i::RegenerateToken,
             app::Revoke,
             account::SignInHistory,
@@ -98,6 +106,9 @@ pub fn registry() -> &'static Registry {
             mail::UpdateEmail,
             meta::Show,
             miauth::GenToken,
+            mute::Create,
+            mute::Delete,
+            mute::List,
             app::Registered,
             note::Children,
             note::Conversation,
@@ -115,11 +126,19 @@ pub fn registry() -> &'static Registry {
             note::Replies,
             note::Show,
             note::State,
+            mute::CreateOfThread,
+            mute::DeleteOfThread,
             timeline::Home,
             note::Unrenote,
             timeline::OfList,
+            notification::Create,
+            notification::Flush,
             notification::MarkAllAsRead,
+            notification::Test,
             meta::Ping,
+            mute::CreateOfRenotes,
+            mute::DeleteOfRenotes,
+            mute::ListOfRenotes,
             mail::RequestReset,
             mail::Reset,
             chart::Retention,
@@ -132,6 +151,7 @@ pub fn registry() -> &'static Registry {
             user::List,
             user::Followers,
             user::Following,
+            acquaintance::AnsweredMost,
             mail::SecurityInfo,
             list::Create,
             list::CreateFromPublic,
@@ -146,8 +166,10 @@ pub fn registry() -> &'static Registry {
             list::Update,
             list::UpdateMembership,
             timeline::OfUser,
+            acquaintance::Recommendation,
             user::Relation,
             user::Show,
+            memo::Update,
             mail::Verify,
         ]
     });

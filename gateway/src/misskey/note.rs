@@ -10,7 +10,7 @@ use domain::note::{
 };
 use domain::policy::Viewer;
 use domain::poll::{MAX_CHOICE_CHARS, MAX_CHOICES, MIN_CHOICES, Poll};
-use projections::Wanted;
+use projections::{Wanted, mute};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +135,11 @@ const CANNOT_REPLY_WIDER: ErrorDef = ErrorDef::new(
     "You cannot reply to a specified visibility note with extended visibility.",
     "ed940410-535c-4d5e-bfa3-af798671e93c",
 );
+const BLOCKED: ErrorDef = ErrorDef::new(
+    "YOU_HAVE_BEEN_BLOCKED",
+    "You have been blocked by this user.",
+    "b390d7e1-8a5e-46ed-b625-06271cafd3d3",
+);
 const CANNOT_CREATE_ALREADY_EXPIRED_POLL: ErrorDef = ErrorDef::new(
     "CANNOT_CREATE_ALREADY_EXPIRED_POLL",
     "Poll is already expired.",
@@ -165,6 +170,7 @@ impl Endpoint for Create {
             CANNOT_REPLY_TO_AN_INVISIBLE_NOTE,
             CANNOT_REPLY_TO_A_PURE_RENOTE,
             CANNOT_REPLY_WIDER,
+            BLOCKED,
             CANNOT_CREATE_ALREADY_EXPIRED_POLL,
             NO_SUCH_CHANNEL,
             NO_SUCH_FILE,
@@ -250,6 +256,7 @@ impl From<CannotWrite> for ApiError {
             CannotWrite::ReplyToPureRenote => CANNOT_REPLY_TO_A_PURE_RENOTE.into(),
             CannotWrite::ReplyToInvisible => CANNOT_REPLY_TO_AN_INVISIBLE_NOTE.into(),
             CannotWrite::ReplyWiderThanSpecified => CANNOT_REPLY_WIDER.into(),
+            CannotWrite::Blocked => BLOCKED.into(),
             CannotWrite::RenoteDueToVisibility => CANNOT_RENOTE_DUE_TO_VISIBILITY.into(),
             CannotWrite::PollExpired => CANNOT_CREATE_ALREADY_EXPIRED_POLL.into(),
             CannotWrite::TooManyMentions => CONTAINS_TOO_MANY_MENTIONS.into(),
@@ -478,10 +485,6 @@ impl Endpoint for Conversation {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
-    #[expect(
-        dead_code,
-        reason = "there are no favourites and no muted threads yet, so it doesn't matter which"
-    )]
     note_id: NoteId,
 }
 
@@ -498,8 +501,10 @@ impl Endpoint for State {
     type Caller = SignedIn;
     type Reply = NoteState;
 
-    async fn handle(self, _: &App, _: SignedIn) -> Result<NoteState, ApiError> {
-        Ok(NoteState { is_favorited: false, is_muted_thread: false })
+    async fn handle(self, app: &App, me: SignedIn) -> Result<NoteState, ApiError> {
+        let is_muted_thread = mute::is_thread_muted(&app.pool, me.id(), self.note_id.0).await?;
+        // There are no favourites yet.
+        Ok(NoteState { is_favorited: false, is_muted_thread })
     }
 }
 

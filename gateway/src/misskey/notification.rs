@@ -1,15 +1,18 @@
-//! `i/notifications`, `notifications/mark-all-as-read`.
+//! `i/notifications`, `i/notifications-grouped`, `notifications/*`.
 
-use projections::notification::{self, Kind, NotificationRow};
+use commands::Receipt;
+use domain::notification::{Kind, MAX_BODY_CHARS, MAX_HEADER_CHARS, MAX_ICON_CHARS, Sent};
+use projections::World;
+use projections::notification::{self, NotificationRow};
 use projections::page::MAX_ITEMS;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::param::{Limit, Page, yes};
+use crate::api::param::{Limit, Page, Text, yes};
 use crate::api::{ApiError, Endpoint, Meta, SignedIn, per};
 use crate::app::App;
 use crate::json::Look;
-use crate::json::notification::{Notification, notification as present, wanted};
+use crate::json::notification::{Notification, group, grouped, notification as present, wanted};
 
 /// How often more is fetched while none is of a wanted type.
 const MAX_ROUNDS: usize = 10;
@@ -25,8 +28,23 @@ const TYPES: &[&str] = &[
 
 /// List the notifications of the caller.
 #[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
 pub struct List {
+    #[serde(flatten)]
+    asked: Asked,
+}
+
+/// List the notifications of the caller, reactions to the same note and renotes of the same put together.
+#[derive(Deserialize, JsonSchema)]
+pub struct ListGrouped {
+    #[serde(flatten)]
+    asked: Asked,
+}
+
+/// Which notifications.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+struct Asked {
     #[serde(default)]
     limit: Limit,
     #[serde(flatten)]
@@ -52,21 +70,37 @@ impl Endpoint for List {
     type Reply = Vec<Notification>;
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Notification>, ApiError> {
-        let rows = self.rows(app, &me).await?;
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        if self.mark_as_read && notification::has_unread(&app.pool, me.id()).await? {
-            let receipt = app.commands.read_notifications(app.by(&me), me.id()).await?;
-            app.shown(receipt).await;
-        }
-        let world = app.hydrate(wanted(&rows), Some(me.id())).await?;
+        let (rows, world) = self.asked.load(app, &me).await?;
         let look = Look::of(app);
         Ok(rows.iter().filter_map(|row| present(&look, &world, row)).collect())
     }
 }
 
-impl List {
+impl Endpoint for ListGrouped {
+    const META: Meta =
+        Meta::new("i/notifications-grouped").kind("read:notifications").limit(30, 30 * per::SECOND);
+    type Caller = SignedIn;
+    type Reply = Vec<Notification>;
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Notification>, ApiError> {
+        let (rows, world) = self.asked.load(app, &me).await?;
+        let look = Look::of(app);
+        Ok(grouped(&rows).filter_map(|rows| group(&look, &world, rows)).collect())
+    }
+}
+
+impl Asked {
+    /// What is asked for, and all that it shows.
+    async fn load(&self, app: &App, me: &SignedIn) -> Result<(Vec<NotificationRow>, World), ApiError> {
+        let rows = self.rows(app, me).await?;
+        if !rows.is_empty() && self.mark_as_read && notification::has_unread(&app.pool, me.id()).await? {
+            let receipt = app.commands.read_notifications(app.by(me), me.id()).await?;
+            app.shown(receipt).await;
+        }
+        let world = app.hydrate(wanted(&rows), Some(me.id())).await?;
+        Ok((rows, world))
+    }
+
     /// Those of a page that are of a wanted type; where none is, of the first page that has one.
     async fn rows(&self, app: &App, me: &SignedIn) -> Result<Vec<NotificationRow>, ApiError> {
         let mut page = self.page.limited(self.limit);
@@ -110,10 +144,72 @@ impl Endpoint for MarkAllAsRead {
     type Reply = ();
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
-        let receipt = app.commands.read_notifications(app.by(&me), me.id()).await?;
-        app.shown(receipt).await;
-        Ok(())
+        done(app, app.commands.read_notifications(app.by(&me), me.id()).await?).await
     }
+}
+
+/// Throw all notifications away.
+#[derive(Deserialize, JsonSchema)]
+pub struct Flush {}
+
+impl Endpoint for Flush {
+    const META: Meta = Meta::new("notifications/flush").kind("write:notifications");
+    type Caller = SignedIn;
+    type Reply = ();
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
+        done(app, app.commands.flush_notifications(app.by(&me), me.id()).await?).await
+    }
+}
+
+/// See what a notification looks like.
+#[derive(Deserialize, JsonSchema)]
+pub struct Test {}
+
+impl Endpoint for Test {
+    const META: Meta =
+        Meta::new("notifications/test-notification").kind("write:notifications").limit(10, per::MINUTE);
+    type Caller = SignedIn;
+    type Reply = ();
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
+        done(app, app.commands.test_notification(app.by(&me), me.id()).await?).await
+    }
+}
+
+/// Tell the caller something, as their app has it to say.
+#[derive(Deserialize, JsonSchema)]
+pub struct Create {
+    body: Text<0, MAX_BODY_CHARS>,
+    /// The name of the app when it isn't said.
+    header: Option<Text<0, MAX_HEADER_CHARS>>,
+    /// The address of a picture; that of the app when it isn't said.
+    icon: Option<Text<0, MAX_ICON_CHARS>>,
+}
+
+impl Endpoint for Create {
+    const META: Meta = Meta::new("notifications/create").kind("write:notifications");
+    type Caller = SignedIn;
+    type Reply = ();
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
+        let (name, picture) = match &me.app {
+            Some(grant) => app.core.tokens.app_of(grant.id).await?,
+            None => (None, None),
+        };
+        let sent = Sent {
+            user: me.id(),
+            body: self.body.0,
+            header: self.header.map(|header| header.0).or(name),
+            icon: self.icon.map(|icon| icon.0).or(picture),
+        };
+        done(app, app.commands.send_notification(app.by(&me), sent).await?).await
+    }
+}
+
+async fn done(app: &App, receipt: Receipt) -> Result<(), ApiError> {
+    app.shown(receipt).await;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -122,7 +218,7 @@ mod tests {
     use serde_json::{Value, from_value, json};
 
     fn wanted_kinds(params: Value) -> Vec<Kind> {
-        let list: List = from_value(params).unwrap();
+        let list = from_value::<List>(params).unwrap().asked;
         [Kind::Reply, Kind::Reaction, Kind::Follow].into_iter().filter(|kind| list.wants(*kind)).collect()
     }
 
@@ -137,7 +233,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_type_and_no_other_is_known() {
-        assert!(Kind::ALL.into_iter().all(|kind| TYPES.contains(&kind.as_str())));
+        assert!(Kind::ALL.iter().all(|kind| TYPES.contains(&kind.as_str())));
         let entry = crate::misskey::registry().find("i/notifications").unwrap();
         let refused = entry.shape.check(&mut json!({ "includeTypes": ["nosuch"] })).unwrap_err();
         assert_eq!(refused.param, "#/properties/includeTypes/items/enum");

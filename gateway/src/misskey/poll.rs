@@ -27,6 +27,11 @@ const ALREADY_VOTED: ErrorDef =
     ErrorDef::new("ALREADY_VOTED", "You have already voted.", "0963fc77-efac-419b-9424-b391608dc6d8");
 const ALREADY_EXPIRED: ErrorDef =
     ErrorDef::new("ALREADY_EXPIRED", "The poll is already expired.", "1022a357-b085-4054-9083-8f8de358337e");
+const BLOCKED: ErrorDef = ErrorDef::new(
+    "YOU_HAVE_BEEN_BLOCKED",
+    "You cannot vote this poll because you have been blocked by this user.",
+    "85a5377e-b1e9-4617-b0b9-5bea73331e49",
+);
 
 impl Endpoint for Vote {
     const META: Meta = Meta::new("notes/polls/vote").kind("write:votes").not_moved().errors(&[
@@ -35,6 +40,7 @@ impl Endpoint for Vote {
         INVALID_CHOICE,
         ALREADY_VOTED,
         ALREADY_EXPIRED,
+        BLOCKED,
     ]);
     type Caller = SignedIn;
     type Reply = ();
@@ -53,6 +59,7 @@ impl From<CannotVote> for ApiError {
         match refusal {
             CannotVote::NoSuchNote => NO_SUCH_NOTE.into(),
             CannotVote::NoPoll => NO_POLL.into(),
+            CannotVote::Blocked => BLOCKED.into(),
             CannotVote::InvalidChoice => INVALID_CHOICE.into(),
             CannotVote::AlreadyVoted => ALREADY_VOTED.into(),
             CannotVote::AlreadyExpired => ALREADY_EXPIRED.into(),

@@ -37,6 +37,11 @@ const CANNOT_REACT_TO_RENOTE: ErrorDef = ErrorDef::new(
     "You cannot react to Renote.",
     "eaccdc08-ddef-43fe-908f-d108faad57f5",
 );
+const BLOCKED: ErrorDef = ErrorDef::new(
+    "YOU_HAVE_BEEN_BLOCKED",
+    "You cannot react this note because you have been blocked by this user.",
+    "20ef5475-9f38-4e4c-bd33-de6d979498ec",
+);
 const NOTE_NOT_ACCESSIBLE: ErrorDef =
     ErrorDef::new("INTERNAL_ERROR", "Note not accessible for you.", "68e9d2d1-48bf-42c2-b90a-b20e09fd3d48");
 
@@ -45,6 +50,7 @@ impl Endpoint for Create {
         NO_SUCH_NOTE_TO_REACT_TO,
         ALREADY_REACTED,
         CANNOT_REACT_TO_RENOTE,
+        BLOCKED,
         NOTE_NOT_ACCESSIBLE,
     ]);
     type Caller = SignedIn;
@@ -63,6 +69,7 @@ impl From<CannotReact> for ApiError {
             CannotReact::NoSuchNote => NO_SUCH_NOTE_TO_REACT_TO.into(),
             CannotReact::ToRenote => CANNOT_REACT_TO_RENOTE.into(),
             CannotReact::AlreadyReacted => ALREADY_REACTED.into(),
+            CannotReact::Blocked => BLOCKED.into(),
             CannotReact::NotVisible => ApiError::from_within(NOTE_NOT_ACCESSIBLE),
         }
     }

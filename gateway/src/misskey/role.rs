@@ -9,7 +9,7 @@ use domain::role::{
     CannotAssign, CannotDefine, CannotUnassign, Changes, Definition, MAX_PRIORITY, Target, Terms,
 };
 use domain::{RoleAssignmentId, ids};
-use projections::note::{self, GlobalFilter};
+use projections::note::{self, Filter, Timeline};
 use projections::role::{self, AssignmentRow, RoleRow, Which};
 use projections::world::{NoteRow, World};
 use schemars::JsonSchema;
@@ -561,10 +561,11 @@ impl Endpoint for Notes {
             world.user(note.author).is_some_and(|author| author.roles.iter().any(|role| role.id == row.id))
         };
         let by_condition = row.condition.is_some();
-        wanted_page(app, Some(me.id()), self.page, self.limit, has_it, |page| async move {
+        let viewer = Some(me.id());
+        wanted_page(app, viewer, self.page, self.limit, has_it, |page| async move {
             if by_condition {
-                let all = GlobalFilter { with_renotes: true, with_files: false };
-                note::global(&app.pool, all, &page).await
+                let all = Filter { with_replies: true, with_renotes: true, with_files: false };
+                note::timeline(&app.pool, Timeline::Global, viewer, all, &page).await
             } else {
                 role::notes(&app.pool, row.id, app.now(), &page).await
             }

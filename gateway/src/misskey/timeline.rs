@@ -5,9 +5,9 @@ use std::future::Future;
 
 use domain::NoteId;
 use domain::note::Visibility;
-use domain::policy::{Sight, Viewer};
+use domain::policy::{Place, Viewer};
 use projections::Wanted;
-use projections::note::{self, GlobalFilter, HomeFilter, LocalFilter, UserNotesFilter};
+use projections::note::{self, Filter, Timeline};
 use projections::page::MAX_ITEMS;
 use projections::world::{NoteRow, World};
 use schemars::JsonSchema;
@@ -20,8 +20,10 @@ use crate::app::App;
 use crate::json::Look;
 use crate::json::note::{Note, note as present};
 
-/// How often more is fetched for a page that the policy has shortened.
+/// How often more is fetched for a page that the policy has shortened, and for one that it left nothing of: an
+/// empty page tells a client that there is no more.
 const MAX_ROUNDS: usize = 3;
+const MAX_ROUNDS_FOR_NOTHING: usize = 10;
 
 /// Notes of the caller and of those they follow.
 #[derive(Deserialize, JsonSchema)]
@@ -45,13 +47,9 @@ impl Endpoint for Home {
     type Reply = Vec<Note>;
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Note>, ApiError> {
-        let id = me.id();
-        let filter = HomeFilter { with_renotes: self.with_renotes, with_files: self.with_files };
-        let wants = |world: &World, note: &NoteRow| self.renotes.want(world, note);
-        wanted_page(app, Some(id), self.page, self.limit, wants, |page| async move {
-            note::home(&app.pool, id, filter, &page).await
-        })
-        .await
+        let Self { limit, page, renotes, with_files, with_renotes } = self;
+        let filter = Filter { with_replies: false, with_renotes, with_files };
+        timeline(app, Timeline::Home, Some(me.id()), filter, (page, limit), renotes).await
     }
 }
 
@@ -86,16 +84,9 @@ impl Endpoint for Local {
         if !has(app, &me, "ltlAvailable").await? {
             return Err(LTL_DISABLED.into());
         }
-        let viewer = me.id();
-        let filter = LocalFilter {
-            with_replies: self.with_replies,
-            with_renotes: self.with_renotes,
-            with_files: self.with_files,
-        };
-        seen_page(app, viewer, self.page, self.limit, |page| async move {
-            note::local(&app.pool, viewer, filter, &page).await
-        })
-        .await
+        let Self { limit, page, with_files, with_renotes, with_replies } = self;
+        let filter = Filter { with_replies, with_renotes, with_files };
+        timeline(app, Timeline::Local, me.id(), filter, (page, limit), Renotes::ALL).await
     }
 }
 
@@ -132,17 +123,9 @@ impl Endpoint for Hybrid {
         if !me.account.may("ltlAvailable") {
             return Err(STL_DISABLED.into());
         }
-        let id = me.id();
-        let filter = LocalFilter {
-            with_replies: self.with_replies,
-            with_renotes: self.with_renotes,
-            with_files: self.with_files,
-        };
-        let wants = |world: &World, note: &NoteRow| self.renotes.want(world, note);
-        wanted_page(app, Some(id), self.page, self.limit, wants, |page| async move {
-            note::hybrid(&app.pool, id, filter, &page).await
-        })
-        .await
+        let Self { limit, page, renotes, with_files, with_renotes, with_replies } = self;
+        let filter = Filter { with_replies, with_renotes, with_files };
+        timeline(app, Timeline::Hybrid, Some(me.id()), filter, (page, limit), renotes).await
     }
 }
 
@@ -175,12 +158,9 @@ impl Endpoint for Global {
         if !has(app, &me, "gtlAvailable").await? {
             return Err(GTL_DISABLED.into());
         }
-        let viewer = me.id();
-        let filter = GlobalFilter { with_renotes: self.with_renotes, with_files: self.with_files };
-        seen_page(app, viewer, self.page, self.limit, |page| async move {
-            note::global(&app.pool, filter, &page).await
-        })
-        .await
+        let Self { limit, page, with_files, with_renotes } = self;
+        let filter = Filter { with_replies: true, with_renotes, with_files };
+        timeline(app, Timeline::Global, me.id(), filter, (page, limit), Renotes::ALL).await
     }
 }
 
@@ -213,9 +193,10 @@ impl Endpoint for OfList {
         let (id, list) = (me.id(), self.list_id.0);
         let row = projections::list::by_id(&app.pool, list).await?;
         row.filter(|row| row.owner == id).ok_or(NO_SUCH_LIST)?;
-        let filter = HomeFilter { with_renotes: self.with_renotes, with_files: self.with_files };
-        let wants = |world: &World, note: &NoteRow| self.renotes.want(world, note);
-        wanted_page(app, Some(id), self.page, self.limit, wants, |page| async move {
+        let Self { limit, page, renotes, with_renotes, with_files, .. } = self;
+        let filter = Filter { with_replies: false, with_renotes, with_files };
+        let keep = |world: &World, note: &NoteRow| renotes.want(world, note);
+        wanted_page(app, Some(id), page, limit, keep, |page| async move {
             note::of_list(&app.pool, list, id, filter, &page).await
         })
         .await
@@ -244,7 +225,7 @@ impl Endpoint for Mentions {
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Note>, ApiError> {
         let (id, visibility, following) = (me.id(), self.visibility, self.following);
-        seen_page(app, Some(id), self.page, self.limit, |page| async move {
+        page_of(app, Some(id), Place::Mentions, self.page, self.limit, |page| async move {
             note::mentions(&app.pool, id, visibility, following, &page).await
         })
         .await
@@ -276,12 +257,12 @@ impl Endpoint for OfUser {
 
     async fn handle(self, app: &App, me: Anyone) -> Result<Vec<Note>, ApiError> {
         let (viewer, user) = (me.id(), self.user_id.0);
-        let filter = UserNotesFilter {
+        let filter = Filter {
             with_replies: self.with_replies,
             with_renotes: self.with_renotes,
             with_files: self.with_files,
         };
-        seen_page(app, viewer, self.page, self.limit, |page| async move {
+        page_of(app, viewer, Place::OfAuthor, self.page, self.limit, |page| async move {
             note::of_user(&app.pool, user, viewer, filter, &page).await
         })
         .await
@@ -304,6 +285,9 @@ struct Renotes {
 }
 
 impl Renotes {
+    const ALL: Self =
+        Self { include_my_renotes: true, include_renoted_my_notes: true, include_local_renotes: true };
+
     fn want(self, world: &World, note: &NoteRow) -> bool {
         let Some(renoted) = note.renote.filter(|_| note.pure) else { return true };
         let is_mine = |author| world.viewer == Some(author);
@@ -314,8 +298,24 @@ impl Renotes {
     }
 }
 
-/// A page of the notes that the viewer may see. Where the policy leaves fewer than were asked for, the query
-/// is asked for more.
+/// A page of one of the timelines.
+async fn timeline(
+    app: &App,
+    which: Timeline,
+    viewer: Viewer,
+    filter: Filter,
+    (page, limit): (Page, Limit),
+    renotes: Renotes,
+) -> Result<Vec<Note>, ApiError> {
+    let keep = |world: &World, note: &NoteRow| renotes.want(world, note);
+    wanted_page(app, viewer, page, limit, keep, |page| async move {
+        note::timeline(&app.pool, which, viewer, filter, &page).await
+    })
+    .await
+}
+
+/// A page of the notes that the viewer may see and wants to see. Where the policy leaves fewer than were asked
+/// for, the query is asked for more.
 pub async fn seen_page<F, Q>(
     app: &App,
     viewer: Viewer,
@@ -327,16 +327,48 @@ where
     F: Fn(projections::Page) -> Q,
     Q: Future<Output = sqlx::Result<Vec<NoteId>>> + Send,
 {
-    wanted_page(app, viewer, page, limit, |_: &World, _: &NoteRow| true, query).await
+    page_of(app, viewer, Place::Anywhere, page, limit, query).await
 }
 
-/// The same, of the notes that the viewer wants to see.
+/// The same, where it matters where the viewer looks.
+pub async fn page_of<F, Q>(
+    app: &App,
+    viewer: Viewer,
+    place: Place,
+    page: Page,
+    limit: Limit,
+    query: F,
+) -> Result<Vec<Note>, ApiError>
+where
+    F: Fn(projections::Page) -> Q,
+    Q: Future<Output = sqlx::Result<Vec<NoteId>>> + Send,
+{
+    kept_page(app, viewer, place, page, limit, |_: &World, _: &NoteRow| true, query).await
+}
+
+/// The same, of the notes that are to be kept besides.
 pub async fn wanted_page<F, Q>(
     app: &App,
     viewer: Viewer,
     page: Page,
     limit: Limit,
-    wants: impl Fn(&World, &NoteRow) -> bool,
+    keep: impl Fn(&World, &NoteRow) -> bool,
+    query: F,
+) -> Result<Vec<Note>, ApiError>
+where
+    F: Fn(projections::Page) -> Q,
+    Q: Future<Output = sqlx::Result<Vec<NoteId>>> + Send,
+{
+    kept_page(app, viewer, Place::Anywhere, page, limit, keep, query).await
+}
+
+async fn kept_page<F, Q>(
+    app: &App,
+    viewer: Viewer,
+    place: Place,
+    page: Page,
+    limit: Limit,
+    keep: impl Fn(&World, &NoteRow) -> bool,
     query: F,
 ) -> Result<Vec<Note>, ApiError>
 where
@@ -346,18 +378,19 @@ where
     let mut page = page.limited(limit);
     let limit = limit.get();
     let mut notes = Vec::with_capacity(limit);
-    for _ in 0..MAX_ROUNDS {
+    for round in 1..=MAX_ROUNDS_FOR_NOTHING {
         let ids = query(page).await?;
         let world = app.hydrate(Wanted::notes(ids.clone()), viewer).await?;
-        let shown = ids.iter().filter(|id| match world.see(**id) {
-            Some(Sight::Seen(visible)) => wants(&world, visible.note()),
-            Some(Sight::Hidden(_)) | None => false,
-        });
+        let kept =
+            ids.iter().filter(|id| world.pick(**id, place).is_some_and(|note| keep(&world, note.note())));
         let missing = limit - notes.len();
-        notes.extend(shown.filter_map(|id| present(&Look::of(app), &world, *id)).take(missing));
+        notes.extend(kept.filter_map(|id| present(&Look::of(app), &world, *id)).take(missing));
         let is_full = ids.len() >= usize::from(page.limit);
         let Some(last) = ids.last().filter(|_| is_full && notes.len() < limit) else { break };
-        // An empty page tells a client that there is no more, so few are asked for only once.
+        if round >= MAX_ROUNDS && !notes.is_empty() {
+            break;
+        }
+        // Few are asked for only once.
         page.limit = MAX_ITEMS;
         if page.oldest_first {
             page.since = Some(last.0);

@@ -4,12 +4,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use domain::policy::may_see_list;
 use domain::user::FfVisibility;
 use domain::{FollowId, follow::Notify, ids};
 use projections::user::{Origin, SortKey, UserListFilter};
 use projections::world::{RelationRow, UserRow, World};
-use projections::{Wanted, follow};
+use projections::{Wanted, follow, relation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +87,16 @@ pub enum Person {
     Lite(UserLite),
 }
 
+impl Person {
+    pub fn id(&self) -> ids::UserId {
+        match self {
+            Person::Detailed(UserDetailed::NotMe(them)) => them.profile.lite.id.0,
+            Person::Detailed(UserDetailed::Me(me)) => me.profile.lite.id.0,
+            Person::Lite(lite) => lite.id.0,
+        }
+    }
+}
+
 const SHOW_NO_SUCH_USER: ErrorDef =
     ErrorDef::new("NO_SUCH_USER", "No such user.", "4362f8dc-731f-4ad8-a694-be5a88922a24").status(404);
 const FAILED_TO_RESOLVE: ErrorDef = ErrorDef::new(
@@ -151,7 +162,7 @@ fn which() -> ApiError {
 }
 
 /// People as the caller sees them, in the order of their ids; unknown ones are left out.
-async fn people(
+pub async fn people(
     app: &App,
     me: &Anyone,
     ids: &[ids::UserId],
@@ -429,12 +440,19 @@ impl Endpoint for Relation {
             OneOrMany::Many(ids) => bounded(ids.into_iter().map(|id| id.0).collect())?,
         };
         let world = app.hydrate(Wanted::users(ids.clone()), Some(me.id())).await?;
-        let show = |id: ids::UserId| between(me.id(), id, world.relation(id), world.user(id));
+        let show = |id: ids::UserId| between(me.id(), id, world.relation(id), world.user(id), world.now);
         Ok(ids.into_iter().map(show).collect())
     }
 }
 
-fn between(me: ids::UserId, id: ids::UserId, relation: RelationRow, user: Option<&UserRow>) -> Between {
+fn between(
+    me: ids::UserId,
+    id: ids::UserId,
+    relation: RelationRow,
+    user: Option<&UserRow>,
+    now: DateTime<Utc>,
+) -> Between {
+    let is_muted = relation.mutes(now);
     let following = relation.following.map(|following| FollowingJson {
         id: Id(following.id),
         created_at: Time(following.id.time()),
@@ -455,10 +473,10 @@ fn between(me: ids::UserId, id: ids::UserId, relation: RelationRow, user: Option
         is_followed: relation.followed,
         has_pending_follow_request_from_you: relation.request_from_me,
         has_pending_follow_request_to_you: relation.request_to_me,
-        is_blocking: false,
-        is_blocked: false,
-        is_muted: false,
-        is_renote_muted: false,
+        is_blocking: relation.blocks,
+        is_blocked: relation.is_blocked,
+        is_muted,
+        is_renote_muted: relation.mutes_renotes,
     }
 }
 
@@ -583,7 +601,7 @@ async fn may_see(app: &App, me: &Anyone, user: &UserRow, visibility: FfVisibilit
     let Some(me) = &me.0 else { return Ok(may_see_list(visibility, false, false, false)) };
     let follows = match visibility {
         FfVisibility::Followers => {
-            let relations = follow::relations(&app.pool, me.id(), &[user.id]).await?;
+            let relations = relation::relations(&app.pool, me.id(), &[user.id]).await?;
             relations.get(&user.id).is_some_and(|relation| relation.following.is_some())
         }
         FfVisibility::Public | FfVisibility::Private => false,

@@ -296,6 +296,15 @@ impl Tokens {
         Ok(rows.into_iter().map(row).collect())
     }
 
+    /// What an app with a grant is called, and its picture.
+    pub async fn app_of(&self, grant: Uuid) -> Result<(Option<String>, Option<String>), sqlx::Error> {
+        let found = sqlx::query_as("select name, icon_url from ops.app_tokens where id = $1")
+            .bind(grant)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(found.unwrap_or_default())
+    }
+
     /// Ends a grant of this person, named by its id or by its token.
     pub async fn revoke(&self, user: UserId, which: &Which) -> Result<bool, sqlx::Error> {
         let (id, hash) = match which {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use domain::follow::RequestEnd;
 use domain::log::{Position, Recorded};
+use domain::notification::Kind;
 use domain::user::Security;
 use domain::{CommandId, Event, UserId};
 use projections::notification::NotificationRow;
@@ -37,6 +38,7 @@ pub enum What {
     SignedIn(CommandId, DateTime<Utc>),
     TokenRegenerated,
     AllRead,
+    Flushed,
     Notified(NotificationRow),
 }
 
@@ -53,6 +55,8 @@ pub struct Message {
     pub position: Position,
     pub event: &'static str,
     pub body: Arc<str>,
+    /// A notification that is called unread at once, since it is a try.
+    pub is_test: bool,
 }
 
 /// Who is to be told what because of an event, notifications apart.
@@ -80,6 +84,7 @@ pub fn errands(recorded: &Recorded) -> Vec<(UserId, What)> {
         Event::UserSignedIn(e) => vec![(e.user, What::SignedIn(recorded.command, recorded.at))],
         Event::UserTokenRegenerated(e) => vec![(e.user, What::TokenRegenerated)],
         Event::NotificationsRead(e) => vec![(e.user, What::AllRead)],
+        Event::NotificationsFlushed(e) => vec![(e.user, What::Flushed)],
         _ => Vec::new(),
     }
 }
@@ -99,8 +104,9 @@ pub async fn messages(
     };
     let look = Look { origin: &sources.core.origin, presence: &sources.presence, now };
     let told = errands.into_iter().filter_map(|errand| {
+        let is_test = matches!(&errand.what, What::Notified(row) if row.kind == Kind::Test);
         let (event, body) = present(&look, &world, user, &eyes, errand.what)?;
-        Some(Message { position: errand.position, event, body })
+        Some(Message { position: errand.position, event, body, is_test })
     });
     Ok(told.collect())
 }
@@ -118,7 +124,7 @@ fn wanted(user: UserId, errands: &[Errand]) -> Wanted {
                 wanted.users.extend(row.notifier);
                 wanted.roles.extend(row.role);
             }
-            What::SignedIn(..) | What::TokenRegenerated | What::AllRead => (),
+            What::SignedIn(..) | What::TokenRegenerated | What::AllRead | What::Flushed => (),
         }
     }
     wanted
@@ -156,7 +162,7 @@ fn present(
         What::Followed(other) | What::Asked(other) => to_text(&lite(*other)?),
         What::Me => to_text(&json::user::me_detailed(look, world, user, eyes)?),
         What::SignedIn(id, at) => to_text(&signed_in(*id, *at)),
-        What::TokenRegenerated | What::AllRead => to_text(&Value::Null),
+        What::TokenRegenerated | What::AllRead | What::Flushed => to_text(&Value::Null),
         What::Notified(row) => to_text(&json::notification::notification(look, world, row)?),
     };
     Some((name(&what), body?))
@@ -172,6 +178,7 @@ fn name(what: &What) -> &'static str {
         What::SignedIn(..) => "signin",
         What::TokenRegenerated => "myTokenRegenerated",
         What::AllRead => "readAllNotifications",
+        What::Flushed => "notificationFlushed",
         What::Notified(_) => NOTIFICATION,
     }
 }
@@ -256,5 +263,6 @@ mod tests {
         assert_eq!(told(domain::user::SignedIn { user: me }), [(me, "signin")]);
         assert_eq!(told(domain::user::TokenRegenerated { user: me }), [(me, "myTokenRegenerated")]);
         assert_eq!(told(domain::notification::Read { user: me }), [(me, "readAllNotifications")]);
+        assert_eq!(told(domain::notification::Flushed { user: me }), [(me, "notificationFlushed")]);
     }
 }

@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::log::{Clock, EventLog, LogError, Position, Recorded};
+use domain::mute::Mute;
 use domain::note::{self, Created};
-use domain::policy::{Between, Facts, may_see};
-use domain::{Event, ListId, NoteId, UserId, notification::told_by};
+use domain::notification::{Flushed, Read, told_by};
+use domain::policy::{Between, Company, Facts, Place, may_see};
+use domain::{Event, ListId, NoteId, UserId};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use projections::world::FollowingRow;
-use projections::{Projections, Wanted, World, hydrate, notification, poll, reaction};
+use projections::{Projections, Wanted, World, hydrate, mute, notification, poll, reaction};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -28,8 +30,10 @@ use super::channel::Post;
 use super::errands::{self, Errand, Message, What};
 use super::frame::note_updated;
 use super::leaving;
-use super::listeners::{Ending, Eyes, Inbox, Listeners, MAX_QUEUED_FRAMES, SocketId, Visitor, mailbox};
-use super::telling::{Own, Telling, chain, sees, to_text};
+use super::listeners::{
+    Change, Ending, Eyes, Inbox, Listeners, MAX_QUEUED_FRAMES, SocketId, Visitor, mailbox,
+};
+use super::telling::{Own, Telling, chain, sees, to_text, wants};
 use crate::api::{ApiError, Core};
 use crate::json::{Look, Time, user::user_lite};
 use crate::platform::metrics::STREAMING_CONNECTIONS;
@@ -49,6 +53,8 @@ pub const MAX_BATCH_EVENTS: usize = 256;
 pub const MAX_LATE_EVENTS: usize = 1_000;
 /// How long a notification may be read before it is called unread.
 pub const UNREAD_AFTER: Duration = Duration::from_secs(2);
+/// The event by which one is.
+const UNREAD: &str = "unreadNotification";
 /// Notifications that wait to be called unread; with more of them the oldest don't wait.
 pub const MAX_UNREAD: usize = 10_000;
 /// People whose messages are loaded at the same time.
@@ -188,6 +194,8 @@ struct NotShown {
 struct Needs {
     /// New notes that somebody might hear of, with those who might have reacted to what they pass on.
     told: HashMap<NoteId, HashSet<UserId>>,
+    /// Those whom a note concerns that was written in a thread.
+    named: HashSet<(UserId, NoteId)>,
     /// Captured notes to which something happened.
     changed: HashSet<NoteId>,
     /// Captured notes that are gone.
@@ -205,6 +213,8 @@ struct Loaded {
     world: World,
     own: Own,
     gone: HashMap<NoteId, Created>,
+    /// Who of those whom a note concerns mutes which thread.
+    muted_threads: HashSet<(UserId, NoteId)>,
     messages: HashMap<Position, Vec<(UserId, Message)>>,
 }
 
@@ -324,6 +334,11 @@ impl Teller {
         let wanted = Wanted { notes, users, ..Wanted::default() };
         let world = hydrate(pool, wanted, None, clock.now()).await?;
         let own = self.own(&world, &needs.told).await?;
+        let (people, threads): (Vec<UserId>, Vec<NoteId>) = needs.named.iter().copied().unzip();
+        let muted_threads = match people.is_empty() {
+            true => HashSet::new(),
+            false => mute::threads_of_people(pool, &threads, &people).await?,
+        };
 
         let notified: Vec<UserId> = std::mem::take(&mut needs.notified).into_iter().collect();
         if !notified.is_empty() {
@@ -333,7 +348,7 @@ impl Teller {
             }
         }
         let messages = self.messages(needs.errands).await?;
-        Ok(Loaded { world, own, gone, messages })
+        Ok(Loaded { world, own, gone, muted_threads, messages })
     }
 
     /// Takes changes of followings in, and finds out what somebody here wants to hear of.
@@ -351,6 +366,9 @@ impl Teller {
                     let concerned = concerned(e).into_iter().map(|(user, _)| user);
                     let concerned: Vec<UserId> =
                         concerned.filter(|user| listeners.hears_main(*user)).collect();
+                    if e.thread() != e.id {
+                        needs.named.extend(concerned.iter().map(|user| (*user, e.thread())));
+                    }
                     if !concerned.is_empty() || listeners.matters(&post) {
                         let mut near = HashSet::new();
                         if e.renote.is_some() {
@@ -364,6 +382,8 @@ impl Teller {
                 Event::NoteDeleted(e) if listeners.is_captured(e.id) => {
                     needs.gone.insert(e.id);
                 }
+                // It doesn't say who voted.
+                Event::PollEnded(_) => needs.notified.extend(listeners.all_with_main()),
                 _ => (),
             }
             if let Some(note) = changed_note(event)
@@ -460,7 +480,10 @@ impl Teller {
                             listeners.send_captured(e.id, &frame, |eyes| was_seen(&loaded.world, eyes, gone));
                         }
                     }
-                    Event::NotificationsRead(e) => self.unread.retain(|unread| unread.user != e.user),
+                    Event::NotificationsRead(Read { user })
+                    | Event::NotificationsFlushed(Flushed { user }) => {
+                        self.unread.retain(|unread| unread.user != *user);
+                    }
                     _ => {
                         tell_change(&listeners, &loaded.world, event);
                         tell_list(&listeners, &look, &loaded.world, event);
@@ -470,7 +493,9 @@ impl Teller {
             let position = append.first().map(|first| first.position);
             for (user, message) in position.and_then(|p| loaded.messages.get(&p)).into_iter().flatten() {
                 listeners.send_main(*user, message.event, &message.body);
-                if message.event == errands::NOTIFICATION {
+                if message.is_test {
+                    listeners.send_main(*user, UNREAD, &message.body);
+                } else if message.event == errands::NOTIFICATION {
                     let due = Instant::now() + UNREAD_AFTER;
                     self.unread.push_back(Unread { due, user: *user, body: message.body.clone() });
                 }
@@ -499,13 +524,13 @@ impl Teller {
         while let Some(unread) = self.unread.front()
             && (unread.due <= now || self.unread.len() > MAX_UNREAD)
         {
-            self.hub.lock().send_main(unread.user, "unreadNotification", &unread.body);
+            self.hub.lock().send_main(unread.user, UNREAD, &unread.body);
             self.unread.pop_front();
         }
     }
 }
 
-/// Takes a change of a following or of a list in.
+/// Takes in what people are to each other from now on, and what is in lists.
 fn keep_up(listeners: &mut Listeners, event: &Event) {
     match event {
         Event::FollowStarted(e) => {
@@ -522,6 +547,20 @@ fn keep_up(listeners: &mut Listeners, event: &Event) {
         Event::ListMemberChanged(e) => listeners.list_joined(e.list, e.user, e.with_replies),
         Event::ListMemberRemoved(e) => listeners.list_left(e.list, e.user),
         Event::ListDeleted(e) => listeners.list_ended(e.id),
+        Event::MuteStarted(e) => {
+            let mute = Mute { expires_at: e.expires_at };
+            listeners.changed(e.muter, e.mutee, Change::Mute(Some(mute)));
+        }
+        Event::MuteEnded(e) => listeners.changed(e.muter, e.mutee, Change::Mute(None)),
+        Event::RenoteMuteStarted(e) => listeners.changed(e.muter, e.mutee, Change::RenoteMute(true)),
+        Event::RenoteMuteEnded(e) => listeners.changed(e.muter, e.mutee, Change::RenoteMute(false)),
+        Event::BlockStarted(e) => listeners.changed(e.blocker, e.blockee, Change::Block(true)),
+        Event::BlockEnded(e) => listeners.changed(e.blocker, e.blockee, Change::Block(false)),
+        Event::UserChanged(e) => {
+            if let Some(hosts) = &e.changes.muted_instances {
+                listeners.hosts_muted(e.user, hosts);
+            }
+        }
         _ => (),
     }
 }
@@ -556,11 +595,20 @@ fn tell_note(listeners: &Listeners, look: Look<'_>, loaded: &Loaded, note: &Crea
     if loaded.world.facts(note.id).is_none() {
         return;
     }
-    let mut telling = Telling::new(look, &loaded.world, &loaded.own, note.id);
-    listeners.send_note(&Post::of(note, note.uri.is_none()), |eyes| telling.text(eyes));
+    let (world, own) = (&loaded.world, &loaded.own);
+    let mut telling = Telling::new(look, world, own, note.id);
+    let anywhere = Company::of(note, false);
+    listeners.send_note(&Post::of(note, note.uri.is_none()), |eyes| {
+        wants(world, eyes, &anywhere, Place::Anywhere).then(|| telling.text(eyes)).flatten()
+    });
     for (user, event) in concerned(note) {
-        if listeners.hears_main(user)
-            && let Some(body) = telling.text(&listeners.eyes(Some(user)))
+        if !listeners.hears_main(user) {
+            continue;
+        }
+        let eyes = listeners.eyes(Some(user));
+        let company = Company::of(note, loaded.muted_threads.contains(&(user, note.thread())));
+        if wants(world, &eyes, &company, Place::Mentions)
+            && let Some(body) = telling.text(&eyes)
         {
             listeners.send_main(user, event, &body);
         }
@@ -591,7 +639,11 @@ fn tell_change(listeners: &Listeners, world: &World, event: &Event) {
         _ => return,
     };
     if listeners.is_captured(note) {
-        listeners.send_captured(note, &note_updated(note, name, &body), |eyes| sees(world, eyes, note));
+        let company = world.company(note);
+        let wanted = |eyes: &Eyes<'_>| company.is_some_and(|note| wants(world, eyes, &note, Place::OfAuthor));
+        listeners.send_captured(note, &note_updated(note, name, &body), |eyes| {
+            sees(world, eyes, note) && wanted(eyes)
+        });
     }
 }
 
@@ -600,5 +652,6 @@ fn was_seen(world: &World, eyes: &Eyes<'_>, note: &Created) -> bool {
     world.user(note.author).is_some_and(|author| {
         let between = Between { viewer_follows_author: eyes.follows(note.author) };
         may_see(eyes.viewer, &Facts::of(note, &author.profile), between, world.now)
+            && wants(world, eyes, &Company::of(note, false), Place::OfAuthor)
     })
 }

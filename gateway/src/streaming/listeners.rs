@@ -1,14 +1,17 @@
-//! Who listens to what: every open socket with its channels and captured notes, and whom the people
-//! behind them follow. Kept exact by the hub, so that a note finds its receivers without a query.
+//! Who listens to what: every open socket with its channels and captured notes, and what the people behind
+//! them are to others. Kept exact by the hub, so that a note finds its receivers without a query.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use domain::follow::Notify;
-use domain::policy::Viewer;
+use domain::mute::Mute;
+use domain::policy::{Stance, Viewer};
 use domain::{ListId, NoteId, UserId};
+use projections::mute::Aversions;
 use projections::world::FollowingRow;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
@@ -122,25 +125,92 @@ struct Socket {
 #[derive(Debug, Default)]
 struct Person {
     sockets: Vec<SocketId>,
-    follows: HashMap<UserId, FollowingRow>,
-    /// Whom they stopped following while their followings were being loaded.
-    ended_meanwhile: Option<HashSet<UserId>>,
+    /// What they are to others is being read.
+    loading: bool,
+    follows: Others<FollowingRow>,
+    mutes: Others<Mute>,
+    renote_mutes: Others<()>,
+    blocks: Others<()>,
+    blocked_by: Others<()>,
+    /// In lower case; none before they are known.
+    muted_hosts: Option<HashSet<String>>,
+}
+
+/// What a person is to others.
+#[derive(Debug)]
+struct Others<V> {
+    known: HashMap<UserId, V>,
+    /// Of whom something was heard while it was being read: that is newer than what is read.
+    heard: HashSet<UserId>,
+}
+
+impl<V> Default for Others<V> {
+    fn default() -> Self {
+        Self { known: HashMap::new(), heard: HashSet::new() }
+    }
+}
+
+impl<V> Others<V> {
+    fn hear(&mut self, other: UserId, now: Option<V>, loading: bool) {
+        match now {
+            Some(value) => self.known.insert(other, value),
+            None => self.known.remove(&other),
+        };
+        if loading {
+            self.heard.insert(other);
+        }
+    }
+
+    fn load(&mut self, read: impl IntoIterator<Item = (UserId, V)>) {
+        let heard = std::mem::take(&mut self.heard);
+        self.known.extend(read.into_iter().filter(|(other, _)| !heard.contains(other)));
+    }
+}
+
+/// What somebody is to others, as the read models had it after they came.
+#[derive(Debug, Default)]
+pub struct Bearings {
+    pub follows: Vec<(UserId, FollowingRow)>,
+    pub aversions: Aversions,
+    /// Servers whose people they mute.
+    pub muted_hosts: Vec<String>,
+}
+
+/// What was heard of what one person is to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Mute(Option<Mute>),
+    RenoteMute(bool),
+    Block(bool),
 }
 
 /// With whose eyes a note is looked at.
 #[derive(Debug, Clone, Copy)]
 pub struct Eyes<'l> {
     pub viewer: Viewer,
-    follows: Option<&'l HashMap<UserId, FollowingRow>>,
+    person: Option<&'l Person>,
 }
 
 impl Eyes<'_> {
     pub fn following(&self, author: UserId) -> Option<FollowingRow> {
-        self.follows.and_then(|follows| follows.get(&author)).copied()
+        self.person.and_then(|person| person.follows.known.get(&author)).copied()
     }
 
     pub fn follows(&self, author: UserId) -> bool {
         self.following(author).is_some()
+    }
+
+    /// What the viewer is to somebody on a server, as far as it decides what they want to see.
+    pub fn stance(&self, of: UserId, host: Option<&str>, now: DateTime<Utc>) -> Stance {
+        let Some(person) = self.person else { return Stance::default() };
+        let hosts = person.muted_hosts.as_ref();
+        Stance {
+            mutes: person.mutes.known.get(&of).is_some_and(|mute| mute.stands(now))
+                || host.is_some_and(|host| hosts.is_some_and(|hosts| hosts.contains(host))),
+            mutes_renotes: person.renote_mutes.known.contains_key(&of),
+            blocks: person.blocks.known.contains_key(&of),
+            is_blocked: person.blocked_by.known.contains_key(&of),
+        }
     }
 }
 
@@ -157,10 +227,8 @@ impl Listeners {
         self.sockets.insert(id, socket);
         match visitor.viewer {
             Some(user) => {
-                let person = self
-                    .people
-                    .entry(user)
-                    .or_insert_with(|| Person { ended_meanwhile: Some(HashSet::new()), ..Person::default() });
+                let person =
+                    self.people.entry(user).or_insert_with(|| Person { loading: true, ..Person::default() });
                 person.sockets.push(id);
             }
             None => *self.strangers.entry(visitor.network).or_default() += 1,
@@ -178,18 +246,22 @@ impl Listeners {
         self.people.get(&user).map_or(0, |person| person.sockets.len())
     }
 
-    /// Fills in whom a person follows, as read after they came.
-    pub fn loaded(&mut self, user: UserId, follows: impl IntoIterator<Item = (UserId, FollowingRow)>) {
+    /// Fills in what a person is to others, as read after they came.
+    pub fn loaded(&mut self, user: UserId, bearings: Bearings) {
         let Some(person) = self.people.get_mut(&user) else { return };
-        let Some(ended) = person.ended_meanwhile.take() else { return };
-        for (followee, how) in follows {
-            // What was heard meanwhile is newer than what was read.
-            if let Entry::Vacant(vacant) = person.follows.entry(followee)
-                && !ended.contains(&followee)
-            {
-                vacant.insert(how);
-                self.fans.entry(followee).or_default().insert(user);
-            }
+        if !std::mem::take(&mut person.loading) {
+            return;
+        }
+        let Bearings { follows, aversions, muted_hosts } = bearings;
+        let every = |others: Vec<UserId>| others.into_iter().map(|other| (other, ()));
+        person.follows.load(follows);
+        person.mutes.load(aversions.mutes);
+        person.renote_mutes.load(every(aversions.renote_mutes));
+        person.blocks.load(every(aversions.blocks));
+        person.blocked_by.load(every(aversions.blocked_by));
+        person.muted_hosts.get_or_insert_with(|| lower(&muted_hosts));
+        for followee in person.follows.known.keys() {
+            self.fans.entry(*followee).or_default().insert(user);
         }
     }
 
@@ -214,7 +286,7 @@ impl Listeners {
         let Entry::Occupied(mut person) = self.people.entry(user) else { return };
         person.get_mut().sockets.retain(|other| *other != id);
         if person.get().sockets.is_empty() {
-            for followee in person.remove().follows.keys() {
+            for followee in person.remove().follows.known.keys() {
                 remove_from(&mut self.fans, followee, &user);
             }
         }
@@ -372,17 +444,39 @@ impl Listeners {
 
     pub fn follow_started(&mut self, follower: UserId, followee: UserId, how: FollowingRow) {
         let Some(person) = self.people.get_mut(&follower) else { return };
-        person.follows.insert(followee, how);
+        person.follows.hear(followee, Some(how), person.loading);
         self.fans.entry(followee).or_default().insert(follower);
     }
 
     pub fn follow_ended(&mut self, follower: UserId, followee: UserId) {
         let Some(person) = self.people.get_mut(&follower) else { return };
-        person.follows.remove(&followee);
-        if let Some(ended) = &mut person.ended_meanwhile {
-            ended.insert(followee);
-        }
+        person.follows.hear(followee, None, person.loading);
         remove_from(&mut self.fans, &followee, &follower);
+    }
+
+    /// Takes in a change of what one person is to another.
+    pub fn changed(&mut self, from: UserId, to: UserId, change: Change) {
+        if let Some(person) = self.people.get_mut(&from) {
+            match change {
+                Change::Mute(mute) => person.mutes.hear(to, mute, person.loading),
+                Change::RenoteMute(stands) => {
+                    person.renote_mutes.hear(to, stands.then_some(()), person.loading);
+                }
+                Change::Block(stands) => person.blocks.hear(to, stands.then_some(()), person.loading),
+            }
+        }
+        if let Change::Block(stands) = change
+            && let Some(person) = self.people.get_mut(&to)
+        {
+            person.blocked_by.hear(from, stands.then_some(()), person.loading);
+        }
+    }
+
+    /// Takes in whose people somebody mutes.
+    pub fn hosts_muted(&mut self, user: UserId, hosts: &[String]) {
+        if let Some(person) = self.people.get_mut(&user) {
+            person.muted_hosts = Some(lower(hosts));
+        }
     }
 
     /// Changes how somebody follows; nothing happens when they don't.
@@ -392,7 +486,8 @@ impl Listeners {
         followee: UserId,
         change: impl FnOnce(&mut FollowingRow),
     ) {
-        if let Some(how) = self.people.get_mut(&follower).and_then(|person| person.follows.get_mut(&followee))
+        if let Some(how) =
+            self.people.get_mut(&follower).and_then(|person| person.follows.known.get_mut(&followee))
         {
             change(how);
         }
@@ -438,7 +533,7 @@ impl Listeners {
             let viewer = self.sockets.get(&id).and_then(|socket| socket.visitor.viewer);
             viewer.is_some_and(|user| {
                 user == post.author
-                    || self.people.get(&user).is_some_and(|p| p.follows.contains_key(&post.author))
+                    || self.people.get(&user).is_some_and(|p| p.follows.known.contains_key(&post.author))
             })
         };
         let is_public = receives_public(post);
@@ -489,6 +584,11 @@ impl Listeners {
         self.sockets_of(user).any(|socket| socket.has(Kind::Main))
     }
 
+    /// Everybody who has a `main` channel open.
+    pub fn all_with_main(&self) -> Vec<UserId> {
+        self.people.keys().copied().filter(|user| self.hears_main(*user)).collect()
+    }
+
     /// People with a `main` channel who asked to be notified of each note of this author.
     pub fn notified_of(&self, author: UserId) -> Vec<UserId> {
         let fans = self.fans.get(&author).into_iter().flatten().copied();
@@ -515,8 +615,7 @@ impl Listeners {
 
     /// The eyes of a person who is here, or of somebody who follows nobody.
     pub fn eyes(&self, viewer: Viewer) -> Eyes<'_> {
-        let person = viewer.and_then(|user| self.people.get(&user));
-        Eyes { viewer, follows: person.map(|person| &person.follows) }
+        Eyes { viewer, person: viewer.and_then(|user| self.people.get(&user)) }
     }
 
     /// Ends the sockets of one person.
@@ -572,6 +671,10 @@ impl Outbox {
             first
         });
     }
+}
+
+fn lower(hosts: &[String]) -> HashSet<String> {
+    hosts.iter().map(|host| host.to_lowercase()).collect()
 }
 
 fn receives_public(post: &Post<'_>) -> bool {
@@ -636,6 +739,12 @@ pub(super) mod tests {
         }
     }
 
+    /// Somebody who follows these people.
+    pub(in super::super) fn following(follows: &[u128]) -> Bearings {
+        let follows = follows.iter().map(|followee| (user(*followee), PLAIN)).collect();
+        Bearings { follows, ..Bearings::default() }
+    }
+
     pub(in super::super) fn visitor(viewer: Viewer) -> Visitor {
         Visitor { viewer, token: None, network: IpAddr::from([127, 0, 0, 1]) }
     }
@@ -654,7 +763,7 @@ pub(super) mod tests {
             let (outbox, inbox) = mailbox(8);
             let id = self.listeners.enter(visitor(who.map(user)), outbox);
             if let Some(who) = who {
-                self.listeners.loaded(user(who), follows.iter().map(|followee| (user(*followee), PLAIN)));
+                self.listeners.loaded(user(who), following(follows));
             }
             for kind in kinds {
                 assert!(self.listeners.connect(id, channel(*kind)));
@@ -748,9 +857,20 @@ pub(super) mod tests {
         let with_replies = FollowingRow { with_replies: true, ..PLAIN };
         listeners.follow_started(user(BOB), user(10), with_replies);
         listeners.follow_ended(user(BOB), user(11));
-        listeners.loaded(user(BOB), [10, 11, 12].map(|followee| (user(followee), PLAIN)));
+        listeners.changed(user(BOB), user(10), Change::Block(true));
+        listeners.changed(user(11), user(BOB), Change::Block(false));
+        listeners.hosts_muted(user(BOB), &["New.example".to_owned()]);
+        let all = || [10, 11, 12].map(user).to_vec();
+        let aversions = Aversions { blocks: vec![user(12)], blocked_by: all(), ..Aversions::default() };
+        let muted_hosts = vec!["old.example".to_owned()];
+        listeners.loaded(user(BOB), Bearings { aversions, muted_hosts, ..following(&[10, 11, 12]) });
         let eyes = listeners.eyes(Some(user(BOB)));
         assert_eq!([10, 11, 12].map(|n| eyes.following(user(n))), [Some(with_replies), None, Some(PLAIN)]);
+        let stances = [10, 11, 12].map(|n| eyes.stance(user(n), None, DateTime::UNIX_EPOCH));
+        assert_eq!(stances.map(|stance| stance.blocks), [true, false, true]);
+        assert_eq!(stances.map(|stance| stance.is_blocked), [true, false, true]);
+        let of_host = |host| eyes.stance(user(9), Some(host), DateTime::UNIX_EPOCH).mutes;
+        assert!(of_host("new.example") && !of_host("old.example"));
     }
 
     #[test]
@@ -914,6 +1034,20 @@ pub(super) mod tests {
         listeners.end_with(&[TokenHash::of("b")].into(), Ending::SignedOut);
         assert_eq!(*second.ending.borrow(), Some(Ending::SignedOut));
         assert_eq!((*first.ending.borrow(), *other.ending.borrow()), (None, None));
+    }
+
+    #[test]
+    fn a_mute_is_over_at_its_time() {
+        let mut room = Room::new();
+        let (_, _bob) = room.comes(Some(BOB), &[], &[]);
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let mutes = |room: &Room, seconds| {
+            room.listeners.eyes(Some(user(BOB))).stance(user(ALICE), None, at(seconds)).mutes
+        };
+        room.listeners.changed(user(BOB), user(ALICE), Change::Mute(Some(Mute { expires_at: Some(at(5)) })));
+        assert!(mutes(&room, 4) && !mutes(&room, 5));
+        room.listeners.changed(user(BOB), user(ALICE), Change::Mute(None));
+        assert!(!mutes(&room, 4));
     }
 
     #[test]

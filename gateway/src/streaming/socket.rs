@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout
 use super::channel::{About, Kind};
 use super::frame::{self, Frame, Said};
 use super::hub::Guest;
-use super::listeners::{Channel, Ending, Inbox, Visitor};
+use super::listeners::{Bearings, Channel, Ending, Inbox, Visitor};
 use crate::api::{ApiError, SignedIn};
 use crate::app::App;
 use crate::platform::metrics::STREAMING_SENT_TOTAL;
@@ -74,7 +74,7 @@ type Out = SplitSink<WebSocket, Message>;
 type Incoming = SplitStream<WebSocket>;
 
 impl Served {
-    /// Fills in whom they follow. False when their token has ended since they were let in: from when they
+    /// Fills in what they are to others. False when their token has ended since they were let in: from when they
     /// have a place, its end is heard.
     async fn load(&self, visitor: Visitor) -> sqlx::Result<bool> {
         if let Some(token) = visitor.token
@@ -83,8 +83,15 @@ impl Served {
             return Ok(false);
         }
         if let Some(caller) = &self.caller {
-            let follows = projections::follow::all_of(&self.app.pool, caller.id()).await?;
-            self.guest.listeners().loaded(caller.id(), follows);
+            let (pool, id) = (&self.app.pool, caller.id());
+            let ids = [id];
+            let (follows, aversions, me) = tokio::try_join!(
+                projections::follow::all_of(pool, id),
+                projections::mute::all_of(pool, id),
+                projections::user::by_ids(pool, &ids),
+            )?;
+            let muted_hosts = me.into_values().flat_map(|me| me.profile.muted_instances).collect();
+            self.guest.listeners().loaded(id, Bearings { follows, aversions, muted_hosts });
         }
         Ok(true)
     }

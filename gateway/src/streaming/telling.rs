@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use domain::emoji::Reaction;
-use domain::policy::{Between, may_see};
+use domain::policy::{self, Between, Company, Place, may_see};
 use domain::{NoteId, UserId};
 use projections::World;
 use projections::world::Theirs;
@@ -103,6 +103,14 @@ pub fn sees(world: &World, eyes: &Eyes<'_>, note: NoteId) -> bool {
     })
 }
 
+/// Whether somebody who looks there wants a note of this world.
+pub fn wants(world: &World, eyes: &Eyes<'_>, note: &Company, place: Place) -> bool {
+    policy::wants(eyes.viewer, note, place, |user| {
+        let host = world.user(user).and_then(|user| user.host.as_deref());
+        eyes.stance(user, host, world.now)
+    })
+}
+
 /// The notes that a note passes on, one behind the other.
 pub fn chain(world: &World, note: NoteId) -> Vec<NoteId> {
     let renoted = |id: &NoteId| Some(world.shell(*id)?.renote?.id);
@@ -123,7 +131,7 @@ pub fn to_text(entity: &impl serde::Serialize) -> Option<Arc<str>> {
 #[cfg(test)]
 mod tests {
     use super::super::listeners::tests::visitor;
-    use super::super::listeners::{Listeners, mailbox};
+    use super::super::listeners::{Bearings, Listeners, mailbox};
     use super::*;
     use crate::json::note::tests::{note_id as note, note_of, now, person, to_parent, user_id as user};
     use crate::presence::Presence;
@@ -151,7 +159,8 @@ mod tests {
         let following = FollowingRow { id: FollowId(Uuid::nil()), notify: Notify::None, with_replies: false };
         for n in 10..20 {
             listeners.enter(visitor(Some(user(n))), mailbox(1).0);
-            listeners.loaded(user(n), (n % 2 == 0).then_some((user(ANSWERED), following)));
+            let follows = (n % 2 == 0).then_some((user(ANSWERED), following)).into_iter().collect();
+            listeners.loaded(user(n), Bearings { follows, ..Bearings::default() });
         }
         listeners
     }

@@ -21,8 +21,7 @@ use crate::testing::{MemoryLog, Story, a_life, forget_checkpoints, user};
 use crate::{Wanted, hydrate, note, projectors, user as people};
 
 const SOON: Duration = Duration::from_secs(30);
-const ALL: note::UserNotesFilter =
-    note::UserNotesFilter { with_replies: true, with_renotes: true, with_files: false };
+const ALL: note::Filter = note::Filter { with_replies: true, with_renotes: true, with_files: false };
 
 fn handle() -> (Handle, watch::Sender<bool>) {
     let (stopper, stop) = watch::channel(false);

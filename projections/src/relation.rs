@@ -1,0 +1,100 @@
+//! What the viewer and others are to each other, from the tables of several read models.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use domain::mute::Mute;
+use domain::{FollowId, UserId};
+use sqlx::Row;
+use sqlx::postgres::{PgPool, PgRow};
+use uuid::Uuid;
+
+use crate::sql;
+use crate::world::{FollowingRow, RelationRow};
+
+/// What the viewer and each of these people are to each other; who is nothing to them is left out.
+pub async fn relations(
+    pool: &PgPool,
+    viewer: UserId,
+    users: &[UserId],
+) -> sqlx::Result<HashMap<UserId, RelationRow>> {
+    let ids: Vec<Uuid> = users.iter().map(|user| user.0).collect();
+    let rows = sqlx::query(
+        "select u.id, f.id as follow_id, f.notify, f.with_replies,
+                b.id is not null as followed,
+                m.id is not null as request_from_me, t.id is not null as request_to_me,
+                k.id is not null as blocks, l.id is not null as is_blocked,
+                s.id is not null as mutes, s.expires_at, r.id is not null as mutes_renotes, o.memo
+           from unnest($2::uuid[]) as u(id)
+           left join read.follows f on f.follower = $1 and f.followee = u.id
+           left join read.follows b on b.follower = u.id and b.followee = $1
+           left join read.follow_requests m on m.follower = $1 and m.followee = u.id
+           left join read.follow_requests t on t.follower = u.id and t.followee = $1
+           left join read.blocks k on k.blocker = $1 and k.blockee = u.id
+           left join read.blocks l on l.blocker = u.id and l.blockee = $1
+           left join read.mutes s on s.muter = $1 and s.mutee = u.id
+           left join read.renote_mutes r on r.muter = $1 and r.mutee = u.id
+           left join read.memos o on o.user_id = $1 and o.about = u.id
+          where coalesce(f.id, b.id, m.id, t.id, k.id, l.id, s.id, r.id, o.about) is not null",
+    )
+    .bind(viewer.0)
+    .bind(ids)
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(|row| Ok((UserId(row.try_get("id")?), relation(row)?))).collect()
+}
+
+fn relation(row: &PgRow) -> sqlx::Result<RelationRow> {
+    let (id, notify): (Option<Uuid>, Option<&str>) = (row.try_get("follow_id")?, row.try_get("notify")?);
+    let with_replies: Option<bool> = row.try_get("with_replies")?;
+    let following = match (id, notify, with_replies) {
+        (Some(id), Some(notify), Some(with_replies)) => {
+            Some(FollowingRow { id: FollowId(id), notify: sql::notify(notify)?, with_replies })
+        }
+        _ => None,
+    };
+    let expires_at: Option<DateTime<Utc>> = row.try_get("expires_at")?;
+    Ok(RelationRow {
+        following,
+        followed: row.try_get("followed")?,
+        request_from_me: row.try_get("request_from_me")?,
+        request_to_me: row.try_get("request_to_me")?,
+        blocks: row.try_get("blocks")?,
+        is_blocked: row.try_get("is_blocked")?,
+        mute: row.try_get::<bool, _>("mutes")?.then_some(Mute { expires_at }),
+        mutes_renotes: row.try_get("mutes_renotes")?,
+        memo: row.try_get("memo")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{NOW, Story, at, user};
+    use domain::{BlockId, MuteId, RenoteMuteId, block, memo, mute};
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_relation_has_all_that_two_people_are_to_each_other(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        let (me, them) = (user(1), user(2));
+        let id = BlockId(story.id());
+        story.says(block::Started { id, blocker: me, blockee: them });
+        let (id, expires_at) = (MuteId(story.id()), Some(at(NOW + 1_000)));
+        story.says(mute::Started { id, muter: me, mutee: them, expires_at });
+        let id = RenoteMuteId(story.id());
+        story.says(mute::RenotesStarted { id, muter: me, mutee: them });
+        story.says(memo::Changed { user: me, about: them, memo: Some("hm\0".to_owned()) });
+        story.project().await;
+        let mine = relations(&pool, me, &[them, user(3)]).await.unwrap();
+        assert_eq!(mine.len(), 1);
+        let mine = &mine[&them];
+        assert!(mine.blocks && !mine.is_blocked && mine.mutes_renotes);
+        assert_eq!((mine.mute, mine.memo.as_deref()), (Some(Mute { expires_at }), Some("hm\u{fffd}")));
+        let theirs = &relations(&pool, them, &[me]).await.unwrap()[&me];
+        assert!(theirs.is_blocked && !theirs.blocks && !theirs.mutes_renotes);
+        assert_eq!((theirs.mute, theirs.memo.as_deref()), (None, None));
+        story.says(memo::Changed { user: me, about: them, memo: None });
+        story.project().await;
+        assert_eq!(relations(&pool, me, &[them]).await.unwrap()[&them].memo, None);
+    }
+}
