@@ -494,7 +494,7 @@ fn an_act() -> impl Strategy<Value = Act> {
             .prop_map(|(user, about, memo)| Act::Memo { user, about, memo }),
         1 => someone().prop_map(Act::Active),
         1 => someone().prop_map(Act::ReadAll),
-        3 => (someone(), 0..6u8, any::<usize>(), someone())
+        8 => (someone(), 0..6u8, any::<usize>(), someone())
             .prop_map(|(by, what, list, other)| Act::List { by, what, list, other }),
         2 => (someone(), 0..ROLES, any::<bool>(), prop::option::of(1..100_i64))
             .prop_map(|(user, role, tells, end)| {
