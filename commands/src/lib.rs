@@ -10,18 +10,24 @@
 //! To add a command: a method on [`Commands`] in the file of its feature. It loads the states that the
 //! decision wants ([`Commands::load`]), and hands the decision to [`Commands::execute`].
 
+mod ad;
+mod announcement;
 mod block;
 pub mod bus;
+mod decoration;
 mod follow;
 mod instance;
+mod invitation;
 mod list;
 pub mod log;
 mod memo;
+mod moderation;
 mod mute;
 mod note;
 mod notification;
 mod poll;
 mod reaction;
+mod report;
 mod role;
 mod states;
 mod user;

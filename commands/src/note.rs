@@ -121,7 +121,7 @@ impl Commands {
         let author = self.user(note.author).await?;
         let relation: Arc<follow::Relation> = self.load(&follow::stream(viewer, note.author)).await?;
         let between = Between { viewer_follows_author: relation.follows() };
-        Ok(may_see(Some(viewer), &Facts::of(note, &author.profile), between, by.now))
+        Ok(may_see(Some(viewer), &Facts::of(note, &*author), between, by.now))
     }
 
     async fn target(&self, note: Option<NoteId>, viewer: UserId, by: &By) -> Result<Option<Found>, LogError> {

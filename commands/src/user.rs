@@ -39,6 +39,8 @@ pub enum AskedBy {
     Visitor,
     /// A visitor whose mail address is proven, when registration is open.
     Proven,
+    /// A visitor with the code of an invitation, whatever else registration asks for: they are vouched for.
+    Invited,
     /// The administrator.
     Administrator,
     /// Whoever sets the server up: this account becomes its root, or isn't made.
@@ -49,24 +51,48 @@ impl Commands {
     /// Makes a local account: reserves its name for ever, then creates it. What is cut off in the middle
     /// leaves a name, or the place of the root, to the next who asks, and is then never made.
     pub async fn sign_up(&self, by: By, new: NewAccount) -> Result<Receipt, Failed<CannotSignUp>> {
+        self.sign_up_with(by, new, None).await
+    }
+
+    /// The same for a visitor with the code of an invitation, which is used up.
+    pub async fn sign_up_invited(
+        &self,
+        by: By,
+        new: NewAccount,
+        code: &str,
+    ) -> Result<Receipt, Failed<CannotSignUp>> {
+        self.sign_up_with(by, NewAccount { asked_by: AskedBy::Invited, ..new }, Some(code)).await
+    }
+
+    async fn sign_up_with(
+        &self,
+        by: By,
+        new: NewAccount,
+        code: Option<&str>,
+    ) -> Result<Receipt, Failed<CannotSignUp>> {
         if !is_username(&new.username) {
             return Err(Failed::Refused(CannotSignUp::InvalidUsername));
         }
         let instance = self.instance().await?;
         let lower = new.username.to_ascii_lowercase();
-        let is_open = match new.asked_by {
-            AskedBy::Visitor => instance.settings.takes_visitors(),
-            AskedBy::Proven => !instance.settings.registration_is_closed(),
-            AskedBy::Administrator | AskedBy::Founder => true,
+        let is_open = match (new.asked_by, code) {
+            (AskedBy::Visitor, _) => instance.settings.takes_visitors(),
+            (AskedBy::Proven, _) => !instance.settings.registration_is_closed(),
+            (AskedBy::Invited, Some(code)) => self.is_invited(&by, new.user, code).await?,
+            (AskedBy::Invited, None) => false,
+            (AskedBy::Administrator | AskedBy::Founder, _) => true,
         };
         if !is_open {
             return Err(Failed::Refused(CannotSignUp::Closed));
         }
-        let is_visitor = matches!(new.asked_by, AskedBy::Visitor | AskedBy::Proven);
+        let is_visitor = matches!(new.asked_by, AskedBy::Visitor | AskedBy::Proven | AskedBy::Invited);
         if is_visitor && is_kept_back(&instance, &lower) {
             return Err(Failed::Refused(CannotSignUp::ReservedUsername));
         }
         self.reserve_name(by, &new, &lower).await?;
+        if let Some(code) = code {
+            self.use_invitation(by, new.user, code).await?;
+        }
         if new.asked_by == AskedBy::Founder {
             self.root_first(by, new.user, &instance).await?;
         }

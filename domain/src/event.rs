@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::ids::UserId;
 use crate::{
-    block, follow, instance, list, memo, mute, note, notification, poll, reaction, role, upcast, user,
+    ad, announcement, block, decoration, follow, instance, invitation, list, memo, moderation, mute, note,
+    notification, poll, reaction, report, role, upcast, user,
 };
 
 /// A payload knows whose data it holds.
@@ -131,6 +132,26 @@ events! {
     "list.member_removed" 1 ListMemberRemoved(list::MemberRemoved),
     "list.favorited" 1 ListFavorited(list::Favorited),
     "list.unfavorited" 1 ListUnfavorited(list::Unfavorited),
+    "user.suspended" 1 UserSuspended(moderation::Suspended),
+    "user.unsuspended" 1 UserUnsuspended(moderation::Unsuspended),
+    "user.noted" 1 UserNoted(moderation::Noted),
+    "user.password_reset" 1 UserPasswordReset(moderation::PasswordReset),
+    "report.filed" 1 ReportFiled(report::Filed),
+    "report.resolved" 1 ReportResolved(report::Resolved),
+    "report.annotated" 1 ReportAnnotated(report::Annotated),
+    "announcement.created" 1 AnnouncementCreated(announcement::Created),
+    "announcement.changed" 1 AnnouncementChanged(announcement::Changed),
+    "announcement.deleted" 1 AnnouncementDeleted(announcement::Deleted),
+    "announcement.read" 1 AnnouncementRead(announcement::Read),
+    "invitation.created" 1 InvitationCreated(invitation::Created),
+    "invitation.deleted" 1 InvitationDeleted(invitation::Deleted),
+    "invitation.used" 1 InvitationUsed(invitation::Used),
+    "decoration.created" 1 DecorationCreated(decoration::Created),
+    "decoration.changed" 1 DecorationChanged(decoration::Changed),
+    "decoration.deleted" 1 DecorationDeleted(decoration::Deleted),
+    "ad.created" 1 AdCreated(ad::Created),
+    "ad.changed" 1 AdChanged(ad::Changed),
+    "ad.deleted" 1 AdDeleted(ad::Deleted),
     "role.created" 1 RoleCreated(role::Created),
     "role.changed" 1 RoleChanged(role::Changed),
     "role.deleted" 1 RoleDeleted(role::Deleted),

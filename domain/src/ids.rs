@@ -140,6 +140,16 @@ ids! {
     ListId,
     /// One person's place in a list; what `users/lists/get-memberships` pages by.
     MembershipId,
+    /// A report of abuse.
+    ReportId,
+    /// An announcement.
+    AnnouncementId,
+    /// An invitation.
+    InvitationId,
+    /// A decoration of avatars.
+    DecorationId,
+    /// An advertisement.
+    AdId,
     /// A role.
     RoleId,
     /// One person's assignment to a role; what `roles/users` pages by.

@@ -11,15 +11,20 @@
 //! `apply`, its decisions (`Result<Vec<Event>, Cannot…>`, a closed enum) and given/when/then tests;
 //! then the file of the same name in each other crate.
 
+pub mod ad;
+pub mod announcement;
 pub mod block;
+pub mod decoration;
 pub mod emoji;
 pub mod event;
 pub mod follow;
 pub mod ids;
 pub mod instance;
+pub mod invitation;
 pub mod list;
 pub mod log;
 pub mod memo;
+pub mod moderation;
 pub mod mute;
 pub mod note;
 pub mod notification;
@@ -27,6 +32,7 @@ pub mod policy;
 pub mod poll;
 pub mod reaction;
 pub mod remote;
+pub mod report;
 pub mod role;
 pub mod text;
 pub mod upcast;

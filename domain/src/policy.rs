@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use crate::ids::{NoteId, UserId};
 use crate::note::{Created, Visibility};
-use crate::user::{FfVisibility, Profile};
+use crate::user::{FfVisibility, Profile, User};
 
 /// Who looks: somebody signed in, or anybody.
 pub type Viewer = Option<UserId>;
@@ -21,6 +21,8 @@ pub struct AuthorRules {
     pub followers_only_before: Option<i64>,
     /// As above.
     pub hidden_before: Option<i64>,
+    /// They are suspended: nobody else sees what they wrote.
+    pub suspended: bool,
 }
 
 impl From<&Profile> for AuthorRules {
@@ -29,7 +31,14 @@ impl From<&Profile> for AuthorRules {
             requires_signin: profile.require_signin_to_view_contents,
             followers_only_before: profile.make_notes_followers_only_before,
             hidden_before: profile.make_notes_hidden_before,
+            suspended: false,
         }
+    }
+}
+
+impl From<&User> for AuthorRules {
+    fn from(author: &User) -> Self {
+        Self { suspended: author.suspended, ..Self::from(&author.profile) }
     }
 }
 
@@ -49,7 +58,7 @@ pub struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     /// The facts of a note as the write side folds it.
-    pub fn of(note: &'a Created, author: &Profile) -> Self {
+    pub fn of(note: &'a Created, author: impl Into<AuthorRules>) -> Self {
         Self {
             id: note.id,
             author: note.author,
@@ -58,7 +67,7 @@ impl<'a> Facts<'a> {
             mentions: &note.mentions,
             reply_author: note.reply.map(|reply| reply.author),
             local_only: note.local_only,
-            rules: AuthorRules::from(author),
+            rules: author.into(),
         }
     }
 }
@@ -121,6 +130,9 @@ pub fn see<'w, N: Guarded>(
 
 /// The same decision from bare facts, for the write side.
 pub fn may_see(viewer: Viewer, note: &Facts<'_>, between: Between, now: DateTime<Utc>) -> bool {
+    if note.rules.suspended && viewer != Some(note.author) {
+        return false;
+    }
     let Some(viewer) = viewer else {
         return !note.rules.requires_signin && now_visibility(note, now).is_some_and(is_open);
     };

@@ -6,6 +6,7 @@ use chrono::NaiveDate;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::decoration::Worn;
 use crate::event::Payload;
 use crate::ids::UserId;
 use crate::log::StreamId;
@@ -215,6 +216,8 @@ profile! {
     /// A language tag.
     lang: Option<String> = None;
     fields: Vec<Field> = Vec::new();
+    /// What the avatar wears.
+    avatar_decorations: Vec<Worn> = Vec::new();
     /// Told to each new follower.
     followed_message: Option<String> = None;
     is_locked: bool = false;
@@ -266,6 +269,7 @@ pub struct User {
     pub created: Option<Created>,
     pub abandoned: bool,
     pub erased: bool,
+    pub suspended: bool,
     pub profile: Profile,
     pub last_active: Option<NaiveDate>,
 }
@@ -289,6 +293,8 @@ impl Fold for User {
             Event::UserCreated(e) => self.created = Some(e.clone()),
             Event::UserAbandoned(_) => self.abandoned = true,
             Event::UserChanged(e) => e.changes.apply_to(&mut self.profile),
+            Event::UserSuspended(_) => self.suspended = true,
+            Event::UserUnsuspended(_) => self.suspended = false,
             Event::UserActive(e) => self.last_active = Some(e.day),
             _ => (),
         }

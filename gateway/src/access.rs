@@ -268,14 +268,30 @@ pub async fn create_account(
     username: &str,
     password: &str,
 ) -> Result<UserId, CannotCreate> {
+    let hash = new_password(app, username, password).await?;
+    make_account(app, asked_by, username, &hash).await
+}
+
+/// The same with the code of an invitation.
+pub async fn create_invited_account(
+    app: &App,
+    code: &str,
+    username: &str,
+    password: &str,
+) -> Result<UserId, CannotCreate> {
+    let hash = new_password(app, username, password).await?;
+    make_account_with(app, AskedBy::Invited, Some(code), username, &hash).await
+}
+
+/// The hash of the password with which an account is to be made.
+async fn new_password(app: &App, username: &str, password: &str) -> Result<String, CannotCreate> {
     if !is_username(username) {
         return Err(CannotCreate::Refused(CannotSignUp::InvalidUsername));
     }
     if password.is_empty() || password.len() > crate::ops::passwords::MAX_PASSWORD_BYTES {
         return Err(CannotCreate::Password);
     }
-    let hash = app.core.passwords.hash(password).await.map_err(ApiError::from)?;
-    make_account(app, asked_by, username, &hash).await
+    Ok(app.core.passwords.hash(password).await.map_err(ApiError::from)?)
 }
 
 /// Makes a local account with the password of which this is the hash.
@@ -285,12 +301,27 @@ pub async fn make_account(
     username: &str,
     password_hash: &str,
 ) -> Result<UserId, CannotCreate> {
+    make_account_with(app, asked_by, None, username, password_hash).await
+}
+
+async fn make_account_with(
+    app: &App,
+    asked_by: AskedBy,
+    code: Option<&str>,
+    username: &str,
+    password_hash: &str,
+) -> Result<UserId, CannotCreate> {
     let now = app.now();
     let user = UserId(app.ids.at(now));
     // The password first: an account that nobody can enter would keep its name for ever.
     app.core.passwords.set_hash(user, password_hash, now).await.map_err(ApiError::from)?;
     let new = NewAccount { user, username: username.to_owned(), asked_by };
-    match app.commands.sign_up(app.by_user(Some(user)), new).await {
+    let by = app.by_user(Some(user));
+    let made = match code {
+        Some(code) => app.commands.sign_up_invited(by, new, code).await,
+        None => app.commands.sign_up(by, new).await,
+    };
+    match made {
         Ok(receipt) => {
             app.shown(receipt).await;
             Ok(user)

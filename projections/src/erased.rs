@@ -29,6 +29,12 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("reactions", &["user_id"]),
     ("votes", &["user_id"]),
     ("role_assignments", &["user_id"]),
+    ("reports", &["reporter", "target", "assignee"]),
+    ("moderation_logs", &["moderator", "about", "reporter", "reported"]),
+    ("moderated", &["about"]),
+    ("announcements", &["user_id"]),
+    ("announcement_reads", &["user_id"]),
+    ("invitations", &["created_by", "used_by"]),
     ("notifications", &["notifiee", "notifier"]),
     ("notification_markers", &["user_id"]),
     ("notification_ties", &["holder", "other"]),
@@ -94,7 +100,7 @@ mod tests {
     #[rustfmt::skip]
     const NAMELESS: &[&str] = &[
         "user_hosts", "note_totals", "reaction_counts", "vote_counts", "chart_kept",
-        "roles",
+        "roles", "ads", "decorations",
     ];
 
     /// Some of the people, each erased at some place: how far into the story, of 100.

@@ -10,7 +10,7 @@ use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
 use crate::world::World;
-use crate::{note, poll, reaction, relation, role, user};
+use crate::{decoration, note, poll, reaction, relation, role, user};
 
 /// What a page is about.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +61,7 @@ pub async fn hydrate(
     )?;
 
     users.values_mut().for_each(|user| theirs.give(user, now));
+    decoration::dress(pool, users.values_mut()).await?;
     let me = viewer.and_then(|viewer| users.get(&viewer));
     let muted_hosts = me.iter().flat_map(|me| &me.profile.muted_instances).map(|host| host.to_lowercase());
     let muted_hosts = muted_hosts.collect();
@@ -72,7 +73,7 @@ pub async fn hydrate(
     }
     for note in notes.values_mut() {
         if let Some(author) = users.get(&note.author) {
-            note.rules = AuthorRules::from(&author.profile);
+            note.rules = AuthorRules::from(author);
         }
         note.votes = vec![0; note.poll.as_ref().map_or(0, |poll| poll.choices.len())];
         for (choice, n) in votes.get(&note.id).into_iter().flatten() {

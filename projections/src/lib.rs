@@ -24,17 +24,22 @@
 use std::sync::Arc;
 
 pub mod acquaintance;
+pub mod ad;
+pub mod announcement;
 mod backoff;
 pub mod block;
 pub mod chart;
+pub mod decoration;
 pub mod erased;
 pub mod follow;
 mod followed;
 pub mod hydrate;
 pub mod instance;
+pub mod invitation;
 mod lease;
 pub mod list;
 pub mod memo;
+pub mod moderation;
 pub mod mute;
 pub mod note;
 pub mod notification;
@@ -73,6 +78,11 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(reaction::Projection),
         Arc::new(poll::Projection),
         Arc::new(role::Projection),
+        Arc::new(ad::Projection),
+        Arc::new(decoration::Projection),
+        Arc::new(moderation::Projection),
+        Arc::new(announcement::Projection),
+        Arc::new(invitation::Projection),
         Arc::new(notification::Projection),
         Arc::new(chart::Projection),
         Arc::new(list::Projection),

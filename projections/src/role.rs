@@ -227,7 +227,7 @@ impl Roles {
         let about = About {
             user: user.id,
             is_local: user.host.is_none(),
-            is_suspended: false,
+            is_suspended: user.is_suspended,
             profile: &user.profile,
             followers: user.followers,
             following: user.following,

@@ -17,9 +17,9 @@ use domain::poll::{self, Poll, Voted};
 use domain::remote::ObjectUri;
 use domain::user::{Active, ProfileChanges};
 use domain::{
-    BlockId, CommandId, FollowId, FollowRequestId, ListId, MembershipId, MuteId, NoteId, ReactionId,
-    RenoteMuteId, RoleAssignmentId, RoleId, UserId, VoteId, block, list, memo, mute, reaction, role,
-    user as person,
+    AnnouncementId, BlockId, CommandId, FollowId, FollowRequestId, InvitationId, ListId, MembershipId,
+    MuteId, NoteId, ReactionId, RenoteMuteId, ReportId, RoleAssignmentId, RoleId, UserId, VoteId,
+    announcement, block, invitation, list, memo, moderation, mute, reaction, report, role, user as person,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -86,6 +86,14 @@ impl MemoryLog {
         });
         self.bell.notify_waiters();
         position
+    }
+
+    /// Who did what stands at a position.
+    pub fn acted(&self, position: Position, by: UserId) {
+        let mut events = self.events.lock().unwrap();
+        if let Some(event) = events.iter_mut().find(|event| event.position == position) {
+            event.actor = Some(by);
+        }
     }
 
     /// From now on nobody can read what is theirs.
@@ -173,6 +181,13 @@ impl Story {
         self.clock += 10;
         let kind = event.kind().0;
         self.log.push(at(self.clock), Some(event), kind)
+    }
+
+    /// The same, because somebody did it.
+    pub fn does(&mut self, by: UserId, event: impl Into<Event>) -> Position {
+        let position = self.says(event);
+        self.log.acted(position, by);
+        position
     }
 
     pub fn person(&mut self, n: u8, username: &str) {
@@ -448,6 +463,13 @@ pub enum Act {
         role: u8,
     },
     EndRole(u8),
+    /// A moderator does something about somebody, or somebody has to do with the server.
+    Moderate {
+        what: u8,
+        by: u8,
+        other: u8,
+        n: usize,
+    },
 }
 
 fn someone() -> impl Strategy<Value = u8> {
@@ -508,6 +530,8 @@ fn an_act() -> impl Strategy<Value = Act> {
         1 => (someone(), prop::sample::select(vec!["reaction", "mention"]),
               prop::option::of(prop::sample::select(vec!["never", "following", "follower"])))
             .prop_map(|(user, kind, word)| Act::Wish { user, kind, word }),
+        12 => (0..14_u8, someone(), someone(), any::<usize>())
+            .prop_map(|(what, by, other, n)| Act::Moderate { what, by, other, n }),
     ]
 }
 
@@ -632,6 +656,7 @@ impl Story {
     /// what is just going) that a race could have let through.
     pub fn live(&mut self, life: &[Act]) -> Truth {
         let mut truth = Truth::default();
+        let mut moderation = Moderation::default();
         let mut written: Vec<(NoteId, UserId)> = Vec::new();
         let mut threads: HashMap<NoteId, NoteId> = HashMap::new();
         let mut ending: Vec<NoteId> = Vec::new();
@@ -862,6 +887,9 @@ impl Story {
                 Act::Unassign { user: n, role } => {
                     self.says(role::Unassigned { role: role_id(role), user: user(n) });
                 }
+                Act::Moderate { what, by, other, n } => {
+                    moderation.happens(self, what, user(by), user(other), n)
+                }
                 Act::EndRole(role) => {
                     self.says(role::Deleted { role: role_id(role), name: "a role".to_owned() });
                     self.role(role, |_| ());
@@ -929,4 +957,100 @@ impl tracing::Subscriber for Statements {
 pub async fn forget_checkpoints(pool: &PgPool) {
     sqlx::query("delete from ops.checkpoints").execute(pool).await.unwrap();
     sqlx::query("delete from ops.rebuilds").execute(pool).await.unwrap();
+}
+
+/// What moderators and those who are moderated have done in a random world.
+#[derive(Default)]
+struct Moderation {
+    reports: Vec<(ReportId, UserId)>,
+    announcements: Vec<(AnnouncementId, Option<UserId>)>,
+    invitations: Vec<(InvitationId, UserId)>,
+}
+
+impl Moderation {
+    fn happens(&mut self, story: &mut Story, what: u8, by: UserId, other: UserId, n: usize) {
+        let of = |count: usize| n % count.max(1);
+        match what {
+            0 => _ = story.does(by, moderation::Suspended { user: other }),
+            1 => _ = story.does(by, moderation::Unsuspended { user: other }),
+            2 => {
+                let (text, before) = (format!("note {n}"), String::new());
+                story.does(by, moderation::Noted { user: other, text, before });
+            }
+            3 | 4 => {
+                let report = ReportId(story.id());
+                let (comment, category) = ("rude".to_owned(), "other".to_owned());
+                story.does(by, report::Filed { report, reporter: by, target: other, comment, category });
+                self.reports.push((report, by));
+            }
+            5 => {
+                let Some((report, reporter)) = self.reports.get(of(self.reports.len())).copied() else {
+                    return;
+                };
+                let outcome = n.is_multiple_of(2).then_some(report::Outcome::Accept);
+                story.does(other, report::Resolved { report, reporter, moderator: other, outcome });
+            }
+            6 => {
+                let Some((report, reporter)) = self.reports.get(of(self.reports.len())).copied() else {
+                    return;
+                };
+                let (text, before) = (format!("note {n}"), String::new());
+                story.does(other, report::Annotated { report, reporter, text, before });
+            }
+            7 | 8 => {
+                let announcement = AnnouncementId(story.id());
+                let user = (what == 8).then_some(other);
+                let definition = announcement_to(user);
+                story.does(by, announcement::Created { announcement, definition });
+                self.announcements.push((announcement, user));
+            }
+            9 => {
+                let found = self.announcements.get(of(self.announcements.len())).copied();
+                let Some((announcement, to)) = found else { return };
+                let user = to.unwrap_or(other);
+                story.does(user, announcement::Read { announcement, user });
+            }
+            10 => {
+                let found = self.announcements.get(of(self.announcements.len())).copied();
+                let Some((announcement, user)) = found else { return };
+                story.does(by, announcement::Deleted { announcement, user });
+            }
+            11 => {
+                let invitation = InvitationId(story.id());
+                let code = format!("CODE{n}");
+                let as_moderator = n.is_multiple_of(2);
+                story.does(by, invitation::Created { invitation, code, by, expires_at: None, as_moderator });
+                self.invitations.push((invitation, by));
+            }
+            12 => {
+                let found = self.invitations.get(of(self.invitations.len())).copied();
+                let Some((invitation, _)) = found else { return };
+                story.does(other, invitation::Used { invitation, user: other });
+            }
+            _ => {
+                let found = self.invitations.get(of(self.invitations.len())).copied();
+                let Some((invitation, maker)) = found else { return };
+                story.does(by, invitation::Deleted { invitation, by: maker });
+            }
+        }
+    }
+}
+
+/// An announcement for somebody, or for everybody.
+pub fn announcement_to(user: Option<UserId>) -> announcement::Definition {
+    announcement::Definition {
+        title: "News".to_owned(),
+        text: "All is well".to_owned(),
+        image_url: None,
+        icon: Default::default(),
+        display: Default::default(),
+        for_existing_users: false,
+        need_confirmation_to_read: false,
+        need_enrollment_tutorial_to_read: false,
+        close_duration: 0,
+        display_order: 0,
+        silence: false,
+        is_active: true,
+        user,
+    }
 }

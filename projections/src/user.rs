@@ -31,6 +31,8 @@ struct Folded<'e> {
     created: Option<&'e Created>,
     changes: Map<String, Value>,
     days: i64,
+    suspended: Option<bool>,
+    note: Option<String>,
 }
 
 #[async_trait]
@@ -48,7 +50,15 @@ impl Projector for Projection {
     }
 
     fn kinds(&self) -> &'static [&'static str] {
-        &["user.created", "user.changed", "user.active", "user.erased"]
+        &[
+            "user.created",
+            "user.changed",
+            "user.active",
+            "user.suspended",
+            "user.unsuspended",
+            "user.noted",
+            "user.erased",
+        ]
     }
 
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
@@ -71,6 +81,11 @@ async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), Pro
                 people.entry(e.user.0).or_default().changes.extend(sql::fields(&e.changes)?);
             }
             Event::UserActive(e) => people.entry(e.user.0).or_default().days += 1,
+            Event::UserSuspended(e) => people.entry(e.user.0).or_default().suspended = Some(true),
+            Event::UserUnsuspended(e) => people.entry(e.user.0).or_default().suspended = Some(false),
+            Event::UserNoted(e) => {
+                people.entry(e.user.0).or_default().note = Some(sql::clean(&e.text).into_owned());
+            }
             _ => (),
         }
     }
@@ -80,6 +95,11 @@ async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), Pro
     }
     if !changed.is_empty() {
         change(tx, &changed).await?;
+    }
+    let moderated: Vec<_> =
+        people.iter().filter(|(_, f)| f.suspended.is_some() || f.note.is_some()).collect();
+    if !moderated.is_empty() {
+        moderate(tx, &moderated).await?;
     }
     Ok(())
 }
@@ -159,11 +179,27 @@ async fn change(tx: &mut PgConnection, people: &[(&Uuid, &Folded<'_>)]) -> sqlx:
     Ok(())
 }
 
+async fn moderate(tx: &mut PgConnection, people: &[(&Uuid, &Folded<'_>)]) -> sqlx::Result<()> {
+    sqlx::query(
+        "update users u
+            set is_suspended = coalesce(m.suspended, u.is_suspended),
+                moderation_note = coalesce(m.note, u.moderation_note)
+           from unnest($1::uuid[], $2::boolean[], $3::text[]) as m(id, suspended, note)
+          where u.id = m.id",
+    )
+    .bind(people.iter().map(|(id, _)| **id).collect::<Vec<_>>())
+    .bind(people.iter().map(|(_, f)| f.suspended).collect::<Vec<_>>())
+    .bind(people.iter().map(|(_, f)| f.note.as_deref()).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// People with their counts, as if they had no role; unknown ids are left out.
 pub async fn by_ids(pool: &PgPool, ids: &[UserId]) -> sqlx::Result<HashMap<UserId, UserRow>> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows = sqlx::query(
-        "select u.id, u.username, u.host, u.uri, u.profile, u.active_days,
+        "select u.id, u.username, u.host, u.uri, u.profile, u.active_days, u.is_suspended, u.moderation_note,
                 coalesce(i.root = u.id, false) as is_root,
                 not coalesce((i.policies -> 'canPublicNote')::boolean, true) as is_silenced,
                 coalesce(f.followers, 0) as followers, coalesce(f.following, 0) as following,
@@ -195,6 +231,9 @@ fn user_row(row: &PgRow) -> sqlx::Result<UserRow> {
         active_days: row.try_get("active_days")?,
         roles: Vec::new(),
         is_silenced: row.try_get("is_silenced")?,
+        is_suspended: row.try_get("is_suspended")?,
+        decorations: Vec::new(),
+        moderation_note: row.try_get("moderation_note")?,
     })
 }
 
@@ -267,6 +306,7 @@ pub async fn list(
           where coalesce((u.profile ->> 'is_explorable')::boolean, true)
             and ($1::timestamptz is null or n.updated_at > $1)
             and ($2::text is null or u.host = $2)
+            and not u.is_suspended
             and {origin} and {known}
           order by {key} {order}, u.id {order}
           limit $3 offset $4"

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use domain::decoration::Worn;
 use domain::emoji::Reaction;
 use domain::follow::Notify;
 use domain::mute::Mute;
@@ -117,6 +118,17 @@ pub struct UserRow {
     pub roles: Vec<Arc<RoleRow>>,
     /// Whether they may write no public notes.
     pub is_silenced: bool,
+    pub is_suspended: bool,
+    /// What their avatar wears, each with the address of its picture.
+    pub decorations: Vec<(Worn, String)>,
+    /// What moderators note about them.
+    pub moderation_note: String,
+}
+
+impl From<&UserRow> for AuthorRules {
+    fn from(author: &UserRow) -> Self {
+        Self { suspended: author.is_suspended, ..Self::from(&author.profile) }
+    }
 }
 
 impl UserRow {

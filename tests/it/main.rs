@@ -4,11 +4,14 @@
 
 mod access;
 mod account;
+mod ad;
+mod announcement;
 mod bad_input;
 mod block;
 mod browser;
 mod chart;
 mod cli;
+mod decoration;
 mod erase;
 mod eventstore;
 #[path = "../eventstore_double/mod.rs"]
@@ -16,9 +19,11 @@ mod eventstore_double;
 mod first_day;
 mod golden;
 mod harness;
+mod invitation;
 mod list;
 mod mail;
 mod misskey_js;
+mod moderation;
 mod mute;
 mod nats;
 mod notification;

@@ -13,7 +13,7 @@ use domain::note::{Allowed, Visibility};
 use domain::poll::Poll;
 use domain::role::{Definition, Target, Terms};
 use domain::user::ProfileChanges;
-use domain::{ListId, NoteId, RoleId, UserId, list};
+use domain::{AnnouncementId, DecorationId, ListId, NoteId, RoleId, UserId, announcement, decoration, list};
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
 use gateway::platform::shutdown::{Shutdown, Stop};
@@ -200,7 +200,7 @@ impl Story {
         let commands: Commands = self.app.commands.clone();
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
-        match (self.rng.random_range(0..33), note) {
+        match (self.rng.random_range(0..36), note) {
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
             (7..10, Some(note)) => {
@@ -248,6 +248,7 @@ impl Story {
             (32, _) => self.take(commands.test_notification(by, me).await),
             (25, _) => self.take(commands.note_down(by, me, other, Some(format!("{me}"))).await),
             (26..29, _) => self.list(by, me, other).await,
+            (33..36, _) => self.moderate(by, me, other).await,
             (29, _) => {
                 let role = self.a_role(by).await;
                 let memo = self.rng.random_bool(0.5).then(|| "a remark".to_owned());
@@ -336,6 +337,64 @@ impl Story {
             self.notes.lock().unwrap().push(id);
         }
         self.take(written);
+    }
+
+    /// What moderators do, and those who have to do with them.
+    async fn moderate(&mut self, by: By, me: UserId, other: UserId) {
+        let commands = self.app.commands.clone();
+        let n = self.rng.random_range(0..12_u8);
+        let announcement = AnnouncementId(Uuid::from_u128(u128::from(n) % 3 + 1));
+        let decoration = DecorationId(Uuid::from_u128(1));
+        match n {
+            0 => self.take(commands.suspend(by, other, false).await),
+            1 | 2 => self.take(commands.unsuspend(by, other).await),
+            3 => self.take(commands.note_about(by, other, &format!("note {n}")).await),
+            4 => {
+                let (comment, category) = ("rude".to_owned(), "other".to_owned());
+                self.take(commands.report(by, me, other, comment, category).await);
+            }
+            5 | 6 => {
+                let definition = announcement::Definition {
+                    title: "News".to_owned(),
+                    text: "All is well".to_owned(),
+                    image_url: None,
+                    icon: Default::default(),
+                    display: Default::default(),
+                    for_existing_users: false,
+                    need_confirmation_to_read: false,
+                    need_enrollment_tutorial_to_read: false,
+                    close_duration: 0,
+                    display_order: 0,
+                    silence: false,
+                    is_active: true,
+                    user: (n == 6).then_some(other),
+                };
+                self.take(commands.announce(by, announcement, definition).await);
+            }
+            7 | 8 => self.take(commands.read_announcement(by, announcement, me).await),
+            9 => {
+                let code = self.rng.random::<u64>().to_string();
+                self.take(commands.invite(by, me, &code, None, true).await);
+                let name = format!("guest{}", self.rng.random_range(0..1_000_000));
+                let user = UserId(self.app.ids.at(by.now));
+                let new = NewAccount { user, username: name, asked_by: AskedBy::Invited };
+                self.take(commands.sign_up_invited(self.app.by_user(None), new, &code).await);
+            }
+            10 => {
+                let definition = decoration::Definition {
+                    name: "hat".to_owned(),
+                    description: String::new(),
+                    url: "https://example.com/hat.png".to_owned(),
+                    roles: Vec::new(),
+                };
+                self.take(commands.create_decoration(by, decoration, definition).await);
+            }
+            _ => {
+                let by_moderator = By { user: Some(other), ..by };
+                let settings = [("name".to_owned(), json!(format!("server of {me}")))];
+                self.take(commands.change_settings(by_moderator, settings.into()).await);
+            }
+        }
     }
 
     /// One of a few roles, which is made when it isn't there yet.

@@ -243,6 +243,7 @@ pub mod tests {
             is_deleted: false,
             has_moved: false,
             rate_limit_factor: 1.0,
+            roles: Vec::new(),
             policies: Arc::new(Map::new()),
         };
         change(&mut account);

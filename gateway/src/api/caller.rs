@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::ids::UserId;
+use domain::ids::{RoleId, UserId};
 use domain::instance::Policies;
 use domain::note::Allowed;
 use serde_json::{Map, Value};
@@ -26,6 +26,8 @@ pub struct Account {
     pub has_moved: bool,
     /// The policy of that name: 0 lifts the limits, 2 halves them.
     pub rate_limit_factor: f64,
+    /// What they have now.
+    pub roles: Vec<RoleId>,
     /// The effective policies, by their names in the API.
     pub policies: Arc<Map<String, Value>>,
 }

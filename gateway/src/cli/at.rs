@@ -107,11 +107,12 @@ impl Look<'_> {
     async fn user(&self, asked: &ArgMatches) -> Result<Value, ToolError> {
         let user = self.person(asked, "user").await?;
         let then: Then<User> = self.at(&user::stream(user)).await?;
-        let User { created, abandoned, erased, profile, last_active } = &then.state;
+        let User { created, abandoned, erased, suspended, profile, last_active } = &then.state;
         let profile = serde_json::to_value(profile).map_err(|error| ToolError::Output(error.into()))?;
         let further = [
             ("abandoned", json!(abandoned)),
             ("erased", json!(erased)),
+            ("suspended", json!(suspended)),
             ("last_active", json!(last_active)),
             ("profile", profile),
         ];

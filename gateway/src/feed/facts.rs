@@ -95,6 +95,26 @@ async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Resul
         | Event::ListMemberRemoved(_)
         | Event::ListFavorited(_)
         | Event::ListUnfavorited(_)
+        | Event::UserSuspended(_)
+        | Event::UserUnsuspended(_)
+        | Event::UserNoted(_)
+        | Event::UserPasswordReset(_)
+        | Event::ReportFiled(_)
+        | Event::ReportResolved(_)
+        | Event::ReportAnnotated(_)
+        | Event::AnnouncementCreated(_)
+        | Event::AnnouncementChanged(_)
+        | Event::AnnouncementDeleted(_)
+        | Event::AnnouncementRead(_)
+        | Event::InvitationCreated(_)
+        | Event::InvitationDeleted(_)
+        | Event::InvitationUsed(_)
+        | Event::DecorationCreated(_)
+        | Event::DecorationChanged(_)
+        | Event::DecorationDeleted(_)
+        | Event::AdCreated(_)
+        | Event::AdChanged(_)
+        | Event::AdDeleted(_)
         | Event::RoleCreated(_)
         | Event::RoleChanged(_)
         | Event::RoleDeleted(_)
@@ -130,7 +150,7 @@ async fn may_anybody_see(commands: &Commands, note: NoteId, now: DateTime<Utc>) 
     let note = commands.load::<Note>(&note::stream(note)).await?;
     let Some(created) = &note.created else { return Ok(false) };
     let author = commands.load::<User>(&user::stream(created.author)).await?;
-    Ok(may_see(None, &Facts::of(created, &author.profile), Between::default(), now))
+    Ok(may_see(None, &Facts::of(created, &*author), Between::default(), now))
 }
 
 async fn is_open_following(

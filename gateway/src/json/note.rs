@@ -242,6 +242,9 @@ pub(crate) mod tests {
             active_days: 0,
             roles: Vec::new(),
             is_silenced: false,
+            is_suspended: false,
+            decorations: Vec::new(),
+            moderation_note: String::new(),
         }
     }
 

@@ -10,17 +10,20 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
+use domain::decoration::Worn;
 use domain::ids;
 use domain::instance::Policies;
 use domain::policy::may_see_list;
 use domain::role::effective;
 use domain::user::FfVisibility;
 use domain::{follow::Notify, user::Field};
+use projections::announcement::AnnouncementRow;
 use projections::world::{RelationRow, UserRow, World};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::announcement::{Announcement, announcement};
 use super::role::{BadgeRole, RoleLite};
 use super::{Look, Time, is_false};
 use crate::api::param::{Id, UserId};
@@ -47,6 +50,8 @@ pub struct Eyes {
     pub usual: Arc<Policies>,
     /// Notifications that they haven't read.
     pub unread: i64,
+    /// Announcements that they haven't read.
+    pub announcements: Vec<AnnouncementRow>,
     /// Those of the people shown in private who have been asked to be followed and haven't answered.
     pub asked: HashSet<ids::UserId>,
     /// How those of the people shown in private get in.
@@ -68,7 +73,7 @@ pub struct UserLite {
     pub host: Option<String>,
     pub avatar_url: String,
     pub avatar_blurhash: Null,
-    pub avatar_decorations: Empty,
+    pub avatar_decorations: Vec<Decoration>,
     pub is_bot: bool,
     pub is_cat: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -81,6 +86,32 @@ pub struct UserLite {
     pub emojis: BTreeMap<String, String>,
     pub online_status: OnlineStatus,
     pub badge_roles: Vec<BadgeRole>,
+}
+
+/// What an avatar wears; what is as usual is left out.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Decoration {
+    pub id: Id<ids::DecorationId>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub angle: f64,
+    #[serde(skip_serializing_if = "is_false")]
+    pub flip_h: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub offset_x: f64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub offset_y: f64,
+    pub url: String,
+}
+
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
+fn decoration((worn, url): &(Worn, String)) -> Decoration {
+    let Worn { id, angle, flip_h, offset_x, offset_y } = worn.clone();
+    Decoration { id: Id(id), angle, flip_h, offset_x, offset_y, url: url.clone() }
 }
 
 /// A person in detail.
@@ -171,7 +202,7 @@ pub struct Profile {
     pub memo: Option<String>,
     /// For moderators.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub moderation_note: Option<&'static str>,
+    pub moderation_note: Option<String>,
 }
 
 /// What the viewer and a person are to each other.
@@ -222,7 +253,7 @@ pub struct Private {
     pub has_unread_chat_messages: bool,
     pub has_unread_announcement: bool,
     /// None when it is not the person who looks.
-    pub unread_announcements: Option<Empty>,
+    pub unread_announcements: Option<Vec<Announcement>>,
     pub has_unread_antenna: bool,
     pub has_unread_channel: bool,
     pub has_pending_received_follow_request: bool,
@@ -267,6 +298,15 @@ fn passkey(passkey: &Passkey) -> PasskeyJson {
     }
 }
 
+impl UserDetailed {
+    pub fn is_suspended(&self) -> bool {
+        match self {
+            UserDetailed::NotMe(user) => user.profile.is_suspended,
+            UserDetailed::Me(user) => user.profile.is_suspended,
+        }
+    }
+}
+
 /// A person in few words.
 pub fn user_lite(look: &Look<'_>, user: &UserRow) -> UserLite {
     let profile = &user.profile;
@@ -277,7 +317,7 @@ pub fn user_lite(look: &Look<'_>, user: &UserRow) -> UserLite {
         host: user.host.clone(),
         avatar_url: avatar_url(look, user),
         avatar_blurhash: (),
-        avatar_decorations: [],
+        avatar_decorations: user.decorations.iter().map(decoration).collect(),
         is_bot: profile.is_bot,
         is_cat: profile.is_cat,
         require_signin_to_view_contents: profile.require_signin_to_view_contents,
@@ -325,12 +365,13 @@ pub fn user_detailed_not_me(
 /// The viewer in detail.
 pub fn me_detailed(look: &Look<'_>, world: &World, id: ids::UserId, eyes: &Eyes) -> Option<MeDetailed> {
     let user = world.user(id)?;
+    let unread = eyes.announcements.iter().map(|row| announcement(row, Some(id))).collect();
     Some(MeDetailed {
         profile: Profile {
             memo: world.relation(id).memo,
             ..profile(look, user, eyes, Standing { is_me: true, follows: false })
         },
-        private: private(user, eyes, Some([])),
+        private: private(user, eyes, Some(unread)),
         followed_message: user.profile.followed_message.clone(),
         has_unread_notification: eyes.unread > 0,
         unread_notifications_count: eyes.unread,
@@ -373,7 +414,7 @@ fn profile(look: &Look<'_>, user: &UserRow, eyes: &Eyes, standing: Standing) -> 
         banner_blurhash: (),
         is_locked: profile.is_locked,
         is_silenced: user.is_silenced,
-        is_suspended: false,
+        is_suspended: user.is_suspended,
         description: profile.description.clone(),
         location: profile.location.clone(),
         birthday: profile.birthday.clone(),
@@ -394,7 +435,7 @@ fn profile(look: &Look<'_>, user: &UserRow, eyes: &Eyes, standing: Standing) -> 
         can_chat: false,
         roles: super::role::shown(user, eyes.moderates),
         memo: None,
-        moderation_note: eyes.moderates.then_some(""),
+        moderation_note: eyes.moderates.then(|| user.moderation_note.clone()),
     }
 }
 
@@ -417,7 +458,8 @@ fn relation(between: &RelationRow, now: DateTime<Utc>) -> Relation {
     }
 }
 
-fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Empty>) -> Private {
+fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Vec<Announcement>>) -> Private {
+    let is_me = unread_announcements.is_some();
     let profile = &user.profile;
     let security = eyes.security.get(&user.id).cloned().unwrap_or_default();
     Private {
@@ -443,7 +485,7 @@ fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Empty>) -> 
         has_unread_specified_notes: false,
         has_unread_mentions: false,
         has_unread_chat_messages: false,
-        has_unread_announcement: false,
+        has_unread_announcement: unread_announcements.as_ref().is_some_and(|unread| !unread.is_empty()),
         unread_announcements,
         has_unread_antenna: false,
         has_unread_channel: false,
@@ -456,9 +498,9 @@ fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Empty>) -> 
         email_notification_types: profile.email_notification_types.clone(),
         achievements: [],
         logged_in_days: user.active_days,
-        policies: match unread_announcements {
-            Some(_) => (*eyes.policies).clone(),
-            None => effective(&eyes.usual, user.roles.iter().map(|role| &role.definition)),
+        policies: match is_me {
+            true => (*eyes.policies).clone(),
+            false => effective(&eyes.usual, user.roles.iter().map(|role| &role.definition)),
         },
     }
 }
@@ -502,6 +544,9 @@ mod tests {
             active_days: 1,
             roles: Vec::new(),
             is_silenced: false,
+            is_suspended: false,
+            decorations: Vec::new(),
+            moderation_note: String::new(),
         }
     }
 

@@ -102,16 +102,25 @@ impl Endpoint for SignInHistory {
     type Reply = Vec<SignIn>;
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<SignIn>, ApiError> {
-        let rows = app.core.sign_ins.list(me.id(), &self.page.limited(self.limit)).await?;
-        let show = |row: crate::ops::sign_ins::SignIn| SignIn {
-            id: Id(AnyId(row.id)),
-            created_at: Time(domain::ids::time_of(row.id)),
-            ip: row.ip,
-            headers: row.headers,
-            success: row.success,
-        };
-        Ok(rows.into_iter().map(show).collect())
+        sign_ins(app, me.id(), &self.page.limited(self.limit)).await
     }
+}
+
+/// How somebody signed in, and who tried to as them.
+pub async fn sign_ins(
+    app: &App,
+    user: domain::UserId,
+    page: &projections::Page,
+) -> Result<Vec<SignIn>, ApiError> {
+    let rows = app.core.sign_ins.list(user, page).await?;
+    let show = |row: crate::ops::sign_ins::SignIn| SignIn {
+        id: Id(AnyId(row.id)),
+        created_at: Time(domain::ids::time_of(row.id)),
+        ip: row.ip,
+        headers: row.headers,
+        success: row.success,
+    };
+    Ok(rows.into_iter().map(show).collect())
 }
 
 /// Erase one's account for good: nothing that it wrote can be read any more, by anybody.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use domain::decoration::Worn;
+use domain::ids;
 use domain::user::{FfVisibility, Field, ProfileChanges};
 use regex_syntax::ast::parse::Parser;
 use schemars::JsonSchema;
@@ -72,7 +74,7 @@ pub struct Update {
     /// There are no files yet: only `null` names one.
     avatar_id: Given<Option<Id<AnyId>>>,
     banner_id: Given<Option<Id<AnyId>>>,
-    /// There are no decorations yet; unknown ones are passed over.
+    /// What isn't offered to the caller is passed over.
     #[schemars(length(max = MAX_DECORATIONS))]
     avatar_decorations: Given<Vec<Decoration>>,
     #[schemars(length(max = MAX_FIELDS))]
@@ -131,8 +133,32 @@ struct Lang(#[schemars(regex(pattern = r"^[a-z]{2,3}([-@][A-Za-z0-9]{2,8})?$"))]
 #[serde(rename_all = "camelCase")]
 #[schemars(inline)]
 struct Decoration {
-    #[expect(dead_code, reason = "no id is that of a decoration yet")]
-    id: Id<AnyId>,
+    id: Id<ids::DecorationId>,
+    /// In turns.
+    #[serde(default)]
+    #[schemars(range(min = -0.5, max = 0.5))]
+    angle: Option<f64>,
+    #[serde(default)]
+    flip_h: Option<bool>,
+    /// In widths of the avatar.
+    #[serde(default)]
+    #[schemars(range(min = -0.25, max = 0.25))]
+    offset_x: Option<f64>,
+    #[serde(default)]
+    #[schemars(range(min = -0.25, max = 0.25))]
+    offset_y: Option<f64>,
+}
+
+impl Decoration {
+    fn worn(&self) -> Worn {
+        Worn {
+            id: self.id.0,
+            angle: self.angle.unwrap_or_default(),
+            flip_h: self.flip_h.unwrap_or_default(),
+            offset_x: self.offset_x.unwrap_or_default(),
+            offset_y: self.offset_y.unwrap_or_default(),
+        }
+    }
 }
 
 /// A line of the profile.
@@ -190,6 +216,11 @@ const NO_SUCH_USER: ErrorDef =
     ErrorDef::new("NO_SUCH_USER", "No such user.", "fcd2eef9-a9b2-4c4f-8624-038099e90aa5");
 const URI_NULL: ErrorDef =
     ErrorDef::new("URI_NULL", "User ActivityPup URI is null.", "bf326f31-d430-4f97-9933-5d61e4d48a23");
+const RESTRICTED_BY_ROLE: ErrorDef = ErrorDef::new(
+    "RESTRICTED_BY_ROLE",
+    "This feature is restricted by your role.",
+    "8feff0ba-5ab5-585b-31f4-4df816663fad",
+);
 const FORBIDDEN_TO_SET_YOURSELF: ErrorDef = ErrorDef::new(
     "FORBIDDEN_TO_SET_YOURSELF",
     "You can't set yourself as your own alias.",
@@ -206,6 +237,7 @@ impl Endpoint for Update {
         NO_SUCH_USER,
         URI_NULL,
         FORBIDDEN_TO_SET_YOURSELF,
+        RESTRICTED_BY_ROLE,
     ]);
     type Caller = SignedIn;
     type Reply = MeDetailed;
@@ -214,7 +246,8 @@ impl Endpoint for Update {
         self.check_references()?;
         self.check_aliases(app, &me).await?;
         let unlocks = self.is_locked.0 == Some(false) && is_locked(app, &me).await?;
-        let changes = self.changes(&me)?;
+        let worn = self.decorations(app, &me).await?;
+        let changes = ProfileChanges { avatar_decorations: worn, ..self.changes(&me)? };
         let receipt = app.commands.change_profile(app.by(&me), me.id(), changes).await?;
         app.shown(receipt).await;
         if unlocks {
@@ -230,6 +263,20 @@ async fn is_locked(app: &App, me: &SignedIn) -> Result<bool, ApiError> {
 }
 
 impl Update {
+    /// What the avatar is to wear: of what is named, that which is offered to the caller.
+    async fn decorations(&self, app: &App, me: &SignedIn) -> Result<Option<Vec<Worn>>, ApiError> {
+        let Some(asked) = &self.avatar_decorations.0 else { return Ok(None) };
+        if asked.len() > me.account.limit("avatarDecorationLimit") {
+            return Err(RESTRICTED_BY_ROLE.into());
+        }
+        let named: Vec<ids::DecorationId> = asked.iter().map(|decoration| decoration.id.0).collect();
+        let offered = projections::decoration::by_ids(&app.pool, &named).await?;
+        let worn = asked.iter().filter(|asked| {
+            offered.get(&asked.id.0).is_some_and(|row| row.definition.is_for(&me.account.roles))
+        });
+        Ok(Some(worn.map(Decoration::worn).collect()))
+    }
+
     /// What is named must be there, and there are no files and no pages.
     fn check_references(&self) -> Result<(), ApiError> {
         let named = [
@@ -266,6 +313,7 @@ impl Update {
             birthday: self.birthday.0.map(|birthday| birthday.map(|birthday| birthday.0)),
             lang: self.lang.0.map(|lang| lang.map(|lang| lang.0)),
             fields: self.fields.0.map(lines),
+            avatar_decorations: None,
             followed_message: self.followed_message.0.map(text),
             is_locked: self.is_locked.0,
             is_bot: self.is_bot.0,

@@ -3,6 +3,7 @@
 
 use domain::instance::{Instance, Policies, Settings};
 use domain::note::MAX_TEXT_CHARS;
+use projections::ad::AdRow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -75,11 +76,23 @@ impl Endpoint for Show {
     async fn handle(self, app: &App, _: Anyone) -> Result<Self::Reply, ApiError> {
         let instance = projections::instance::load(&app.pool).await?;
         let mut meta = basics(&instance, &app.config.url);
+        let ads = projections::ad::shown(&app.pool, app.now()).await?;
+        meta.insert("ads".to_owned(), ads.iter().map(ad).collect());
         if self.detail {
             meta.extend(details(&instance));
         }
         Ok(meta)
     }
+}
+
+/// An advertisement as it is shown to everybody.
+fn ad(row: &AdRow) -> Value {
+    let AdRow { id, definition } = row;
+    json!({
+        "id": id, "url": definition.url, "place": definition.place, "ratio": definition.ratio,
+        "imageUrl": definition.image_url, "dayOfWeek": definition.day_of_week,
+        "isSensitive": definition.is_sensitive,
+    })
 }
 
 fn basics(instance: &Instance, origin: &str) -> Map<String, Value> {
@@ -99,7 +112,6 @@ fn basics(instance: &Instance, origin: &str) -> Map<String, Value> {
             str::to_owned,
         ),
         "maxNoteTextLength": MAX_TEXT_CHARS,
-        "ads": [],
         "translatorAvailable": false,
         "policies": instance.policies.all(),
         "sentryForFrontend": null,

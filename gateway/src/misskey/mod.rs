@@ -2,22 +2,28 @@
 
 pub mod account;
 pub mod acquaintance;
+pub mod ad;
 pub mod admin;
+pub mod announcement;
 pub mod app;
 pub mod block;
 pub mod chart;
+pub mod decoration;
 pub mod follow;
 pub mod i;
+pub mod invitation;
 pub mod list;
 pub mod mail;
 pub mod memo;
 pub mod meta;
 pub mod miauth;
+pub mod moderation;
 pub mod mute;
 pub mod note;
 pub mod notification;
 pub mod poll;
 pub mod reaction;
+pub mod report;
 pub mod role;
 pub mod second_factor;
 pub mod signin;
@@ -41,8 +47,30 @@ pub const VERSION: &str = concat!("2025.11.1-kiroku.", env!("CARGO_PKG_VERSION")
 pub fn registry() -> &'static Registry {
     static REGISTRY: LazyLock<Registry> = LazyLock::new(|| {
         endpoints![
+            report::List,
             admin::CreateAccount,
+            moderation::DeleteAccount,
+            moderation::FindByEmail,
+            ad::Create,
+            ad::Delete,
+            ad::List,
+            ad::Update,
+            announcement::Create,
+            announcement::Delete,
+            announcement::ListAll,
+            announcement::Update,
+            decoration::Create,
+            decoration::Delete,
+            decoration::ListAll,
+            decoration::Update,
+            moderation::IndexStats,
+            moderation::TableStats,
+            invitation::CreateMany,
+            invitation::ListAll,
             admin::ShowMeta,
+            moderation::RegenerateToken,
+            moderation::ResetPassword,
+            report::Resolve,
             role::Assign,
             role::Create,
             role::Delete,
@@ -53,7 +81,17 @@ pub fn registry() -> &'static Registry {
             admin::UpdateDefaultPolicies,
             role::AssignedUsers,
             mail::Send,
+            moderation::Logs,
+            moderation::Show,
+            moderation::List,
+            moderation::Suspend,
+            moderation::Unsuspend,
+            report::Annotate,
             admin::UpdateMeta,
+            moderation::UpdateNote,
+            announcement::ShowByOldName,
+            announcement::List,
+            announcement::Show,
             app::Create,
             app::Accept,
             app::Generate,
@@ -83,6 +121,7 @@ pub fn registry() -> &'static Registry {
             follow::SentRequests,
             follow::Update,
             follow::UpdateAll,
+            decoration::List,
             meta::OnlineUsers,
             i::Show,
             second_factor::Done,
@@ -99,11 +138,16 @@ pub fn registry() -> &'static Registry {
             account::Delete,
             notification::List,
             notification::ListGrouped,
+            announcement::Read,
             i::RegenerateToken,
             app::Revoke,
             account::SignInHistory,
             i::Update,
             mail::UpdateEmail,
+            invitation::Create,
+            invitation::Delete,
+            invitation::Remaining,
+            invitation::List,
             meta::Show,
             miauth::GenToken,
             mute::Create,
@@ -168,6 +212,7 @@ pub fn registry() -> &'static Registry {
             timeline::OfUser,
             acquaintance::Recommendation,
             user::Relation,
+            report::File,
             user::Show,
             memo::Update,
             mail::Verify,

@@ -8,7 +8,7 @@ use domain::note::{
     Allowed, CannotDelete, CannotWrite, MAX_CW_CHARS, MAX_TEXT_CHARS, MAX_VISIBLE_USERS, ReactionAcceptance,
     Visibility,
 };
-use domain::policy::Viewer;
+use domain::policy::{Sight, Viewer};
 use domain::poll::{MAX_CHOICE_CHARS, MAX_CHOICES, MIN_CHOICES, Poll};
 use projections::{Wanted, mute};
 use schemars::JsonSchema;
@@ -275,17 +275,23 @@ pub struct Show {
     note_id: NoteId,
 }
 
+const AUTHOR_IS_SUSPENDED: ErrorDef =
+    ErrorDef::new("INTERNAL_ERROR", "The author has been suspended.", "85ab9bd7-3a41-4530-959d-f07073900109");
 const NO_SUCH_NOTE_TO_SHOW: ErrorDef =
     ErrorDef::new("NO_SUCH_NOTE", "No such note.", "24fcbfc6-2e37-42b6-8388-c29b3861a08d");
 
 impl Endpoint for Show {
-    const META: Meta = Meta::new("notes/show").errors(&[NO_SUCH_NOTE_TO_SHOW]);
+    const META: Meta = Meta::new("notes/show").errors(&[NO_SUCH_NOTE_TO_SHOW, AUTHOR_IS_SUSPENDED]);
     type Caller = Anyone;
     type Reply = json::note::Note;
 
     async fn handle(self, app: &App, me: Anyone) -> Result<json::note::Note, ApiError> {
         let id = self.note_id.0;
         let world = app.hydrate(Wanted::notes(vec![id]), me.id()).await?;
+        let rules = world.facts(id).map(|facts| facts.rules);
+        if rules.is_some_and(|rules| rules.suspended) && !matches!(world.see(id), Some(Sight::Seen(_))) {
+            return Err(ApiError::from_within(AUTHOR_IS_SUSPENDED));
+        }
         json::note::note(&Look::of(app), &world, id).ok_or_else(|| NO_SUCH_NOTE_TO_SHOW.into())
     }
 }

@@ -11,7 +11,7 @@ use domain::user::CannotSignUp;
 use serde_json::json;
 
 use super::user::new_account;
-use crate::access::{CannotCreate, SIGN_UP_LIMIT, create_account};
+use crate::access::{CannotCreate, SIGN_UP_LIMIT, create_account, create_invited_account};
 use crate::api::ApiError;
 use crate::api::http::{Call, Cors, json_response, post_only, refusal, reply};
 use crate::app::App;
@@ -28,14 +28,15 @@ async fn signup(State(app): State<App>, request: Request) -> Response {
 
 async fn answer(app: &App, call: &Call) -> Result<Response, CannotCreate> {
     let settings = projections::instance::load(&app.pool).await.map_err(ApiError::from)?.settings;
-    if settings.registration_is_closed() {
+    let code = call.params["invitationCode"].as_str().filter(|_| settings.registration_is_closed());
+    if code.is_none() && settings.registration_is_closed() {
         return Err(CannotCreate::Refused(CannotSignUp::Closed));
     }
     let counted = app.core.count_address(&SIGN_UP_LIMIT, "signup", call.client).await?;
     counted.map_err(|early| app.core.too_often(early))?;
     let username = call.params["username"].as_str().unwrap_or_default();
     let password = call.params["password"].as_str().unwrap_or_default();
-    if settings.flag("emailRequiredForSignup") {
+    if code.is_none() && settings.flag("emailRequiredForSignup") {
         let address = call.params["emailAddress"].as_str().unwrap_or_default();
         if letters::available(app, address).await?.is_err() {
             return Ok(StatusCode::BAD_REQUEST.into_response());
@@ -43,7 +44,10 @@ async fn answer(app: &App, call: &Call) -> Result<Response, CannotCreate> {
         letters::begin_sign_up(app, username, password, address).await?;
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    let user = create_account(app, AskedBy::Visitor, username, password).await?;
+    let user = match code {
+        Some(code) => create_invited_account(app, code, username, password).await?,
+        None => create_account(app, AskedBy::Visitor, username, password).await?,
+    };
     let account = new_account(app, user).await?;
     Ok(reply(serde_json::to_vec(&account).map_err(ApiError::internal)?))
 }

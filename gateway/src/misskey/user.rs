@@ -84,7 +84,7 @@ pub enum Shown {
 #[schemars(inline)]
 pub enum Person {
     Detailed(UserDetailed),
-    Lite(UserLite),
+    Lite(Box<UserLite>),
 }
 
 impl Person {
@@ -99,6 +99,8 @@ impl Person {
 
 const SHOW_NO_SUCH_USER: ErrorDef =
     ErrorDef::new("NO_SUCH_USER", "No such user.", "4362f8dc-731f-4ad8-a694-be5a88922a24").status(404);
+const USER_SUSPENDED: ErrorDef =
+    ErrorDef::new("USER_SUSPENDED", "User is suspended.", "c1e1b0d6-2b7c-4c1d-9f1d-2d3d6e8d7e7f").status(403);
 const FAILED_TO_RESOLVE: ErrorDef = ErrorDef::new(
     "FAILED_TO_RESOLVE_REMOTE_USER",
     "Failed to resolve remote user.",
@@ -107,20 +109,29 @@ const FAILED_TO_RESOLVE: ErrorDef = ErrorDef::new(
 .server();
 
 impl Endpoint for Show {
-    const META: Meta = Meta::new("users/show").errors(&[SHOW_NO_SUCH_USER, FAILED_TO_RESOLVE]);
+    const META: Meta =
+        Meta::new("users/show").errors(&[SHOW_NO_SUCH_USER, USER_SUSPENDED, FAILED_TO_RESOLVE]);
     type Caller = Anyone;
     type Reply = Shown;
 
     async fn handle(self, app: &App, me: Anyone) -> Result<Shown, ApiError> {
         if let Some(wanted) = self.user_ids.as_deref() {
             let wanted = distinct(wanted)?;
-            let people = people(app, &me, &wanted, self.detailed).await?;
+            let mut people = people(app, &me, &wanted, self.detailed).await?;
+            people.retain(|person| may_be_shown(&me, person));
             return Ok(Shown::Many(people));
         }
         let id = self.one(app).await?;
         let mut found = people(app, &me, &[id], self.detailed).await?;
-        Ok(Shown::One(found.pop().ok_or(SHOW_NO_SUCH_USER)?))
+        let person = found.pop().ok_or(SHOW_NO_SUCH_USER)?;
+        if may_be_shown(&me, &person) { Ok(Shown::One(person)) } else { Err(USER_SUSPENDED.into()) }
     }
+}
+
+/// Only moderators are shown those who are suspended, beyond what stands beside a note.
+fn may_be_shown(me: &Anyone, person: &Person) -> bool {
+    let is_suspended = matches!(person, Person::Detailed(user) if user.is_suspended());
+    !is_suspended || me.0.as_ref().is_some_and(|me| me.account.moderates())
 }
 
 impl Show {
@@ -171,7 +182,7 @@ pub async fn people(
     if !detailed {
         let world = app.hydrate(Wanted::users(ids.to_vec()), me.id()).await?;
         let look = Look::of(app);
-        let lite = |id: &ids::UserId| Some(Person::Lite(user_lite(&look, world.user(*id)?)));
+        let lite = |id: &ids::UserId| Some(Person::Lite(Box::new(user_lite(&look, world.user(*id)?))));
         return Ok(ids.iter().filter_map(lite).collect());
     }
     let (world, eyes) = load(app, me, ids).await?;
@@ -202,6 +213,7 @@ pub async fn eyes(
     let includes_me = shown.contains(&account.id);
     if includes_me {
         eyes.unread = projections::notification::unread_count(&app.pool, account.id).await?;
+        eyes.announcements = projections::announcement::unread(&app.pool, account.id).await?;
     }
     if moderates {
         eyes.usual = app.core.accounts.usual_policies().await?;
@@ -339,7 +351,7 @@ enum State {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-enum From {
+pub enum From {
     Combined,
     #[default]
     Local,
@@ -355,16 +367,22 @@ impl Endpoint for List {
         let filter = UserListFilter {
             sort: self.sort.0.and_then(order),
             alive: self.state == State::Alive,
-            origin: match self.origin {
-                From::Combined => Origin::Combined,
-                From::Local => Origin::Local,
-                From::Remote => Origin::Remote,
-            },
+            origin: self.origin.into(),
             hostname: self.hostname.filter(|host| !host.is_empty()),
         };
         let limit = Page::default().limited(self.limit).limit;
         let ids = projections::user::list(&app.pool, &filter, app.now(), limit, self.offset).await?;
         people(app, &me, &ids, true).await
+    }
+}
+
+impl std::convert::From<From> for Origin {
+    fn from(from: From) -> Self {
+        match from {
+            From::Combined => Origin::Combined,
+            From::Local => Origin::Local,
+            From::Remote => Origin::Remote,
+        }
     }
 }
 

@@ -76,6 +76,11 @@ pub fn random<const N: usize>() -> Result<[u8; N], NoRandomness> {
     Ok(bytes)
 }
 
+/// Random letters and digits.
+pub fn random_text(chars: usize) -> Result<String, NoRandomness> {
+    Ok(SecretKey::new(random()?).token("text", &[], chars))
+}
+
 /// A random UUID as text: the form of session tokens.
 pub fn random_uuid() -> Result<String, NoRandomness> {
     Ok(uuid::Builder::from_random_bytes(random()?).into_uuid().to_string())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::note::{Created, Visibility};
 use domain::policy::Viewer;
 use domain::text::normalize_tag;
-use domain::{ListId, UserId};
+use domain::{ListId, RoleId, UserId};
 use projections::world::FollowingRow;
 use serde_json::Value;
 
@@ -24,6 +24,10 @@ pub enum Kind {
     List,
     /// Notes with hashtags.
     Hashtag,
+    /// Public notes of those who have a role.
+    Role,
+    /// What moderators are told.
+    Admin,
 }
 
 /// The most hashtags that one channel asks for.
@@ -45,6 +49,7 @@ pub enum About {
     List(ListId),
     /// Notes that have all tags of one of these.
     Tags(Arc<[Vec<String>]>),
+    Role(RoleId),
 }
 
 /// What a viewer has to do with the author of a note.
@@ -65,6 +70,8 @@ pub struct Post<'n> {
     pub answers: Option<UserId>,
     pub is_pure_renote: bool,
     pub tags: &'n [String],
+    /// The roles of its author.
+    pub roles: &'n [RoleId],
 }
 
 /// Whether a timeline carries a note to this viewer; the same choice as the timeline's own page makes.
@@ -79,7 +86,8 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
     let everywhere = post.visibility == Visibility::Public;
     let here = everywhere && post.author_is_local;
     let placed = match kind {
-        Kind::Main => false,
+        Kind::Main | Kind::Admin => false,
+        Kind::Role => everywhere && params.about.is_one_of(post.roles),
         Kind::Home => near,
         Kind::Local => here,
         Kind::Hybrid => near || here,
@@ -91,7 +99,7 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
     let between_us = mine || answered == post.author || viewer == Some(answered);
     let asked_of_author = following.is_some_and(|following| following.with_replies);
     let wanted = match kind {
-        Kind::Main | Kind::Global | Kind::Hashtag => true,
+        Kind::Main | Kind::Admin | Kind::Global | Kind::Hashtag | Kind::Role => true,
         Kind::Home => asked_of_author,
         Kind::Local => params.with_replies,
         Kind::Hybrid => asked_of_author || params.with_replies,
@@ -101,8 +109,17 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
 }
 
 impl Kind {
-    const ALL: [Kind; 7] =
-        [Kind::Main, Kind::Home, Kind::Local, Kind::Hybrid, Kind::Global, Kind::List, Kind::Hashtag];
+    const ALL: [Kind; 9] = [
+        Kind::Main,
+        Kind::Home,
+        Kind::Local,
+        Kind::Hybrid,
+        Kind::Global,
+        Kind::List,
+        Kind::Hashtag,
+        Kind::Role,
+        Kind::Admin,
+    ];
 
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
@@ -117,17 +134,19 @@ impl Kind {
             Kind::Global => "globalTimeline",
             Kind::List => "userList",
             Kind::Hashtag => "hashtag",
+            Kind::Role => "roleTimeline",
+            Kind::Admin => "admin",
         }
     }
 
     pub fn needs_account(self) -> bool {
-        matches!(self, Kind::Main | Kind::Home | Kind::Hybrid | Kind::List)
+        matches!(self, Kind::Main | Kind::Admin | Kind::Home | Kind::Hybrid | Kind::List)
     }
 
     /// The policy without which it is closed.
     pub fn policy(self) -> Option<&'static str> {
         match self {
-            Kind::Main | Kind::Home | Kind::List | Kind::Hashtag => None,
+            Kind::Main | Kind::Admin | Kind::Role | Kind::Home | Kind::List | Kind::Hashtag => None,
             Kind::Local | Kind::Hybrid => Some("ltlAvailable"),
             Kind::Global => Some("gtlAvailable"),
         }
@@ -147,6 +166,7 @@ impl Params {
         let about = match kind {
             Kind::List => About::List(params.get("listId")?.as_str()?.parse().ok()?),
             Kind::Hashtag => About::Tags(tags(params.get("q")?)?),
+            Kind::Role => About::Role(params.get("roleId")?.as_str()?.parse().ok()?),
             _ => About::Nothing,
         };
         Some(Self {
@@ -169,6 +189,10 @@ fn tags(query: &Value) -> Option<Arc<[Vec<String>]>> {
 }
 
 impl About {
+    fn is_one_of(&self, roles: &[RoleId]) -> bool {
+        matches!(self, About::Role(role) if roles.contains(role))
+    }
+
     fn asks_for(&self, tags: &[String]) -> bool {
         let About::Tags(asked) = self else { return false };
         asked.iter().any(|all| !all.is_empty() && all.iter().all(|tag| tags.contains(tag)))
@@ -176,7 +200,7 @@ impl About {
 }
 
 impl<'n> Post<'n> {
-    pub fn of(note: &'n Created, author_is_local: bool) -> Self {
+    pub fn of(note: &'n Created, author_is_local: bool, roles: &'n [RoleId]) -> Self {
         Self {
             author: note.author,
             author_is_local,
@@ -184,6 +208,7 @@ impl<'n> Post<'n> {
             answers: note.reply.map(|reply| reply.author),
             is_pure_renote: note.is_pure_renote(),
             tags: &note.tags,
+            roles,
         }
     }
 }
@@ -211,6 +236,7 @@ mod tests {
             answers: None,
             is_pure_renote: false,
             tags: &[],
+            roles: &[],
         }
     }
 

@@ -8,6 +8,7 @@ use domain::log::{Position, Recorded};
 use domain::notification::Kind;
 use domain::user::Security;
 use domain::{CommandId, Event, UserId};
+use projections::announcement::{self, AnnouncementRow};
 use projections::notification::NotificationRow;
 use projections::{Wanted, World, follow, hydrate, notification};
 use serde_json::{Value, json};
@@ -40,6 +41,10 @@ pub enum What {
     AllRead,
     Flushed,
     Notified(NotificationRow),
+    /// Something is announced to them alone.
+    Announced(AnnouncementRow),
+    /// They have read an announcement; they are told when it was the last one.
+    AnnouncementRead,
 }
 
 /// What is to be told to one person, and because of which append.
@@ -85,6 +90,12 @@ pub fn errands(recorded: &Recorded) -> Vec<(UserId, What)> {
         Event::UserTokenRegenerated(e) => vec![(e.user, What::TokenRegenerated)],
         Event::NotificationsRead(e) => vec![(e.user, What::AllRead)],
         Event::NotificationsFlushed(e) => vec![(e.user, What::Flushed)],
+        Event::AnnouncementCreated(e) => {
+            let (id, definition) = (e.announcement, e.definition.clone());
+            let row = AnnouncementRow { id, definition, updated_at: None, is_read: false };
+            e.definition.user.map(|user| (user, What::Announced(row))).into_iter().collect()
+        }
+        Event::AnnouncementRead(e) => vec![(e.user, What::AnnouncementRead)],
         _ => Vec::new(),
     }
 }
@@ -97,11 +108,8 @@ pub async fn messages(
 ) -> Result<Vec<Message>, ApiError> {
     let now = sources.clock.now();
     let world = hydrate(&sources.pool, wanted(user, &errands), Some(user), now).await?;
-    let eyes = if errands.iter().any(|errand| matches!(errand.what, What::Me)) {
-        eyes(sources, user).await?
-    } else {
-        Eyes::default()
-    };
+    let needs_eyes = |errand: &Errand| matches!(errand.what, What::Me | What::AnnouncementRead);
+    let eyes = if errands.iter().any(needs_eyes) { eyes(sources, user).await? } else { Eyes::default() };
     let look = Look { origin: &sources.core.origin, presence: &sources.presence, now };
     let told = errands.into_iter().filter_map(|errand| {
         let is_test = matches!(&errand.what, What::Notified(row) if row.kind == Kind::Test);
@@ -125,6 +133,7 @@ fn wanted(user: UserId, errands: &[Errand]) -> Wanted {
                 wanted.roles.extend(row.role);
             }
             What::SignedIn(..) | What::TokenRegenerated | What::AllRead | What::Flushed => (),
+            What::Announced(_) | What::AnnouncementRead => (),
         }
     }
     wanted
@@ -143,6 +152,7 @@ async fn eyes(sources: &Sources, user: UserId) -> Result<Eyes, ApiError> {
         passkeys: Vec::new(),
         unread: notification::unread_count(&sources.pool, user).await?,
         asked: follow::asked(&sources.pool, &[user]).await?,
+        announcements: announcement::unread(&sources.pool, user).await?,
         ..Eyes::default()
     })
 }
@@ -163,6 +173,11 @@ fn present(
         What::Me => to_text(&json::user::me_detailed(look, world, user, eyes)?),
         What::SignedIn(id, at) => to_text(&signed_in(*id, *at)),
         What::TokenRegenerated | What::AllRead | What::Flushed => to_text(&Value::Null),
+        What::Announced(row) => {
+            to_text(&json!({ "announcement": json::announcement::announcement(row, Some(user)) }))
+        }
+        What::AnnouncementRead if eyes.announcements.is_empty() => to_text(&Value::Null),
+        What::AnnouncementRead => return None,
         What::Notified(row) => to_text(&json::notification::notification(look, world, row)?),
     };
     Some((name(&what), body?))
@@ -180,6 +195,8 @@ fn name(what: &What) -> &'static str {
         What::AllRead => "readAllNotifications",
         What::Flushed => "notificationFlushed",
         What::Notified(_) => NOTIFICATION,
+        What::Announced(_) => "announcementCreated",
+        What::AnnouncementRead => "readAllAnnouncements",
     }
 }
 

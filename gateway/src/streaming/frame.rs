@@ -40,6 +40,8 @@ pub enum Frame {
     },
     /// A change of a captured note, whole: the same text for every socket.
     Captured(Utf8Bytes),
+    /// What everybody who is here is told, whole.
+    Everybody(Utf8Bytes),
     Connected(ChannelId),
 }
 
@@ -90,7 +92,7 @@ impl Frame {
                 ];
                 parts.concat().into()
             }
-            Frame::Captured(text) => text,
+            Frame::Captured(text) | Frame::Everybody(text) => text,
             Frame::Connected(id) => [r#"{"type":"connected","body":{"id":"#, &*id.0, "}}"].concat().into(),
         }
     }
@@ -100,9 +102,15 @@ impl Frame {
         match self {
             Frame::Channel { kind, .. } => kind.name(),
             Frame::Captured(_) => "capture",
+            Frame::Everybody(_) => "everybody",
             Frame::Connected(_) => "connected",
         }
     }
+}
+
+/// The frame of what everybody is told.
+pub fn to_everybody(event: &'static str, body: &Value) -> Frame {
+    Frame::Everybody(format!(r#"{{"type":"{event}","body":{body}}}"#).into())
 }
 
 /// The frame for a change of a captured note.

@@ -17,8 +17,9 @@ use domain::mute::Mute;
 use domain::note::{self, Created};
 use domain::notification::{Flushed, Read, told_by};
 use domain::policy::{Between, Company, Facts, Place, may_see};
-use domain::{Event, ListId, NoteId, UserId};
+use domain::{Event, ListId, NoteId, RoleId, UserId};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use projections::announcement::AnnouncementRow;
 use projections::world::FollowingRow;
 use projections::{Projections, Wanted, World, hydrate, mute, notification, poll, reaction};
 use serde_json::{Value, json};
@@ -28,14 +29,14 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::channel::Post;
 use super::errands::{self, Errand, Message, What};
-use super::frame::note_updated;
+use super::frame::{note_updated, to_everybody};
 use super::leaving;
 use super::listeners::{
     Change, Ending, Eyes, Inbox, Listeners, MAX_QUEUED_FRAMES, SocketId, Visitor, mailbox,
 };
 use super::telling::{Own, Telling, chain, sees, to_text, wants};
 use crate::api::{ApiError, Core};
-use crate::json::{Look, Time, user::user_lite};
+use crate::json::{self, Look, Time, user::user_lite};
 use crate::platform::metrics::STREAMING_CONNECTIONS;
 use crate::platform::shutdown::Shutdown;
 use crate::presence::Presence;
@@ -216,6 +217,8 @@ struct Loaded {
     /// Who of those whom a note concerns mutes which thread.
     muted_threads: HashSet<(UserId, NoteId)>,
     messages: HashMap<Position, Vec<(UserId, Message)>>,
+    /// Moderators who listen to what they are told, when there is something.
+    moderators: Vec<UserId>,
 }
 
 impl Teller {
@@ -348,7 +351,9 @@ impl Teller {
             }
         }
         let messages = self.messages(needs.errands).await?;
-        Ok(Loaded { world, own, gone, muted_threads, messages })
+        let reported = events.iter().any(|event| matches!(event.event, Some(Event::ReportFiled(_))));
+        let moderators = if reported { self.moderators().await? } else { Vec::new() };
+        Ok(Loaded { world, own, gone, muted_threads, messages, moderators })
     }
 
     /// Takes changes of followings in, and finds out what somebody here wants to hear of.
@@ -362,7 +367,7 @@ impl Teller {
             let Some(event) = &recorded.event else { continue };
             match event {
                 Event::NoteCreated(e) => {
-                    let post = Post::of(e, e.uri.is_none());
+                    let post = Post::of(e, e.uri.is_none(), &[]);
                     let concerned = concerned(e).into_iter().map(|(user, _)| user);
                     let concerned: Vec<UserId> =
                         concerned.filter(|user| listeners.hears_main(*user)).collect();
@@ -406,6 +411,19 @@ impl Teller {
             }
         }
         needs
+    }
+
+    /// Those who listen to what moderators are told, and are moderators still.
+    async fn moderators(&self) -> Result<Vec<UserId>, ApiError> {
+        let listening = self.hub.lock().hear_as_moderators();
+        let mut moderators = Vec::new();
+        for user in listening {
+            let account = self.sources.core.accounts.account(user).await?;
+            if account.is_some_and(|account| account.moderates()) {
+                moderators.push(user);
+            }
+        }
+        Ok(moderators)
     }
 
     /// Deleted notes as they were written, from the log: the read tables have them no more.
@@ -480,6 +498,19 @@ impl Teller {
                             listeners.send_captured(e.id, &frame, |eyes| was_seen(&loaded.world, eyes, gone));
                         }
                     }
+                    Event::AnnouncementCreated(e) if e.definition.user.is_none() && !e.definition.silence => {
+                        listeners.send_everybody(&to_everybody("announcementCreated", &announced(e)));
+                    }
+                    Event::ReportFiled(e) => {
+                        let told = json!({
+                            "id": e.report, "targetUserId": e.target, "reporterId": e.reporter,
+                            "comment": e.comment,
+                        });
+                        let body: Arc<str> = told.to_string().into();
+                        for user in &loaded.moderators {
+                            listeners.send_admin(*user, "newAbuseUserReport", &body);
+                        }
+                    }
                     Event::NotificationsRead(Read { user })
                     | Event::NotificationsFlushed(Flushed { user }) => {
                         self.unread.retain(|unread| unread.user != *user);
@@ -504,6 +535,7 @@ impl Teller {
                 // Whoever had the token listens no longer; whoever has a good one comes back.
                 match event {
                     Event::UserTokenRegenerated(e) => listeners.end_of(e.user, Ending::SignedOut),
+                    Event::UserSuspended(e) => listeners.end_of(e.user, Ending::SignedOut),
                     Event::UserErased(e) => {
                         listeners.end_of(e.user, Ending::SignedOut);
                         // What tells of somebody has their id in it.
@@ -583,6 +615,13 @@ fn tell_list(listeners: &Listeners, look: &Look<'_>, world: &World, event: &Even
     }
 }
 
+/// A new announcement, in front of nobody in particular.
+fn announced(created: &domain::announcement::Created) -> Value {
+    let (id, definition) = (created.announcement, created.definition.clone());
+    let row = AnnouncementRow { id, definition, updated_at: None, is_read: false };
+    json!({ "announcement": json::announcement::announcement(&row, None) })
+}
+
 /// Whom a new note concerns, and the events by which they are told: being mentioned, answered, renoted.
 fn concerned(note: &Created) -> Vec<(UserId, &'static str)> {
     let mentioned = note.mentions.iter().map(|user| (*user, "mention"));
@@ -598,7 +637,9 @@ fn tell_note(listeners: &Listeners, look: Look<'_>, loaded: &Loaded, note: &Crea
     let (world, own) = (&loaded.world, &loaded.own);
     let mut telling = Telling::new(look, world, own, note.id);
     let anywhere = Company::of(note, false);
-    listeners.send_note(&Post::of(note, note.uri.is_none()), |eyes| {
+    let author = world.user(note.author);
+    let roles: Vec<RoleId> = author.iter().flat_map(|author| &author.roles).map(|role| role.id).collect();
+    listeners.send_note(&Post::of(note, note.uri.is_none(), &roles), |eyes| {
         wants(world, eyes, &anywhere, Place::Anywhere).then(|| telling.text(eyes)).flatten()
     });
     for (user, event) in concerned(note) {
@@ -651,7 +692,7 @@ fn tell_change(listeners: &Listeners, world: &World, event: &Event) {
 fn was_seen(world: &World, eyes: &Eyes<'_>, note: &Created) -> bool {
     world.user(note.author).is_some_and(|author| {
         let between = Between { viewer_follows_author: eyes.follows(note.author) };
-        may_see(eyes.viewer, &Facts::of(note, &author.profile), between, world.now)
+        may_see(eyes.viewer, &Facts::of(note, author), between, world.now)
             && wants(world, eyes, &Company::of(note, false), Place::OfAuthor)
     })
 }

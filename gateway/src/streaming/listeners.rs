@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use domain::follow::Notify;
 use domain::mute::Mute;
 use domain::policy::{Stance, Viewer};
-use domain::{ListId, NoteId, UserId};
+use domain::{ListId, NoteId, RoleId, UserId};
 use projections::mute::Aversions;
 use projections::world::FollowingRow;
 use tokio::sync::mpsc::error::TrySendError;
@@ -100,6 +100,8 @@ pub struct Listeners {
     listed: HashMap<UserId, HashSet<ListId>>,
     /// Sockets with a channel that asks for this hashtag, perhaps together with others.
     tagged: HashMap<String, HashSet<SocketId>>,
+    /// Sockets with a channel about this role.
+    roles: HashMap<RoleId, HashSet<SocketId>>,
 }
 
 /// A list that somebody listens to.
@@ -314,6 +316,7 @@ impl Listeners {
                     self.tagged.entry(tag.clone()).or_default().insert(id);
                 }
             }
+            About::Role(role) => _ = self.roles.entry(*role).or_default().insert(id),
         }
         socket.channels.push(channel);
         true
@@ -343,7 +346,8 @@ impl Listeners {
                     }
                 }
             }
-            About::List(_) => (),
+            About::Role(role) if !left.contains(about) => remove_from(&mut self.roles, role, &id),
+            About::List(_) | About::Role(_) => (),
             About::Tags(asked) => {
                 let still: HashSet<&String> = left
                     .iter()
@@ -497,7 +501,7 @@ impl Listeners {
     pub fn matters(&self, post: &Post<'_>) -> bool {
         self.people.contains_key(&post.author)
             || self.fans.contains_key(&post.author)
-            || (receives_public(post) && !self.public.is_empty())
+            || (receives_public(post) && !(self.public.is_empty() && self.roles.is_empty()))
             || self.apart(post).next().is_some()
     }
 
@@ -506,7 +510,8 @@ impl Listeners {
         let lists = self.listed.get(&post.author).into_iter().flatten();
         let by_list = lists.filter_map(|list| self.lists.get(list)).flat_map(|open| &open.sockets);
         let by_tag = post.tags.iter().filter_map(|tag| self.tagged.get(tag)).flatten();
-        by_list.chain(by_tag).copied()
+        let by_role = post.roles.iter().filter_map(|role| self.roles.get(role)).flatten();
+        by_list.chain(by_tag).chain(by_role).copied()
     }
 
     /// Whom a new note might reach through a timeline.
@@ -516,6 +521,7 @@ impl Listeners {
         let viewer = |id: &SocketId| self.sockets.get(id)?.visitor.viewer;
         if receives_public(post) {
             near.extend(self.public.iter().filter_map(viewer));
+            near.extend(self.roles.values().flatten().filter_map(viewer));
         }
         near.extend(self.apart(post).filter_map(|id| viewer(&id)));
         near
@@ -567,6 +573,26 @@ impl Listeners {
             }
             let Some(text) = made.get_or_insert_with(|| body(&eyes)) else { return };
             socket.send(channel, "note", text.clone());
+        }
+    }
+
+    /// Sends a frame to every socket.
+    pub fn send_everybody(&self, frame: &Frame) {
+        self.sockets.values().for_each(|socket| socket.outbox.send(frame.clone()));
+    }
+
+    /// People who listen to what moderators are told.
+    pub fn hear_as_moderators(&self) -> HashSet<UserId> {
+        let listening = self.sockets.values().filter(|socket| socket.has(Kind::Admin));
+        listening.filter_map(|socket| socket.visitor.viewer).collect()
+    }
+
+    /// Sends an event to the `admin` channels of a person.
+    pub fn send_admin(&self, user: UserId, event: &'static str, body: &Arc<str>) {
+        for socket in self.sockets_of(user) {
+            for channel in socket.channels.iter().filter(|channel| channel.kind == Kind::Admin) {
+                socket.send(channel, event, body.clone());
+            }
         }
     }
 
@@ -779,6 +805,7 @@ pub(super) mod tests {
                 answers: None,
                 is_pure_renote: false,
                 tags: &[],
+                roles: &[],
             };
             self.listeners.send_note(&post, |_| Some("{}".into()));
         }
@@ -830,6 +857,7 @@ pub(super) mod tests {
             answers: None,
             is_pure_renote: false,
             tags: &[],
+            roles: &[],
         };
         room.listeners.send_note(&post, |eyes| eyes.viewer.is_some().then(|| "{}".into()));
         assert_eq!(heard(&mut fan), [("homeTimeline", "note")]);
@@ -916,6 +944,7 @@ pub(super) mod tests {
                 answers: None,
                 is_pure_renote: false,
                 tags: &tags,
+                roles: &[],
             };
             room.listeners.send_note(&post, |_| Some("{}".into()));
         };
@@ -1011,11 +1040,22 @@ pub(super) mod tests {
         let (stranger, _c) = room.comes(None, &[], &[]);
         assert_eq!(room.listeners.strangers(visitor(None).network), 1);
         room.listeners.leave(stranger);
-        let Listeners { last: _, sockets, people, strangers, fans, public, captured, lists, listed, tagged } =
-            &room.listeners;
+        let Listeners {
+            last: _,
+            sockets,
+            people,
+            strangers,
+            fans,
+            public,
+            captured,
+            lists,
+            listed,
+            tagged,
+            roles,
+        } = &room.listeners;
         assert!(sockets.is_empty() && people.is_empty() && strangers.is_empty() && fans.is_empty());
         assert!(public.is_empty() && captured.is_empty());
-        assert!(lists.is_empty() && listed.is_empty() && tagged.is_empty());
+        assert!(lists.is_empty() && listed.is_empty() && tagged.is_empty() && roles.is_empty());
     }
 
     #[test]

@@ -183,8 +183,18 @@ impl Served {
         }
     }
 
+    /// Whether they moderate. An app needs a permission that none can be given.
+    async fn moderates(&self) -> bool {
+        let Some(caller) = self.caller.as_ref().filter(|caller| caller.app.is_none()) else { return false };
+        let account = self.app.core.accounts.account(caller.id()).await.ok().flatten();
+        account.is_some_and(|account| account.moderates())
+    }
+
     /// Whether the policies in force leave this channel to them.
     async fn may_listen(&self, kind: Kind) -> bool {
+        if kind == Kind::Admin {
+            return self.moderates().await;
+        }
         let Some(policy) = kind.policy() else { return true };
         let allowed = match &self.caller {
             Some(caller) => {
@@ -206,6 +216,12 @@ impl Served {
     async fn may_hear(&self, about: &About) -> bool {
         let found = match about {
             About::Nothing | About::Tags(_) => Ok(true),
+            About::Role(role) => {
+                let found = projections::role::by_id(&self.app.pool, *role, self.app.now()).await;
+                found.map(|found| {
+                    found.is_some_and(|(row, _)| row.definition.is_public && row.definition.is_explorable)
+                })
+            }
             About::List(list) => projections::list::by_id(&self.app.pool, *list).await.map(|list| {
                 list.is_some_and(|list| self.caller.as_ref().is_some_and(|me| me.id() == list.owner))
             }),
