@@ -11,6 +11,7 @@
 //! decision wants ([`Commands::load`]), and hands the decision to [`Commands::execute`].
 
 pub mod bus;
+mod drive;
 mod follow;
 mod instance;
 mod list;
@@ -34,6 +35,7 @@ use crate::bus::{Bus, Word};
 use crate::log::Keyring;
 use crate::states::{Loaded, States};
 
+pub use drive::NewFile;
 pub use note::NewNote;
 pub use states::STALE_AFTER;
 pub use user::{AskedBy, NewAccount};

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::ids::UserId;
-use crate::{follow, instance, list, note, notification, poll, reaction, role, upcast, user};
+use crate::{drive, follow, instance, list, note, notification, poll, reaction, role, upcast, user};
 
 /// A payload knows whose data it holds.
 pub trait Payload: Serialize + DeserializeOwned {
@@ -126,4 +126,10 @@ events! {
     "role.assigned" 1 RoleAssigned(role::Assigned),
     "role.unassigned" 1 RoleUnassigned(role::Unassigned),
     "notifications.read" 1 NotificationsRead(notification::Read),
+    "drive.file_added" 1 FileAdded(drive::FileAdded),
+    "drive.file_changed" 1 FileChanged(drive::FileChanged),
+    "drive.file_deleted" 1 FileDeleted(drive::FileDeleted),
+    "drive.folder_added" 1 FolderAdded(drive::FolderAdded),
+    "drive.folder_changed" 1 FolderChanged(drive::FolderChanged),
+    "drive.folder_deleted" 1 FolderDeleted(drive::FolderDeleted),
 }

@@ -20,6 +20,8 @@ use crate::api::client::TrustedProxies;
 use crate::api::{self, ApiError, Core, SignedIn};
 use crate::config::{Config, LogKind};
 use crate::erase::{Eraser, asked};
+use crate::drive::store::StoreError;
+use crate::drive::{self, Drive};
 use crate::feed::Feed;
 use crate::follower::Follower;
 use crate::mail;
@@ -57,6 +59,8 @@ pub struct App {
     pub presence: Arc<Presence>,
     pub hub: Hub,
     pub eraser: Arc<Eraser>,
+    /// The bytes of files.
+    pub drive: Arc<Drive>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
 }
@@ -87,6 +91,8 @@ pub enum BuildError {
     Database(#[from] sqlx::Error),
     #[error(transparent)]
     Address(#[from] AddressDiffers),
+    #[error("where files are kept: {0}")]
+    Files(#[from] StoreError),
     #[error("NATS: {0}")]
     Nats(#[from] NatsError),
     #[error("the address of the server can't be written down: {0}")]
@@ -98,6 +104,7 @@ impl App {
     pub async fn start(parts: Parts) -> Result<Self, BuildError> {
         let Parts { config, pool, log, keyring, bus, nats, clock, ids, shutdown } = parts;
         let log: Arc<dyn EventLog> = Arc::new(MeteredLog(log));
+        let drive = Arc::new(Drive::open(&config)?);
         let commands = Commands::new(log.clone(), keyring.clone(), ids.clone(), bus.clone());
         let now = clock.now();
         let by = By { user: None, now, command: CommandId(ids.at(now)) };
@@ -158,7 +165,7 @@ impl App {
         if bus.is_shared() {
             shutdown.spawn(presence.clone().share(bus.clone(), clock.clone()));
         }
-        let mailing = shutdown.clone();
+        let stopping = shutdown.clone();
         let hub = if config.roles.stream {
             let sources = Sources {
                 projections: projections.clone(),
@@ -173,10 +180,24 @@ impl App {
         } else {
             Hub::silent(shutdown)
         };
-        let app =
-            Self { config, pool, log, bus, commands, projections, core, presence, hub, eraser, clock, ids };
+        let app = Self {
+            config,
+            pool,
+            log,
+            bus,
+            commands,
+            projections,
+            core,
+            presence,
+            hub,
+            eraser,
+            drive,
+            clock,
+            ids,
+        };
         if app.config.roles.api {
-            mailing.spawn(mail::run(app.clone()));
+            stopping.spawn(drive::stray::watch(app.clone(), stopping.clone()));
+            stopping.spawn(mail::run(app.clone()));
         }
         Ok(app)
     }
@@ -186,7 +207,7 @@ impl App {
         let roles = self.config.roles;
         let mut router = Router::new();
         if roles.api {
-            router = router.merge(api::http::routes()).merge(pages::routes());
+            router = router.merge(api::http::routes()).merge(pages::routes()).merge(drive::serve::routes());
         }
         if roles.stream {
             router = router.merge(streaming::routes());

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 mod backoff;
 pub mod chart;
+pub mod drive;
 pub mod erased;
 pub mod follow;
 mod followed;
@@ -67,5 +68,6 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(notification::Projection),
         Arc::new(chart::Projection),
         Arc::new(list::Projection),
+        Arc::new(drive::Projection),
     ]
 }

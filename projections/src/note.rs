@@ -16,7 +16,7 @@ use domain::log::Recorded;
 use domain::note::{Created, Parent, Visibility};
 use domain::policy::{AuthorRules, Viewer};
 use domain::poll::Poll;
-use domain::{Event, ListId, NoteId, UserId};
+use domain::{Event, FileId, ListId, NoteId, UserId};
 use serde::Serialize;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow, Postgres};
 use sqlx::query::QueryScalar;
@@ -57,6 +57,7 @@ struct NewNote {
     tags: Vec<String>,
     emojis: Vec<String>,
     poll: Option<serde_json::Value>,
+    files: Vec<Uuid>,
     uri: Option<String>,
     pure: bool,
 }
@@ -80,6 +81,7 @@ impl NewNote {
             tags: sql::clean_texts(&note.tags),
             emojis: sql::clean_texts(&note.emojis),
             poll: note.poll.as_ref().map(serde_json::to_value).transpose()?.map(sql::clean_json),
+            files: note.files.iter().map(|file| file.0).collect(),
             uri: note.uri.as_ref().map(|uri| uri.as_str().to_owned()),
             pure: note.is_pure_renote(),
         })
@@ -210,15 +212,15 @@ async fn insert(tx: &mut PgConnection, notes: &[NewNote]) -> sqlx::Result<()> {
     sqlx::query(
         "insert into notes (id, author, text, cw, visibility, local_only, reaction_acceptance,
                                  reply_id, reply_author, renote_id, renote_author, mentions, visible_to,
-                                 tags, emojis, poll, uri, pure)
+                                 tags, emojis, poll, files, uri, pure)
          select id, author, text, cw, visibility, local_only, reaction_acceptance,
                 reply_id, reply_author, renote_id, renote_author, mentions, visible_to,
-                tags, emojis, poll, uri, pure
+                tags, emojis, poll, files, uri, pure
            from jsonb_to_recordset($1) as n(
                 id uuid, author uuid, text text, cw text, visibility text, local_only boolean,
                 reaction_acceptance text, reply_id uuid, reply_author uuid, renote_id uuid,
                 renote_author uuid, mentions uuid[], visible_to uuid[], tags text[], emojis text[],
-                poll jsonb, uri text, pure boolean)",
+                poll jsonb, files uuid[], uri text, pure boolean)",
     )
     .bind(Json(notes))
     .execute(tx)
@@ -400,7 +402,7 @@ pub(crate) async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<HashMap<
          )
          select n.id, n.author, n.text, n.cw, n.visibility, n.local_only, n.reaction_acceptance,
                 n.reply_id, n.reply_author, n.renote_id, n.renote_author, n.mentions, n.visible_to,
-                n.tags, n.emojis, n.poll, n.uri, n.pure, n.replies, n.renotes
+                n.tags, n.emojis, n.poll, n.files, n.uri, n.pure, n.replies, n.renotes
            from read.notes n
           where n.id in (select id from needed)",
     )
@@ -431,6 +433,7 @@ fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
         tags: row.try_get("tags")?,
         emojis: row.try_get("emojis")?,
         poll: row.try_get::<Option<Json<Poll>>, _>("poll")?.map(|poll| poll.0),
+        files: row.try_get::<Vec<Uuid>, _>("files")?.into_iter().map(FileId).collect(),
         uri: row.try_get("uri")?,
         pure: row.try_get("pure")?,
         replies: row.try_get("replies")?,
@@ -480,11 +483,17 @@ const VISIBLE: &str = "(n.visibility in ('public', 'home')
               or exists (select 1 from read.follows f where f.follower = $1 and f.followee = n.author)))
      or (n.visibility = 'specified' and $1 = any(n.visible_to)))";
 
+/// The condition that a note (as `n`) has files, if that is asked.
+fn having_files(asked: bool) -> &'static str {
+    if asked { "and n.files <> '{}'" } else { "" }
+}
+
 /// Whoever is followed by the viewer ($1), author by author; $5 is `with_renotes`.
 ///
 /// The first few of each give an edge beyond which nothing can be on the page, and only what is before it is
 /// read. So a page costs about as many notes as it shows, and a look at each of the people.
-fn home_sql(order: &str) -> String {
+fn home_sql(order: &str, with_files: bool) -> String {
+    let files = having_files(with_files);
     let of_each = |bound: &str, limit: &str| {
         format!(
             "select h.id
@@ -496,7 +505,7 @@ fn home_sql(order: &str) -> String {
                        and (n.author = $1 or n.visibility <> 'specified' or $1 = any(n.visible_to))
                        and (a.with_replies or n.reply_id is null
                             or n.reply_author = n.author or n.reply_author = $1)
-                       and ($5 or not n.pure)
+                       and ($5 or not n.pure) {files}
                      order by n.id {order} limit {limit}) h
               order by h.id {order}"
         )
@@ -517,13 +526,14 @@ fn home_sql(order: &str) -> String {
 }
 
 /// Public notes of this server; $5 is `with_renotes`, $6 `with_replies`.
-fn local_sql(order: &str) -> String {
+fn local_sql(order: &str, with_files: bool) -> String {
+    let files = having_files(with_files);
     format!(
         "select n.id
            from read.notes n
           where n.visibility = 'public' and n.uri is null and n.id > $2 and n.id < $3
             and ($6 or n.reply_id is null or n.reply_author = n.author or n.reply_author = $1)
-            and ($5 or not n.pure)
+            and ($5 or not n.pure) {files}
           order by n.id {order} limit $4"
     )
 }
@@ -536,10 +546,7 @@ pub async fn home(
     filter: HomeFilter,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
-    let query = list(home_sql(page.order()), Some(viewer), page).bind(filter.with_renotes);
+    let query = list(home_sql(page.order(), filter.with_files), Some(viewer), page).bind(filter.with_renotes);
     Ok(notes(query.fetch_all(pool).await?))
 }
 
@@ -551,10 +558,7 @@ pub async fn local(
     filter: LocalFilter,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
-    let query = list(local_sql(page.order()), viewer, page);
+    let query = list(local_sql(page.order(), filter.with_files), viewer, page);
     let query = query.bind(filter.with_renotes).bind(filter.with_replies);
     Ok(notes(query.fetch_all(pool).await?))
 }
@@ -566,11 +570,8 @@ pub async fn hybrid(
     filter: LocalFilter,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
     let order = page.order();
-    let (home, local) = (home_sql(order), local_sql(order));
+    let (home, local) = (home_sql(order, filter.with_files), local_sql(order, filter.with_files));
     let sql = format!("select b.id from (({home}) union ({local})) b order by b.id {order} limit $4");
     let query = list(sql, Some(viewer), page).bind(filter.with_renotes).bind(filter.with_replies);
     Ok(notes(query.fetch_all(pool).await?))
@@ -578,14 +579,11 @@ pub async fn hybrid(
 
 /// The global timeline: every public note that is known here.
 pub async fn global(pool: &PgPool, filter: GlobalFilter, page: &Page) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
-    let order = page.order();
+    let (order, files) = (page.order(), having_files(filter.with_files));
     let sql = format!(
         "select n.id
            from read.notes n
-          where n.visibility = 'public' and n.id > $1 and n.id < $2 and ($4 or not n.pure)
+          where n.visibility = 'public' and n.id > $1 and n.id < $2 and ($4 or not n.pure) {files}
           order by n.id {order} limit $3"
     );
     let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))
@@ -606,16 +604,13 @@ pub async fn of_user(
     filter: UserNotesFilter,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
-    let order = page.order();
+    let (order, files) = (page.order(), having_files(filter.with_files));
     let sql = format!(
         "select n.id
            from read.notes n
           where n.author = $5 and n.id > $2 and n.id < $3
             and ($6 or n.reply_id is null or n.reply_author = n.author)
-            and ($7 or not n.pure)
+            and ($7 or not n.pure) {files}
             and {VISIBLE}
           order by n.id {order} limit $4"
     );
@@ -632,10 +627,7 @@ pub async fn of_list(
     filter: HomeFilter,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
-    let order = page.order();
+    let (order, files) = (page.order(), having_files(filter.with_files));
     let sql = format!(
         "select h.id
            from read.list_members a
@@ -645,7 +637,7 @@ pub async fn of_list(
                  where n.author = a.user_id and n.id > $2 and n.id < $3
                    and (a.with_replies or n.reply_id is null
                         or n.reply_author = n.author or n.reply_author = $1)
-                   and ($6 or not n.pure)
+                   and ($6 or not n.pure) {files}
                    and {VISIBLE}
                  order by n.id {order} limit $4) h
           where a.list_id = $5
@@ -653,6 +645,24 @@ pub async fn of_list(
     );
     let query = self::list(sql, Some(viewer), page).bind(list.0).bind(filter.with_renotes);
     Ok(notes(query.fetch_all(pool).await?))
+}
+
+/// The notes to which a file is attached.
+pub async fn with_file(
+    pool: &PgPool,
+    file: FileId,
+    viewer: UserId,
+    page: &Page,
+) -> sqlx::Result<Vec<NoteId>> {
+    let order = page.order();
+    let sql = format!(
+        "select n.id
+           from read.notes n
+          where n.files <> '{{}}' and n.files @> array[$5::uuid] and n.id > $2 and n.id < $3
+            and {VISIBLE}
+          order by n.id {order} limit $4"
+    );
+    Ok(notes(list(sql, Some(viewer), page).bind(file.0).fetch_all(pool).await?))
 }
 
 /// Notes that name the viewer or are addressed to them; `following` leaves only their own and those of
@@ -929,6 +939,12 @@ mod tests {
         let no_renotes = UserNotesFilter { with_renotes: false, ..no_replies };
         assert_eq!(get(no_renotes).await, [quote, thread, plain]);
         assert_eq!(get(UserNotesFilter { with_files: true, ..ALL }).await, []);
+        let file = story.file(2, |_| ());
+        let picture = story.note(2, |n| n.files = vec![file]);
+        story.project().await;
+        let get = async |filter| of_user(&pool, user(2), None, filter, &Page::newest(10)).await.unwrap();
+        assert_eq!(get(UserNotesFilter { with_files: true, ..ALL }).await, [picture]);
+        assert_eq!(with_file(&pool, file, user(2), &Page::newest(10)).await.unwrap(), [picture]);
     }
 
     #[sqlx::test(migrations = "../migrations")]

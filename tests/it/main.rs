@@ -8,6 +8,7 @@ mod bad_input;
 mod browser;
 mod chart;
 mod cli;
+mod drive;
 mod erase;
 mod eventstore;
 #[path = "../eventstore_double/mod.rs"]

@@ -100,7 +100,13 @@ async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Resul
         | Event::RoleDeleted(_)
         | Event::RoleAssigned(_)
         | Event::RoleUnassigned(_)
-        | Event::NotificationsRead(_) => None,
+        | Event::NotificationsRead(_)
+        | Event::FileAdded(_)
+        | Event::FileChanged(_)
+        | Event::FileDeleted(_)
+        | Event::FolderAdded(_)
+        | Event::FolderChanged(_)
+        | Event::FolderDeleted(_) => None,
     };
     Ok(told)
 }

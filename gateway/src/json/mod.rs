@@ -4,6 +4,7 @@
 //! common to all of a server ([`Look`]). They aren't async, so they can't ask for more; the content of a note
 //! reaches them only through the policy inside the world.
 
+pub mod drive;
 pub mod note;
 pub mod notification;
 pub mod role;

@@ -4,6 +4,7 @@ pub mod account;
 pub mod admin;
 pub mod app;
 pub mod chart;
+pub mod drive;
 pub mod follow;
 pub mod i;
 pub mod list;
@@ -61,6 +62,24 @@ pub fn registry() -> &'static Registry {
             chart::NotesOfUser,
             chart::ReactionsOfUser,
             chart::Users,
+            drive::Show,
+            drive::Files,
+            drive::AttachedNotes,
+            drive::CheckExistence,
+            drive::CreateFile,
+            drive::DeleteFile,
+            drive::FindFiles,
+            drive::FindByHash,
+            drive::MoveFiles,
+            drive::ShowFile,
+            drive::UpdateFile,
+            drive::Folders,
+            drive::CreateFolder,
+            drive::DeleteFolder,
+            drive::FindFolders,
+            drive::ShowFolder,
+            drive::UpdateFolder,
+            drive::Stream,
             mail::Available,
             meta::ShowEmoji,
             meta::Emojis,

@@ -670,6 +670,7 @@ pub(super) mod tests {
                 answers: None,
                 is_pure_renote: false,
                 tags: &[],
+                has_files: false,
             };
             self.listeners.send_note(&post, |_| Some("{}".into()));
         }
@@ -721,6 +722,7 @@ pub(super) mod tests {
             answers: None,
             is_pure_renote: false,
             tags: &[],
+            has_files: false,
         };
         room.listeners.send_note(&post, |eyes| eyes.viewer.is_some().then(|| "{}".into()));
         assert_eq!(heard(&mut fan), [("homeTimeline", "note")]);
