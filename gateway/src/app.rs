@@ -19,9 +19,9 @@ use crate::accounts::ReadAccounts;
 use crate::api::client::TrustedProxies;
 use crate::api::{self, ApiError, Core, SignedIn};
 use crate::config::{Config, LogKind};
-use crate::erase::{Eraser, asked};
 use crate::drive::store::StoreError;
 use crate::drive::{self, Drive};
+use crate::erase::{Eraser, asked};
 use crate::feed::Feed;
 use crate::follower::Follower;
 use crate::mail;
@@ -118,6 +118,7 @@ impl App {
             keyring: keyring.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
+            files: drive.store.clone(),
             is_fed: config.nats_url.is_some(),
         });
         if config.roles.projector {

@@ -230,6 +230,6 @@ mod tests {
             assert_eq!((world.notes.len(), world.users.len(), world.files.len()), (3 * size, size, size));
             costs.push(statements.take());
         }
-        assert_eq!(costs[1..], [8, 8], "{costs:?}");
+        assert_eq!(costs[1..], [9, 9], "{costs:?}");
     }
 }

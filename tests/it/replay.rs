@@ -211,7 +211,7 @@ impl Story {
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
         match (self.rng.random_range(0..28), note) {
-            (25.., _) => self.keep(by, me).await,
+            (25..28, _) => self.keep(by, me).await,
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
             (7..10, Some(note)) => {

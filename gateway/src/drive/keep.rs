@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use commands::{Failed, NewFile};
 use domain::drive::{Allowed, FileAdded, Properties};
+use domain::log::AppendError;
 use domain::{FileId, FolderId};
 use projections::world::FileRow;
 use serde_json::Value;
@@ -73,7 +74,7 @@ pub async fn keep(
         Ok(receipt) => receipt,
         Err(failed) => {
             // Otherwise the log may have it: that is found out later.
-            if matches!(failed, Failed::Refused(_)) {
+            if matches!(failed, Failed::Refused(_) | Failed::Append(AppendError::Erased { .. })) {
                 app.drive.discard(&app.pool, &file).await;
             }
             return Err(failed.into());

@@ -36,7 +36,11 @@ pub enum StoreError {
 
 impl Store {
     pub fn open(config: &Config) -> Result<Self, StoreError> {
-        let directory = config.data_dir.join(FILES);
+        Self::in_directory(config.data_dir.join(FILES))
+    }
+
+    /// On the disk.
+    pub fn in_directory(directory: PathBuf) -> Result<Self, StoreError> {
         std::fs::create_dir_all(&directory)
             .map_err(|source| StoreError::Disk { path: directory.clone(), source })?;
         Ok(Self { objects: Arc::new(LocalFileSystem::new_with_prefix(&directory)?), directory })

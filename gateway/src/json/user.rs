@@ -20,8 +20,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::role::{BadgeRole, RoleLite};
 use super::drive::file_url;
+use super::role::{BadgeRole, RoleLite};
 use super::{Look, Time, is_false};
 use crate::api::param::{Id, UserId};
 use crate::ops::mail::Address;

@@ -5,8 +5,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use commands::{Failed, NewNote};
 use domain::ids;
 use domain::note::{
-    Allowed, CannotDelete, CannotWrite, MAX_CW_CHARS, MAX_FILES, MAX_TEXT_CHARS, MAX_VISIBLE_USERS, ReactionAcceptance,
-    Visibility,
+    Allowed, CannotDelete, CannotWrite, MAX_CW_CHARS, MAX_FILES, MAX_TEXT_CHARS, MAX_VISIBLE_USERS,
+    ReactionAcceptance, Visibility,
 };
 use domain::policy::Viewer;
 use domain::poll::{MAX_CHOICE_CHARS, MAX_CHOICES, MIN_CHOICES, Poll};

@@ -83,7 +83,7 @@ pub enum Shown {
 #[schemars(inline)]
 pub enum Person {
     Detailed(UserDetailed),
-    Lite(UserLite),
+    Lite(Box<UserLite>),
 }
 
 const SHOW_NO_SUCH_USER: ErrorDef =
@@ -160,7 +160,7 @@ async fn people(
     if !detailed {
         let world = app.hydrate(Wanted::users(ids.to_vec()), me.id()).await?;
         let look = Look::of(app);
-        let lite = |id: &ids::UserId| Some(Person::Lite(user_lite(&look, world.user(*id)?)));
+        let lite = |id: &ids::UserId| Some(Person::Lite(Box::new(user_lite(&look, world.user(*id)?))));
         return Ok(ids.iter().filter_map(lite).collect());
     }
     let (world, eyes) = load(app, me, ids).await?;

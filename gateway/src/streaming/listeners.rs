@@ -797,6 +797,7 @@ pub(super) mod tests {
                 visibility: Visibility::Home,
                 answers: None,
                 is_pure_renote: false,
+                has_files: false,
                 tags: &tags,
             };
             room.listeners.send_note(&post, |_| Some("{}".into()));
