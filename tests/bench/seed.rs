@@ -120,6 +120,7 @@ impl Seed {
         };
         seed.sign_up(people).await?;
         seed.follow_each_other().await?;
+        seed.shown().await?;
         Ok(seed)
     }
 
