@@ -15,6 +15,7 @@ mod announcement;
 mod block;
 pub mod bus;
 mod decoration;
+mod drive;
 mod follow;
 mod instance;
 mod invitation;
@@ -43,6 +44,7 @@ use crate::bus::{Bus, Word};
 use crate::log::Keyring;
 use crate::states::{Loaded, States};
 
+pub use drive::NewFile;
 pub use note::NewNote;
 pub use states::STALE_AFTER;
 pub use user::{AskedBy, NewAccount};

@@ -10,7 +10,7 @@ use domain::note::{
 use domain::policy::{Between, Facts, may_see};
 use domain::poll::Poll;
 use domain::text::{self, Named};
-use domain::{NoteId, UserId, follow};
+use domain::{FileId, NoteId, UserId, drive, follow};
 use futures_util::future::try_join_all;
 
 use crate::{Commands, Failed, Receipt};
@@ -33,6 +33,8 @@ pub struct NewNote {
     pub reply: Option<NoteId>,
     pub renote: Option<NoteId>,
     pub poll: Option<Poll>,
+    /// In the order in which they are shown, each once.
+    pub files: Vec<FileId>,
     pub extract_mentions: bool,
     pub extract_hashtags: bool,
     pub extract_emojis: bool,
@@ -55,6 +57,9 @@ impl Commands {
         author: UserId,
         new: NewNote,
     ) -> Result<Receipt, Failed<CannotWrite>> {
+        if !self.has_files(author, &new.files).await? {
+            return Err(Failed::Refused(CannotWrite::NoSuchFile));
+        }
         let reply = self.target(new.reply, author, &by).await?;
         let renote = self.target(new.renote, author, &by).await?;
         let allowed = new.allowed;
@@ -70,6 +75,7 @@ impl Commands {
             local_only: new.local_only,
             reaction_acceptance: new.reaction_acceptance,
             poll: new.poll,
+            files: new.files,
         };
         fn seen(target: &Option<Found>) -> Option<Target<'_>> {
             let target = target.as_ref()?;
@@ -155,6 +161,18 @@ impl Commands {
             }
         }
         self.existing(&people).await
+    }
+
+    /// Whether all these files are there and this person's.
+    pub async fn has_files(&self, owner: UserId, files: &[FileId]) -> Result<bool, LogError> {
+        for chunk in files.chunks(LOOKUPS_AT_ONCE) {
+            let states: Vec<Arc<drive::File>> =
+                try_join_all(chunk.iter().map(|file| self.file(*file))).await?;
+            if states.iter().any(|state| state.of(owner).is_none()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Those of these people who exist, each once, in order.

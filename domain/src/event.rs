@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::ids::UserId;
 use crate::{
-    ad, announcement, block, decoration, follow, instance, invitation, list, memo, moderation, mute, note,
-    notification, poll, reaction, report, role, upcast, user,
+    ad, announcement, block, decoration, drive, follow, instance, invitation, list, memo, moderation, mute,
+    note, notification, poll, reaction, report, role, upcast, user,
 };
 
 /// A payload knows whose data it holds.
@@ -162,4 +162,10 @@ events! {
     "notifications.flushed" 1 NotificationsFlushed(notification::Flushed),
     "notifications.tested" 1 NotificationsTested(notification::Tested),
     "notification.sent" 1 NotificationSent(notification::Sent),
+    "drive.file_added" 1 FileAdded(drive::FileAdded),
+    "drive.file_changed" 1 FileChanged(drive::FileChanged),
+    "drive.file_deleted" 1 FileDeleted(drive::FileDeleted),
+    "drive.folder_added" 1 FolderAdded(drive::FolderAdded),
+    "drive.folder_changed" 1 FolderChanged(drive::FolderChanged),
+    "drive.folder_deleted" 1 FolderDeleted(drive::FolderDeleted),
 }

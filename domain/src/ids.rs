@@ -156,6 +156,10 @@ ids! {
     RoleAssignmentId,
     /// One notification.
     NotificationId,
+    /// A file of somebody's drive.
+    FileId,
+    /// A folder of somebody's drive.
+    FolderId,
     /// One event.
     EventId,
     /// One command: the idempotency key of an append.

@@ -15,6 +15,7 @@ pub mod ad;
 pub mod announcement;
 pub mod block;
 pub mod decoration;
+pub mod drive;
 pub mod emoji;
 pub mod event;
 pub mod follow;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::event::Payload;
-use crate::ids::{NoteId, UserId};
+use crate::ids::{FileId, NoteId, UserId};
 use crate::log::StreamId;
 use crate::poll::Poll;
 use crate::remote::ObjectUri;
@@ -14,6 +14,8 @@ use crate::{Event, Fold};
 pub const MAX_TEXT_CHARS: usize = 3_000;
 /// The longest content warning, in characters.
 pub const MAX_CW_CHARS: usize = 100;
+/// The most files of one note.
+pub const MAX_FILES: usize = 16;
 /// People a direct note may be addressed to.
 pub const MAX_VISIBLE_USERS: usize = 100;
 
@@ -88,6 +90,9 @@ pub struct Created {
     pub emojis: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll: Option<Poll>,
+    /// Files of the author, in the order in which they are shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileId>,
     /// Of a remote note.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<ObjectUri>,
@@ -106,6 +111,7 @@ impl Created {
             && self.cw.is_none()
             && self.reply.is_none()
             && self.poll.is_none()
+            && self.files.is_empty()
     }
 }
 
@@ -166,6 +172,8 @@ pub struct Draft {
     pub tags: Vec<String>,
     pub emojis: Vec<String>,
     pub poll: Option<Poll>,
+    /// Known to be there, and the author's.
+    pub files: Vec<FileId>,
 }
 
 /// The note to be answered or passed on, and whether the author of the new one may see it.
@@ -203,6 +211,8 @@ pub enum CannotWrite {
     Blocked,
     #[error("the note is not for renoting")]
     RenoteDueToVisibility,
+    #[error("a file is not there, or somebody else's")]
+    NoSuchFile,
     #[error("the poll is over already")]
     PollExpired,
     #[error("too many mentions")]
@@ -247,6 +257,7 @@ pub fn write(
         tags: draft.tags,
         emojis: draft.emojis,
         poll: draft.poll,
+        files: draft.files,
         uri: None,
     };
     if let Some(target) = renote {
@@ -255,7 +266,7 @@ pub fn write(
     if let Some(target) = reply {
         answer(&mut note, target)?;
     }
-    if note.text.is_none() && note.renote.is_none() && note.poll.is_none() {
+    if note.text.is_none() && note.renote.is_none() && note.poll.is_none() && note.files.is_empty() {
         return Err(CannotWrite::Empty);
     }
     if note.poll.as_ref().and_then(|poll| poll.expires_at).is_some_and(|end| end <= now) {

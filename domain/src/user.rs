@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::decoration::Worn;
 use crate::event::Payload;
-use crate::ids::UserId;
+use crate::ids::{FileId, UserId};
 use crate::log::StreamId;
 use crate::remote::{ActorUri, Host};
 use crate::{Event, Fold};
@@ -147,6 +147,16 @@ pub struct Field {
     pub value: String,
 }
 
+/// A file of the person's that is shown beside their name or above their profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Picture {
+    pub file: FileId,
+    /// Under which it is served.
+    pub key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blurhash: Option<String>,
+}
+
 /// Who may see a list of followers or followed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -158,7 +168,9 @@ pub enum FfVisibility {
 }
 
 /// Reads a field that is there, so that null is a value of its own and not an absence.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
@@ -220,6 +232,8 @@ profile! {
     avatar_decorations: Vec<Worn> = Vec::new();
     /// Told to each new follower.
     followed_message: Option<String> = None;
+    avatar: Option<Picture> = None;
+    banner: Option<Picture> = None;
     is_locked: bool = false;
     is_bot: bool = false;
     is_cat: bool = false;
@@ -246,9 +260,9 @@ profile! {
     inject_featured_note: bool = true;
     /// Kept for clients; there is no mail.
     receive_announcement_email: bool = true;
-    /// Kept for clients; there are no files.
+    /// New files are marked as sensitive.
     always_mark_nsfw: bool = false;
-    /// As above.
+    /// Kept for clients: nothing looks into pictures.
     auto_sensitive: bool = false;
     /// Applied by clients.
     muted_words: Vec<Value> = Vec::new();

@@ -19,6 +19,8 @@ use crate::accounts::ReadAccounts;
 use crate::api::client::TrustedProxies;
 use crate::api::{self, ApiError, Core, SignedIn};
 use crate::config::{Config, LogKind};
+use crate::drive::store::StoreError;
+use crate::drive::{self, Drive};
 use crate::erase::{Eraser, asked};
 use crate::feed::Feed;
 use crate::follower::Follower;
@@ -58,6 +60,8 @@ pub struct App {
     pub presence: Arc<Presence>,
     pub hub: Hub,
     pub eraser: Arc<Eraser>,
+    /// The bytes of files.
+    pub drive: Arc<Drive>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
 }
@@ -88,6 +92,8 @@ pub enum BuildError {
     Database(#[from] sqlx::Error),
     #[error(transparent)]
     Address(#[from] AddressDiffers),
+    #[error("where files are kept: {0}")]
+    Files(#[from] StoreError),
     #[error("NATS: {0}")]
     Nats(#[from] NatsError),
     #[error("the address of the server can't be written down: {0}")]
@@ -99,6 +105,7 @@ impl App {
     pub async fn start(parts: Parts) -> Result<Self, BuildError> {
         let Parts { config, pool, log, keyring, bus, nats, clock, ids, shutdown } = parts;
         let log: Arc<dyn EventLog> = Arc::new(MeteredLog(log));
+        let drive = Arc::new(Drive::open(&config)?);
         let commands = Commands::new(log.clone(), keyring.clone(), ids.clone(), bus.clone());
         let now = clock.now();
         let by = By { user: None, now, command: CommandId(ids.at(now)) };
@@ -112,6 +119,7 @@ impl App {
             keyring: keyring.clone(),
             clock: clock.clone(),
             ids: ids.clone(),
+            files: drive.store.clone(),
             is_fed: config.nats_url.is_some(),
         });
         if config.roles.projector {
@@ -168,7 +176,7 @@ impl App {
         if bus.is_shared() {
             shutdown.spawn(presence.clone().share(bus.clone(), clock.clone()));
         }
-        let mailing = shutdown.clone();
+        let stopping = shutdown.clone();
         let hub = if config.roles.stream {
             let sources = Sources {
                 projections: projections.clone(),
@@ -183,10 +191,24 @@ impl App {
         } else {
             Hub::silent(shutdown)
         };
-        let app =
-            Self { config, pool, log, bus, commands, projections, core, presence, hub, eraser, clock, ids };
+        let app = Self {
+            config,
+            pool,
+            log,
+            bus,
+            commands,
+            projections,
+            core,
+            presence,
+            hub,
+            eraser,
+            drive,
+            clock,
+            ids,
+        };
         if app.config.roles.api {
-            mailing.spawn(mail::run(app.clone()));
+            stopping.spawn(drive::stray::watch(app.clone(), stopping.clone()));
+            stopping.spawn(mail::run(app.clone()));
         }
         Ok(app)
     }
@@ -196,7 +218,7 @@ impl App {
         let roles = self.config.roles;
         let mut router = Router::new();
         if roles.api {
-            router = router.merge(api::http::routes()).merge(pages::routes());
+            router = router.merge(api::http::routes()).merge(pages::routes()).merge(drive::serve::routes());
         }
         if roles.stream {
             router = router.merge(streaming::routes());

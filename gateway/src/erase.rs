@@ -3,8 +3,8 @@
 //!
 //! In this order, so that whatever is cut off is made whole by doing it again: what lets them in (`ops`) is
 //! removed; the log is told, and the key destroyed ([`Commands::erase`]); every projector removes what it has
-//! of them, in whichever process it runs, and every process what it remembers; then [`scrub`] rewrites the
-//! tables, because a row that was deleted is still in its file. The feed on NATS is waited for: whoever fills
+//! of them, in whichever process it runs, and every process what it remembers; their files are removed; then
+//! [`scrub`] rewrites the tables, because a row that was deleted is still in its file. The feed on NATS is waited for: whoever fills
 //! it takes them out.
 //!
 //! The events stay where they are in the log, sealed with a key that nobody has any more.
@@ -33,6 +33,7 @@ use uuid::Uuid;
 
 pub use scrub::Scrub;
 
+use crate::drive::store::{Store, StoreError};
 use crate::feed::STREAM;
 use crate::ops::tokens::ENDED_KNOWN_FOR;
 
@@ -71,6 +72,8 @@ pub struct Eraser {
     pub keyring: Arc<Keyring>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
+    /// Where files are kept.
+    pub files: Store,
     /// Whether this server tells a feed on NATS what happens.
     pub is_fed: bool,
 }
@@ -90,6 +93,8 @@ pub struct Certificate {
     pub unreadable_events: BTreeMap<String, u64>,
     /// Rows removed this time, by table.
     pub removed_rows: BTreeMap<String, u64>,
+    /// Files and small pictures whose bytes were removed this time.
+    pub removed_files: u64,
     /// Rows that are still there, by table; none unless something went wrong.
     pub left_rows: BTreeMap<String, u64>,
     /// From the first step until nothing showed them any more.
@@ -108,6 +113,7 @@ struct Gone {
     began: Position,
     ended: Position,
     removed_rows: BTreeMap<String, u64>,
+    removed_files: u64,
     left_rows: BTreeMap<String, u64>,
     gone_after_ms: u64,
 }
@@ -188,6 +194,7 @@ impl Eraser {
         for (table, rows) in self.purge_ops(user).await? {
             *removed_rows.entry(table).or_default() += rows;
         }
+        let removed_files = self.files.delete_all(user).await?;
         let left = erased::rows_of(&self.pool, user).await?;
         let gone_after_ms = started.elapsed().as_millis() as u64;
 
@@ -198,11 +205,13 @@ impl Eraser {
             }
         }
         let left_rows = left.into_iter().map(|(table, rows)| (format!("read.{table}"), rows)).collect();
-        Ok(Gone { user, name_hash, began, ended: receipt.position, removed_rows, left_rows, gone_after_ms })
+        let ended = receipt.position;
+        Ok(Gone { user, name_hash, began, ended, removed_rows, removed_files, left_rows, gone_after_ms })
     }
 
     async fn certify(&self, gone: Gone, mut scrub: Scrub) -> Result<Certificate, EraseError> {
-        let Gone { user, name_hash, began, ended, removed_rows, left_rows, gone_after_ms } = gone;
+        let Gone { user, name_hash, began, ended, removed_rows, removed_files, left_rows, gone_after_ms } =
+            gone;
         scrub.not_done.extend(self.left_in_feed(ended).await?);
         let certificate = Certificate {
             user,
@@ -212,6 +221,7 @@ impl Eraser {
             key_destroyed_at: self.key_destroyed_at(user).await?,
             unreadable_events: self.unreadable(user, began, ended).await?,
             removed_rows,
+            removed_files,
             left_rows,
             gone_after_ms,
             scrub,
@@ -363,6 +373,8 @@ pub enum EraseError {
     Json(#[from] serde_json::Error),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error("their files: {0}; ask again")]
+    Files(#[from] StoreError),
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
 }
@@ -398,6 +410,7 @@ impl fmt::Display for Certificate {
         let events = &self.unreadable_events;
         writeln!(f, "unreadable events   {}{}", total(events), list(events))?;
         writeln!(f, "removed rows        {}{}", total(&self.removed_rows), list(&self.removed_rows))?;
+        writeln!(f, "removed files       {}", self.removed_files)?;
         writeln!(f, "gone after          {} ms", self.gone_after_ms)?;
         if !self.left_rows.is_empty() {
             writeln!(f, "STILL THERE         {}{}", total(&self.left_rows), list(&self.left_rows))?;

@@ -17,6 +17,7 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod drive;
 pub mod erase;
 pub mod feed;
 mod follower;

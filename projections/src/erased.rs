@@ -52,6 +52,9 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("lists", &["owner"]),
     ("list_members", &["user_id"]),
     ("list_favorites", &["user_id"]),
+    ("drive_files", &["owner"]),
+    ("drive_folders", &["owner"]),
+    ("drive_usage", &["user_id"]),
 ];
 
 /// The batch, cut behind each such event.

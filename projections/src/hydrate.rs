@@ -5,12 +5,12 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use domain::policy::{AuthorRules, Viewer};
-use domain::{NoteId, RoleId, UserId};
+use domain::{FileId, NoteId, RoleId, UserId};
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
 use crate::world::World;
-use crate::{decoration, note, poll, reaction, relation, role, user};
+use crate::{decoration, drive, note, poll, reaction, relation, role, user};
 
 /// What a page is about.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +20,8 @@ pub struct Wanted {
     pub users: Vec<UserId>,
     /// Roles beside those that people have.
     pub roles: Vec<RoleId>,
+    /// Files beside those of the notes.
+    pub files: Vec<FileId>,
 }
 
 impl Wanted {
@@ -51,8 +53,12 @@ pub async fn hydrate(
     people.sort_unstable();
     people.dedup();
 
-    let (mut users, theirs, roles, reactions, votes, mine) = tokio::try_join!(
+    let mut files = wanted.files;
+    files.extend(notes.values().flat_map(|note| note.files.iter().copied()));
+
+    let (mut users, files, theirs, roles, reactions, votes, mine) = tokio::try_join!(
         unless(people.is_empty(), user::by_ids(pool, &people)),
+        unless(files.is_empty(), drive::by_ids(pool, &files)),
         unless(people.is_empty(), role::of_people(pool, &people)),
         unless(wanted.roles.is_empty(), role::by_ids(pool, &wanted.roles, now)),
         unless(ids.is_empty(), reaction::counts(pool, &ids)),
@@ -87,6 +93,7 @@ pub async fn hydrate(
         now,
         notes,
         users,
+        files,
         relations: mine.relations,
         my_reactions: mine.reactions,
         my_votes: mine.votes,
@@ -212,8 +219,12 @@ mod tests {
                 n.poll =
                     Some(Poll { choices: vec!["x".into(), "y".into()], multiple: false, expires_at: None });
             });
+            let file = story.file(n, |_| ());
             story.react(1, asked, n, "🎉");
-            let reply = story.note(n, |note| note.reply = Some(Parent { id: asked, author: user(n) }));
+            let reply = story.note(n, |note| {
+                note.reply = Some(Parent { id: asked, author: user(n) });
+                note.files = vec![file];
+            });
             pages.push(story.renote(n, reply, n));
         }
         story.project().await;
@@ -223,9 +234,10 @@ mod tests {
         for size in [1, 1, 100] {
             let wanted = Wanted::notes(pages[..size].iter().copied());
             let world = hydrate(&pool, wanted, Some(user(2)), story.now()).await.unwrap();
-            assert_eq!((world.notes.len(), world.users.len()), (3 * size, size.max(2)));
+            let loaded = (world.notes.len(), world.users.len(), world.files.len());
+            assert_eq!(loaded, (3 * size, size.max(2), size));
             costs.push(statements.take());
         }
-        assert_eq!(costs[1..], [8, 8], "{costs:?}");
+        assert_eq!(costs[1..], [9, 9], "{costs:?}");
     }
 }

@@ -30,6 +30,7 @@ mod backoff;
 pub mod block;
 pub mod chart;
 pub mod decoration;
+pub mod drive;
 pub mod erased;
 pub mod follow;
 mod followed;
@@ -86,5 +87,6 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(notification::Projection),
         Arc::new(chart::Projection),
         Arc::new(list::Projection),
+        Arc::new(drive::Projection),
     ]
 }

@@ -16,7 +16,7 @@ use domain::log::Recorded;
 use domain::note::{Created, Parent, Visibility};
 use domain::policy::{AuthorRules, Viewer};
 use domain::poll::Poll;
-use domain::{Event, ListId, NoteId, UserId};
+use domain::{Event, FileId, ListId, NoteId, UserId};
 use serde::Serialize;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow, Postgres};
 use sqlx::query::QueryScalar;
@@ -57,6 +57,7 @@ struct NewNote {
     tags: Vec<String>,
     emojis: Vec<String>,
     poll: Option<serde_json::Value>,
+    files: Vec<Uuid>,
     uri: Option<String>,
     pure: bool,
     thread_id: Option<Uuid>,
@@ -81,6 +82,7 @@ impl NewNote {
             tags: sql::clean_texts(&note.tags),
             emojis: sql::clean_texts(&note.emojis),
             poll: note.poll.as_ref().map(serde_json::to_value).transpose()?.map(sql::clean_json),
+            files: note.files.iter().map(|file| file.0).collect(),
             uri: note.uri.as_ref().map(|uri| uri.as_str().to_owned()),
             pure: note.is_pure_renote(),
             thread_id: Some(note.thread()).filter(|thread| *thread != note.id).map(|thread| thread.0),
@@ -212,15 +214,15 @@ async fn insert(tx: &mut PgConnection, notes: &[NewNote]) -> sqlx::Result<()> {
     sqlx::query(
         "insert into notes (id, author, text, cw, visibility, local_only, reaction_acceptance,
                                  reply_id, reply_author, renote_id, renote_author, mentions, visible_to,
-                                 tags, emojis, poll, uri, pure, thread_id)
+                                 tags, emojis, poll, files, uri, pure, thread_id)
          select id, author, text, cw, visibility, local_only, reaction_acceptance,
                 reply_id, reply_author, renote_id, renote_author, mentions, visible_to,
-                tags, emojis, poll, uri, pure, thread_id
+                tags, emojis, poll, files, uri, pure, thread_id
            from jsonb_to_recordset($1) as n(
                 id uuid, author uuid, text text, cw text, visibility text, local_only boolean,
                 reaction_acceptance text, reply_id uuid, reply_author uuid, renote_id uuid,
                 renote_author uuid, mentions uuid[], visible_to uuid[], tags text[], emojis text[],
-                poll jsonb, uri text, pure boolean, thread_id uuid)",
+                poll jsonb, files uuid[], uri text, pure boolean, thread_id uuid)",
     )
     .bind(Json(notes))
     .execute(tx)
@@ -406,7 +408,7 @@ pub(crate) async fn by_ids(
          )
          select n.id, n.author, n.text, n.cw, n.visibility, n.local_only, n.reaction_acceptance,
                 n.reply_id, n.reply_author, n.renote_id, n.renote_author, n.mentions, n.visible_to,
-                n.tags, n.emojis, n.poll, n.uri, n.pure, n.replies, n.renotes,
+                n.tags, n.emojis, n.poll, n.files, n.uri, n.pure, n.replies, n.renotes,
                 coalesce(n.thread_id, n.id) as thread,
                 exists (select from read.thread_mutes t
                          where t.user_id = $2 and t.thread_id = coalesce(n.thread_id, n.id)) as in_muted_thread
@@ -441,6 +443,7 @@ fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
         tags: row.try_get("tags")?,
         emojis: row.try_get("emojis")?,
         poll: row.try_get::<Option<Json<Poll>>, _>("poll")?.map(|poll| poll.0),
+        files: row.try_get::<Vec<Uuid>, _>("files")?.into_iter().map(FileId).collect(),
         uri: row.try_get("uri")?,
         pure: row.try_get("pure")?,
         thread: NoteId(row.try_get("thread")?),
@@ -504,12 +507,17 @@ fn wanted() -> String {
     )
 }
 
+/// The condition that a note (as `n`) has files, if that is asked.
+fn having_files(asked: bool) -> &'static str {
+    if asked { "and n.files <> '{}'" } else { "" }
+}
+
 /// Whoever is followed by the viewer ($1), author by author; $5 is `with_renotes`.
 ///
 /// The first few of each give an edge beyond which nothing can be on the page, and only what is before it is
 /// read. So a page costs about as many notes as it shows, and a look at each of the people.
-fn home_sql(order: &str) -> String {
-    let wanted = wanted();
+fn home_sql(order: &str, with_files: bool) -> String {
+    let (wanted, files) = (wanted(), having_files(with_files));
     let of_each = |bound: &str, limit: &str| {
         format!(
             "select h.id
@@ -521,7 +529,7 @@ fn home_sql(order: &str) -> String {
                        and (n.author = $1 or n.visibility <> 'specified' or $1 = any(n.visible_to))
                        and (a.with_replies or n.reply_id is null
                             or n.reply_author = n.author or n.reply_author = $1)
-                       and ($5 or not n.pure)
+                       and ($5 or not n.pure) {files}
                        and {wanted}
                      order by n.id {order} limit {limit}) h
               order by h.id {order}"
@@ -543,26 +551,27 @@ fn home_sql(order: &str) -> String {
 }
 
 /// Public notes of this server; $5 is `with_renotes`, $6 `with_replies`.
-fn local_sql(order: &str) -> String {
-    let wanted = wanted();
+fn local_sql(order: &str, with_files: bool) -> String {
+    let (wanted, files) = (wanted(), having_files(with_files));
     format!(
         "select n.id
            from read.notes n
           where n.visibility = 'public' and n.uri is null and n.id > $2 and n.id < $3
             and ($6 or n.reply_id is null or n.reply_author = n.author or n.reply_author = $1)
-            and ($5 or not n.pure)
+            and ($5 or not n.pure) {files}
             and {wanted}
           order by n.id {order} limit $4"
     )
 }
 
 /// Public notes; $5 is `with_renotes`.
-fn global_sql(order: &str) -> String {
-    let wanted = wanted();
+fn global_sql(order: &str, with_files: bool) -> String {
+    let (wanted, files) = (wanted(), having_files(with_files));
     format!(
         "select n.id
            from read.notes n
-          where n.visibility = 'public' and n.id > $2 and n.id < $3 and ($5 or not n.pure) and {wanted}
+          where n.visibility = 'public' and n.id > $2 and n.id < $3 and ($5 or not n.pure) {files}
+            and {wanted}
           order by n.id {order} limit $4"
     )
 }
@@ -575,18 +584,15 @@ pub async fn timeline(
     filter: Filter,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
-    let order = page.order();
+    let (order, files) = (page.order(), filter.with_files);
     let sql = match which {
-        Timeline::Home => home_sql(order),
-        Timeline::Local => local_sql(order),
+        Timeline::Home => home_sql(order, files),
+        Timeline::Local => local_sql(order, files),
         Timeline::Hybrid => {
-            let (home, local) = (home_sql(order), local_sql(order));
+            let (home, local) = (home_sql(order, files), local_sql(order, files));
             format!("select b.id from (({home}) union ({local})) b order by b.id {order} limit $4")
         }
-        Timeline::Global => global_sql(order),
+        Timeline::Global => global_sql(order, files),
     };
     let query = list(sql, viewer, page).bind(filter.with_renotes);
     let query = match which {
@@ -604,16 +610,13 @@ pub async fn of_user(
     filter: Filter,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
-    let order = page.order();
+    let (order, files) = (page.order(), having_files(filter.with_files));
     let sql = format!(
         "select n.id
            from read.notes n
           where n.author = $5 and n.id > $2 and n.id < $3
             and ($6 or n.reply_id is null or n.reply_author = n.author)
-            and ($7 or not n.pure)
+            and ($7 or not n.pure) {files}
             and {VISIBLE} and {NOT_BLOCKED}
           order by n.id {order} limit $4"
     );
@@ -630,10 +633,7 @@ pub async fn of_list(
     filter: Filter,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
-    if filter.with_files {
-        return Ok(Vec::new());
-    }
-    let (order, wanted) = (page.order(), wanted());
+    let (order, wanted, files) = (page.order(), wanted(), having_files(filter.with_files));
     let sql = format!(
         "select h.id
            from read.list_members a
@@ -643,7 +643,7 @@ pub async fn of_list(
                  where n.author = a.user_id and n.id > $2 and n.id < $3
                    and (a.with_replies or n.reply_id is null
                         or n.reply_author = n.author or n.reply_author = $1)
-                   and ($6 or not n.pure)
+                   and ($6 or not n.pure) {files}
                    and {VISIBLE} and {wanted}
                  order by n.id {order} limit $4) h
           where a.list_id = $5
@@ -651,6 +651,24 @@ pub async fn of_list(
     );
     let query = self::list(sql, Some(viewer), page).bind(list.0).bind(filter.with_renotes);
     Ok(notes(query.fetch_all(pool).await?))
+}
+
+/// The notes to which a file is attached.
+pub async fn with_file(
+    pool: &PgPool,
+    file: FileId,
+    viewer: UserId,
+    page: &Page,
+) -> sqlx::Result<Vec<NoteId>> {
+    let order = page.order();
+    let sql = format!(
+        "select n.id
+           from read.notes n
+          where n.files <> '{{}}' and n.files @> array[$5::uuid] and n.id > $2 and n.id < $3
+            and {VISIBLE}
+          order by n.id {order} limit $4"
+    );
+    Ok(notes(list(sql, Some(viewer), page).bind(file.0).fetch_all(pool).await?))
 }
 
 /// Notes that name the viewer or are addressed to them; `following` leaves only their own and those of
@@ -928,6 +946,12 @@ mod tests {
         let no_renotes = Filter { with_renotes: false, ..no_replies };
         assert_eq!(get(no_renotes).await, [quote, thread, plain]);
         assert_eq!(get(Filter { with_files: true, ..ALL }).await, []);
+        let file = story.file(2, |_| ());
+        let picture = story.note(2, |n| n.files = vec![file]);
+        story.project().await;
+        let get = async |filter| of_user(&pool, user(2), None, filter, &Page::newest(10)).await.unwrap();
+        assert_eq!(get(Filter { with_files: true, ..ALL }).await, [picture]);
+        assert_eq!(with_file(&pool, file, user(2), &Page::newest(10)).await.unwrap(), [picture]);
     }
 
     #[sqlx::test(migrations = "../migrations")]

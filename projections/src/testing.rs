@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use domain::drive::{self, FileChanges};
 use domain::emoji::{Asked, Reaction, parse};
 use domain::event::Event;
 use domain::follow::{Changed, Ended, Notify, RequestEnd, RequestEnded, Requested, Started};
@@ -17,8 +18,8 @@ use domain::poll::{self, Poll, Voted};
 use domain::remote::ObjectUri;
 use domain::user::{Active, ProfileChanges};
 use domain::{
-    AnnouncementId, BlockId, CommandId, FollowId, FollowRequestId, InvitationId, ListId, MembershipId,
-    MuteId, NoteId, ReactionId, RenoteMuteId, ReportId, RoleAssignmentId, RoleId, UserId, VoteId,
+    AnnouncementId, BlockId, CommandId, FileId, FolderId, FollowId, FollowRequestId, InvitationId, ListId,
+    MembershipId, MuteId, NoteId, ReactionId, RenoteMuteId, ReportId, RoleAssignmentId, RoleId, UserId, VoteId,
     announcement, block, invitation, list, memo, moderation, mute, reaction, report, role, user as person,
 };
 use proptest::prelude::*;
@@ -229,6 +230,7 @@ impl Story {
             tags: Vec::new(),
             emojis: Vec::new(),
             poll: None,
+            files: Vec::new(),
             uri: None,
         };
         change(&mut note);
@@ -271,6 +273,29 @@ impl Story {
     pub fn assign(&mut self, n: u8, role: RoleId, expires_at: Option<DateTime<Utc>>) -> RoleAssignmentId {
         let id = RoleAssignmentId(self.id());
         self.says(role::Assigned { id, role, user: user(n), expires_at, memo: None, tells: true });
+        id
+    }
+
+    /// A small picture, changed as asked.
+    pub fn file(&mut self, owner: u8, change: impl FnOnce(&mut drive::FileAdded)) -> FileId {
+        let id = FileId(self.id());
+        let mut file = drive::FileAdded {
+            id,
+            owner: user(owner),
+            name: "a.png".to_owned(),
+            comment: None,
+            media_type: "image/png".to_owned(),
+            md5: "00".repeat(16),
+            size: 10,
+            sensitive: false,
+            properties: drive::Properties::default(),
+            blurhash: None,
+            folder: None,
+            key: id.to_string(),
+            thumbnail: None,
+        };
+        change(&mut file);
+        self.says(file);
         id
     }
 
@@ -470,6 +495,20 @@ pub enum Act {
         other: u8,
         n: usize,
     },
+    Keep {
+        owner: u8,
+        folder: Option<usize>,
+    },
+    MoveFile {
+        file: usize,
+        folder: Option<usize>,
+    },
+    DeleteFile(usize),
+    MakeFolder {
+        owner: u8,
+        parent: Option<usize>,
+    },
+    DeleteFolder(usize),
 }
 
 fn someone() -> impl Strategy<Value = u8> {
@@ -532,6 +571,11 @@ fn an_act() -> impl Strategy<Value = Act> {
             .prop_map(|(user, kind, word)| Act::Wish { user, kind, word }),
         12 => (0..14_u8, someone(), someone(), any::<usize>())
             .prop_map(|(what, by, other, n)| Act::Moderate { what, by, other, n }),
+        2 => (someone(), any::<Option<usize>>()).prop_map(|(owner, folder)| Act::Keep { owner, folder }),
+        1 => (any::<usize>(), any::<Option<usize>>()).prop_map(|(file, folder)| Act::MoveFile { file, folder }),
+        1 => any::<usize>().prop_map(Act::DeleteFile),
+        1 => (someone(), any::<Option<usize>>()).prop_map(|(owner, parent)| Act::MakeFolder { owner, parent }),
+        1 => any::<usize>().prop_map(Act::DeleteFolder),
     ]
 }
 
@@ -586,6 +630,12 @@ impl RandomLists {
             }
         }
     }
+}
+
+/// One of somebody's folders by its number, wrapped around.
+fn pick(folders: &[(UserId, FolderId)], number: Option<usize>, owner: UserId) -> Option<FolderId> {
+    let theirs: Vec<FolderId> = folders.iter().filter(|(of, _)| *of == owner).map(|(_, id)| *id).collect();
+    theirs.get(number? % theirs.len().max(1)).copied()
 }
 
 /// What a random life came to, kept beside the log in the simplest way.
@@ -663,6 +713,9 @@ impl Story {
         let mut reactions: Vec<(NoteId, u8, &str)> = Vec::new();
         let mut votes: Vec<(NoteId, u8, u32)> = Vec::new();
         let mut asked: Vec<(u8, u8)> = Vec::new();
+        let mut files: Vec<(UserId, FileId)> = Vec::new();
+        let mut folders: Vec<(UserId, FolderId)> = Vec::new();
+        let mut gone: std::collections::BTreeSet<FolderId> = std::collections::BTreeSet::new();
         let mut days = [0_u32; PEOPLE as usize];
         let mut lists = RandomLists::default();
         for n in 1..=PEOPLE {
@@ -894,6 +947,36 @@ impl Story {
                     self.says(role::Deleted { role: role_id(role), name: "a role".to_owned() });
                     self.role(role, |_| ());
                 }
+                Act::Keep { owner, folder } => {
+                    let folder = pick(&folders, folder, user(owner));
+                    let file = self.file(owner, |file| file.folder = folder);
+                    files.push((user(owner), file));
+                }
+                // The folder may have gone: a race could have let it through.
+                Act::MoveFile { file, folder } if !files.is_empty() => {
+                    let (owner, id) = files[file % files.len()];
+                    let folder = Some(pick(&folders, folder, owner));
+                    let changes =
+                        FileChanges { name: Some("b.png".to_owned()), folder, ..Default::default() };
+                    self.says(drive::FileChanged { id, owner, changes });
+                }
+                Act::DeleteFile(file) if !files.is_empty() => {
+                    let (owner, id) = files.remove(file % files.len());
+                    self.says(drive::FileDeleted { id, owner });
+                }
+                Act::MakeFolder { owner, parent } => {
+                    let parent = pick(&folders, parent, user(owner));
+                    let id = FolderId(self.id());
+                    self.says(drive::FolderAdded { id, owner: user(owner), name: "f".to_owned(), parent });
+                    folders.push((user(owner), id));
+                }
+                Act::DeleteFolder(folder) if !folders.is_empty() => {
+                    let (owner, id) = folders[folder % folders.len()];
+                    if gone.insert(id) {
+                        self.says(drive::FolderDeleted { id, owner });
+                    }
+                }
+                Act::MoveFile { .. } | Act::DeleteFile(_) | Act::DeleteFolder(_) => (),
                 Act::Delete(_)
                 | Act::Follow { .. }
                 | Act::React { .. }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::decoration::Worn;
+use domain::drive::Properties;
 use domain::emoji::Reaction;
 use domain::follow::Notify;
 use domain::mute::Mute;
@@ -17,7 +18,7 @@ use domain::policy::{
 };
 use domain::poll::Poll;
 use domain::user::Profile;
-use domain::{FollowId, NoteId, RoleId, UserId};
+use domain::{FileId, FolderId, FollowId, NoteId, RoleId, UserId};
 
 use crate::role::RoleRow;
 
@@ -38,6 +39,8 @@ pub struct NoteRow {
     pub tags: Vec<String>,
     pub emojis: Vec<String>,
     pub poll: Option<Poll>,
+    /// Some may be gone.
+    pub files: Vec<FileId>,
     pub uri: Option<String>,
     /// A renote that adds nothing of its own.
     pub pure: bool,
@@ -95,6 +98,27 @@ pub struct Shell<'w> {
     pub mentions: &'w [UserId],
     pub replies: i64,
     pub renotes: i64,
+}
+
+/// A file of somebody's drive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRow {
+    pub id: FileId,
+    pub owner: UserId,
+    pub name: String,
+    pub comment: Option<String>,
+    pub media_type: String,
+    pub md5: String,
+    /// In bytes.
+    pub size: u64,
+    pub sensitive: bool,
+    pub properties: Properties,
+    pub blurhash: Option<String>,
+    pub folder: Option<FolderId>,
+    /// Under which the bytes are served.
+    pub key: String,
+    /// The same of a small picture of it.
+    pub thumbnail: Option<String>,
 }
 
 /// A person with their counts.
@@ -190,6 +214,7 @@ pub struct World {
     pub now: DateTime<Utc>,
     pub(crate) notes: HashMap<NoteId, NoteRow>,
     pub(crate) users: HashMap<UserId, UserRow>,
+    pub(crate) files: HashMap<FileId, FileRow>,
     pub(crate) relations: HashMap<UserId, RelationRow>,
     pub(crate) my_reactions: HashMap<NoteId, Reaction>,
     pub(crate) my_votes: HashMap<NoteId, Vec<u32>>,
@@ -212,6 +237,7 @@ impl World {
             now,
             notes: notes.into_iter().map(|note| (note.id, note)).collect(),
             users: users.into_iter().map(|user| (user.id, user)).collect(),
+            files: HashMap::new(),
             relations: HashMap::new(),
             my_reactions: HashMap::new(),
             my_votes: HashMap::new(),
@@ -280,6 +306,8 @@ impl World {
             notes.iter().filter_map(|id| Some((*id, self.notes.get(id)?.clone()))).collect();
         let users =
             notes.values().filter_map(|note| Some((note.author, self.users.get(&note.author)?.clone())));
+        let files = notes.values().flat_map(|note| &note.files);
+        let files = files.filter_map(|id| Some((*id, self.files.get(id)?.clone()))).collect();
         let relation = |(author, following)| {
             (author, RelationRow { following: Some(following), ..RelationRow::default() })
         };
@@ -287,6 +315,7 @@ impl World {
             viewer,
             now: self.now,
             users: users.collect(),
+            files,
             notes,
             relations: theirs.follows.into_iter().map(relation).collect(),
             my_reactions: theirs.reactions,
@@ -294,6 +323,16 @@ impl World {
             roles: HashMap::new(),
             muted_hosts: HashSet::new(),
         }
+    }
+
+    /// With these files as well.
+    pub fn with_files(mut self, files: impl IntoIterator<Item = FileRow>) -> Self {
+        self.files.extend(files.into_iter().map(|file| (file.id, file)));
+        self
+    }
+
+    pub fn file(&self, id: FileId) -> Option<&FileRow> {
+        self.files.get(&id)
     }
 
     pub fn user(&self, id: UserId) -> Option<&UserRow> {

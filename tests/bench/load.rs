@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use crate::meter::{Meter, Usage};
+use crate::seed::WORDS;
 
 /// Somebody who asks.
 #[derive(Debug, Clone)]
@@ -35,6 +36,9 @@ pub struct Facts {
     /// Notes that everybody may see.
     notes: Vec<String>,
     written: usize,
+    /// Lists and antennas, with whose they are.
+    pub lists: Vec<(Person, String)>,
+    pub antennas: Vec<(Person, String)>,
 }
 
 /// Every so many-th note is remembered.
@@ -58,9 +62,19 @@ impl Facts {
         &self.notes[rng.random_range(0..self.notes.len())]
     }
 
-    /// A page of somebody's, the newest or one further down.
-    fn page(&self, rng: &mut StdRng, mut params: Value) -> Value {
-        params["i"] = json!(self.person(rng).token);
+    /// A page that somebody asks for, the newest or one further down.
+    fn page(&self, rng: &mut StdRng, params: Value) -> Value {
+        self.page_for(self.person(rng), rng, params)
+    }
+
+    /// A page of something that is somebody's own, named by this parameter.
+    fn page_of(&self, own: &[(Person, String)], name: &str, rng: &mut StdRng) -> Value {
+        let (person, id) = &own[rng.random_range(0..own.len())];
+        self.page_for(person, rng, json!({ name: id }))
+    }
+
+    fn page_for(&self, person: &Person, rng: &mut StdRng, mut params: Value) -> Value {
+        params["i"] = json!(person.token);
         params["limit"] = json!(PAGE);
         if rng.random_range(0..100) < DEEP {
             params["untilId"] = json!(self.note(rng));
@@ -92,6 +106,24 @@ pub const PROBES: &[Probe] = &[
         ask: |facts, rng| {
             let of = json!({ "userId": facts.person(rng).id });
             facts.page(rng, of)
+        },
+    },
+    Probe {
+        endpoint: "notes/user-list-timeline",
+        pages: true,
+        ask: |facts, rng| facts.page_of(&facts.lists, "listId", rng),
+    },
+    Probe {
+        endpoint: "antennas/notes",
+        pages: true,
+        ask: |facts, rng| facts.page_of(&facts.antennas, "antennaId", rng),
+    },
+    Probe {
+        endpoint: "notes/search",
+        pages: true,
+        ask: |facts, rng| {
+            let query = json!({ "query": WORDS[rng.random_range(0..WORDS.len())] });
+            facts.page(rng, query)
         },
     },
     Probe { endpoint: "notes/mentions", pages: true, ask: |facts, rng| facts.page(rng, json!({})) },

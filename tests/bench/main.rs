@@ -155,6 +155,7 @@ async fn bench(plan: &Plan) -> Result<bool, String> {
     let most = sizes.last().copied().unwrap_or(plan.notes);
     let mut seed = Seed::begin(&server.data_dir, plan.people, most, plan.seed).await?;
     let offered = offered(&server).await?;
+    seed.prepare(&server, &offered).await?;
     let mut measured = Vec::new();
     for notes in sizes {
         let began = std::time::Instant::now();

@@ -23,6 +23,7 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::time::{Instant, sleep};
 
 use crate::load::{Facts, Person};
+use crate::server::Server;
 
 /// Between two notes.
 const NOTE_EVERY: TimeDelta = TimeDelta::seconds(60);
@@ -39,11 +40,15 @@ const RECENT: usize = 500;
 /// Events that are on their way to the log at once.
 const AT_ONCE: usize = 512;
 const SIGN_UPS_AT_ONCE: usize = 16;
+/// People with a list and an antenna, and how many are in a list.
+const OWNERS: usize = 20;
+const MEMBERS: usize = 20;
 /// Notes between two words on how far it is.
 const TELL_EVERY: usize = 50_000;
 /// How long the read models may take for what was appended.
 const SHOWN_WITHIN: Duration = Duration::from_secs(3_600);
-const WORDS: [&str; 24] = [
+/// What notes are made of, and searched for.
+pub const WORDS: [&str; 24] = [
     "tea",
     "rain",
     "river",
@@ -115,6 +120,7 @@ impl Seed {
         };
         seed.sign_up(people).await?;
         seed.follow_each_other().await?;
+        seed.shown().await?;
         Ok(seed)
     }
 
@@ -158,6 +164,32 @@ impl Seed {
             }
         }
         self.append(events).await
+    }
+
+    /// What people have that listens or looks for notes, so it is there before them.
+    pub async fn prepare(&mut self, server: &Server, offered: &[String]) -> Result<(), String> {
+        let offers = |endpoint: &str| offered.iter().any(|offered| offered == endpoint);
+        let owners: Vec<Person> = self.facts.people.iter().take(OWNERS).cloned().collect();
+        for person in owners {
+            if offers("users/lists/create") {
+                let list = server.call(&person, "users/lists/create", json!({ "name": "list" })).await?;
+                for member in self.facts.people.iter().rev().take(MEMBERS) {
+                    let params = json!({ "listId": list["id"], "userId": member.id });
+                    server.call(&person, "users/lists/push", params).await?;
+                }
+                self.facts.lists.push((person.clone(), id_of(&list)?));
+            }
+            if offers("antennas/create") {
+                let word = WORDS[self.rng.random_range(0..WORDS.len())];
+                let params = json!({
+                    "name": word, "src": "all", "keywords": [[word]], "excludeKeywords": [[]], "users": [],
+                    "caseSensitive": false, "withReplies": true, "withFile": false,
+                });
+                let antenna = server.call(&person, "antennas/create", params).await?;
+                self.facts.antennas.push((person, id_of(&antenna)?));
+            }
+        }
+        Ok(())
     }
 
     /// Goes on until there are so many notes, and waits until all of it can be read.
@@ -282,6 +314,10 @@ impl Seed {
             }
         }
     }
+}
+
+fn id_of(made: &Value) -> Result<String, String> {
+    made["id"].as_str().map(str::to_owned).ok_or_else(|| format!("no id in {made}"))
 }
 
 /// An event as the log would read it.

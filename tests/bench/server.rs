@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::load::Person;
 use crate::meter::Meter;
 
 pub struct Server {
@@ -63,6 +65,23 @@ impl Server {
     async fn answers(&self) -> bool {
         let answer = reqwest::get(format!("http://{}/healthz", self.address)).await;
         answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// One call that must succeed.
+    pub async fn call(&self, by: &Person, endpoint: &str, mut params: Value) -> Result<Value, String> {
+        params["i"] = json!(by.token);
+        let request = reqwest::Client::new().post(format!("http://{}/api/{endpoint}", self.address));
+        let request = request.header("content-type", "application/json").body(params.to_string());
+        let failed = |error: reqwest::Error| format!("{endpoint}: {error}");
+        let answer = request.send().await.map_err(failed)?;
+        let (status, body) = (answer.status(), answer.bytes().await.map_err(failed)?);
+        match serde_json::from_slice(&body) {
+            _ if !status.is_success() => {
+                Err(format!("{endpoint}: {status} {}", String::from_utf8_lossy(&body)))
+            }
+            Ok(answer) => Ok(answer),
+            Err(_) => Ok(Value::Null),
+        }
     }
 
     pub async fn stop(mut self) -> Result<(), String> {

@@ -16,6 +16,7 @@ use domain::log::{By, Clock, EventLog};
 use domain::note::{Allowed, Visibility};
 use domain::{CommandId, NoteId, UserId};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use gateway::drive::store::Store;
 use gateway::erase::Eraser;
 use gateway::platform::postgres::running_in;
 use gateway::system::{SystemClock, TimeOrderedIds};
@@ -57,6 +58,10 @@ async fn nothing_of_an_erased_person_is_left() {
     client.meet(&him, &her, &her_notes).await;
     let late = json!({ "text": format!("{HIS} answers"), "replyId": her_notes[0] });
     let answered = client.ok(&him, "notes/create", late).await["createdNote"]["id"].clone();
+    for (person, words) in [(&her, HERS), (&him, HIS)] {
+        let made = client.upload(person, &format!("{words}.txt"), &format!("{words} in a file")).await;
+        client.ok(person, "notes/create", json!({ "fileIds": [made["id"]] })).await;
+    }
     desk.write_much(&her, &his_notes[1]).await;
     client.until_counted(&her, EVENTS).await;
     let his_poll_before = client.ok(&him, "notes/show", json!({ "noteId": his_notes[0] })).await;
@@ -77,6 +82,7 @@ async fn nothing_of_an_erased_person_is_left() {
     assert!(certificate.unreadable_events["note.created"] >= EVENTS as u64);
     assert!(certificate.removed_rows["read.notes"] >= EVENTS as u64);
     assert!(certificate.removed_rows.contains_key("ops.passwords"));
+    assert_eq!(certificate.removed_files, 1);
     let told = format!("{}\n{certificate}", serde_json::to_string(&certificate).unwrap());
     assert!(!told.contains(HERS), "{told}");
 
@@ -88,7 +94,7 @@ async fn nothing_of_an_erased_person_is_left() {
     let him_now = client.ok(&him, "users/show", json!({ "userId": him.id })).await;
     assert_eq!(
         ["followersCount", "followingCount", "notesCount"].map(|count| him_now[count].clone()),
-        [json!(0), json!(0), json!(his_notes.len())],
+        [json!(0), json!(0), json!(his_notes.len() + 1)],
     );
     let note = client.ok(&him, "notes/show", json!({ "noteId": his_notes[1] })).await;
     let counts = ["repliesCount", "renoteCount", "reactionCount"].map(|count| note[count].clone());
@@ -128,6 +134,18 @@ impl Client {
         }
         let request = self.http.post(format!("{}/{path}", self.url)).body(params.to_string());
         answer(request.header("content-type", "application/json").send().await.unwrap()).await
+    }
+
+    async fn upload(&self, by: &User, name: &str, text: &str) -> Value {
+        let form = format!(
+            "--x\r\ncontent-disposition: form-data; name=\"i\"\r\n\r\n{}\r\n--x\r\ncontent-disposition: \
+             form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n{text}\r\n--x--\r\n",
+            by.token
+        );
+        let request = self.http.post(format!("{}/drive/files/create", self.url)).body(form);
+        let made =
+            answer(request.header("content-type", "multipart/form-data; boundary=x").send().await.unwrap());
+        made.await.body
     }
 
     async fn ok(&self, by: &User, path: &str, params: Value) -> Value {
@@ -233,7 +251,8 @@ impl Desk {
         let keyring = Arc::new(Keyring::open(pool.clone(), &master).await.unwrap());
         let log = PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Shared).await.unwrap();
         let (clock, ids) = (Arc::new(SystemClock), Arc::new(TimeOrderedIds::new()));
-        Self { eraser: Eraser { pool, log: Arc::new(log), keyring, clock, ids, is_fed: false } }
+        let files = Store::in_directory(data.join("files")).unwrap();
+        Self { eraser: Eraser { pool, log: Arc::new(log), keyring, clock, ids, files, is_fed: false } }
     }
 
     /// Notes, replies and renotes, faster than the API takes them.
@@ -256,6 +275,7 @@ impl Desk {
                 reply: n.is_multiple_of(10).then_some(other),
                 renote: (n % 10 == 1).then_some(other),
                 poll: None,
+                files: Vec::new(),
                 extract_mentions: true,
                 extract_hashtags: true,
                 extract_emojis: true,

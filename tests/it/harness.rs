@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use gateway::system::{SystemClock, TimeOrderedIds};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
@@ -36,6 +38,8 @@ pub struct TestApp {
     http: reqwest::Client,
     shutdown: Shutdown,
     given: Given,
+    /// Goes with the last server that has it.
+    data_dir: Arc<TempDir>,
     /// Dropped last: nothing may use it then.
     database: Arc<Database>,
 }
@@ -78,26 +82,33 @@ impl TestApp {
         given.flags.insert("log".to_owned(), "eventstore".to_owned());
         given.flags.insert("eventstore-namespace".to_owned(), namespace.to_owned());
         given.environment.insert("KIROKU_EVENTSTORE_URL".to_owned(), url.to_owned());
-        Self::on(Arc::new(Database::create().await), TestClock::real(), given, None).await
+        Self::on(Arc::new(Database::create().await), data_dir(), TestClock::real(), given, None).await
     }
 
     /// Another server on the same database and log: a second process, or the same after a restart.
     pub async fn another(&self) -> Self {
         let mut given = self.given.clone();
         given.flags.insert("url".to_owned(), self.app.config.url.clone());
-        Self::on(self.database.clone(), TestClock::real(), given, None).await
+        Self::on(self.database.clone(), self.data_dir.clone(), TestClock::real(), given, None).await
     }
 
     async fn with(clock: TestClock, flags: &[(&str, &str)], nats: Option<Nats>) -> Self {
-        Self::on(Arc::new(Database::create().await), clock, given(flags), nats).await
+        Self::on(Arc::new(Database::create().await), data_dir(), clock, given(flags), nats).await
     }
 
-    async fn on(database: Arc<Database>, clock: TestClock, mut given: Given, nats: Option<Nats>) -> Self {
+    async fn on(
+        database: Arc<Database>,
+        data_dir: Arc<TempDir>,
+        clock: TestClock,
+        mut given: Given,
+        nats: Option<Nats>,
+    ) -> Self {
         let pool = database.pool().await;
         MIGRATIONS.run(&pool).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         given.flags.insert("listen".to_owned(), address.to_string());
+        given.flags.insert("data-dir".to_owned(), data_dir.path().display().to_string());
         let config = Arc::new(config::load(&given).unwrap().config);
         let master = MasterKey::given(MASTER_KEY);
         let keyring = Arc::new(Keyring::open(pool.clone(), &master).await.unwrap());
@@ -126,7 +137,7 @@ impl TestApp {
         tokio::spawn(axum::serve(listener, service).into_future());
         let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
         let url = format!("http://{address}");
-        Self { app, clock, url, http, shutdown, given, database }
+        Self { app, clock, url, http, shutdown, given, data_dir, database }
     }
 
     /// With open registration and without limits of calls, and its first account.
@@ -181,9 +192,66 @@ impl TestApp {
         answer(request.send().await.unwrap()).await
     }
 
+    /// Uploads a file; what else is said of it stands in the form.
+    pub async fn upload(
+        &self,
+        by: &User,
+        name: &str,
+        bytes: impl Into<Vec<u8>>,
+        fields: &[(&str, &str)],
+    ) -> Answer {
+        let fields = [("i", by.token.as_str())].into_iter().chain(fields.iter().copied());
+        self.send_form("drive/files/create", fields, Some((name, bytes.into()))).await
+    }
+
+    /// Uploads a file that must be taken; its id.
+    pub async fn file(&self, by: &User, name: &str, bytes: impl Into<Vec<u8>>) -> String {
+        let answer = self.upload(by, name, bytes, &[]).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.body);
+        answer.body["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Sends a form of several parts.
+    pub async fn send_form<'a>(
+        &self,
+        path: &str,
+        fields: impl Iterator<Item = (&'a str, &'a str)>,
+        file: Option<(&str, Vec<u8>)>,
+    ) -> Answer {
+        const BOUNDARY: &str = "kiroku-test-boundary";
+        let mut body = Vec::new();
+        for (name, value) in fields {
+            let part =
+                format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+            body.extend_from_slice(part.as_bytes());
+        }
+        if let Some((name, bytes)) = file {
+            let head = format!(
+                "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n"
+            );
+            body.extend_from_slice(head.as_bytes());
+            body.extend_from_slice(&bytes);
+            body.extend_from_slice(b"\r\n");
+        }
+        body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+        let request = self.http.post(format!("{}/api/{path}", self.url));
+        let request = request.header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
+        answer(request.body(body).send().await.unwrap()).await
+    }
+
     /// Asks for a page or a document.
     pub async fn get(&self, path: &str) -> reqwest::Response {
         self.http.get(format!("{}{path}", self.url)).send().await.unwrap()
+    }
+
+    /// The same, with a header.
+    pub async fn get_with(&self, path: &str, header: &str, value: &str) -> reqwest::Response {
+        self.http.get(format!("{}{path}", self.url)).header(header, value).send().await.unwrap()
+    }
+
+    /// Everything that the server keeps on disk.
+    pub fn data_dir(&self) -> &Path {
+        self.data_dir.path()
     }
 
     /// Writes a note that must be accepted; its id.
@@ -201,6 +269,10 @@ impl TestApp {
     pub async fn settle(&self) {
         self.app.projections.settle().await.unwrap();
     }
+}
+
+fn data_dir() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().unwrap())
 }
 
 fn given(flags: &[(&str, &str)]) -> Given {

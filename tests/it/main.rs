@@ -12,6 +12,7 @@ mod browser;
 mod chart;
 mod cli;
 mod decoration;
+mod drive;
 mod erase;
 mod eventstore;
 #[path = "../eventstore_double/mod.rs"]

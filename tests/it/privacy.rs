@@ -103,6 +103,7 @@ async fn nobody_reads_what_is_not_for_them() {
 async fn write(app: &TestApp, people: &[User], question: &str) -> Vec<Written> {
     let mut written = Vec::new();
     for author in AUTHORS {
+        let file = app.file(&people[author], "a.txt", "attached").await;
         for visibility in ["public", "home", "followers", "specified"] {
             for answers in [false, true] {
                 let words = format!("words{}", written.len() + 100);
@@ -110,6 +111,7 @@ async fn write(app: &TestApp, people: &[User], question: &str) -> Vec<Written> {
                     "text": format!("{words} for @{}", NAMES[MENTIONED]),
                     "cw": format!("about {words}"),
                     "visibility": visibility,
+                    "fileIds": [file],
                     "visibleUserIds": [people[ADDRESSED].id],
                     "poll": { "choices": [format!("{words} yes"), format!("{words} no")] },
                 });
@@ -156,6 +158,7 @@ fn calls(
         ("notes/user-list-timeline", json!({ "listId": list, "limit": 100 })),
         ("notes/mentions", all()),
         ("notes/mentions", json!({ "limit": 100, "visibility": "specified" })),
+        ("drive/files/attached-notes", json!({ "fileId": note.note.files[0], "limit": 100 })),
         ("users/notes", json!({ "userId": people[note.author].id, "limit": 100, "withReplies": true })),
         ("users/show", json!({ "userId": people[note.author].id })),
         ("roles/notes", json!({ "roleId": role, "limit": 100 })),

@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex};
 use chrono::TimeDelta;
 use commands::bus::Bus;
 use commands::log::{EventStoreLog, Keyring, MasterKey, MemoryLog, PostgresLog, Takeover};
-use commands::{AskedBy, Commands, Failed, NewAccount, NewNote};
+use commands::{AskedBy, Commands, Failed, NewAccount, NewFile, NewNote};
+use domain::drive::{self, FileAdded, FileChanges, FolderAdded, Properties};
 use domain::log::{By, EventLog};
 use domain::note::{Allowed, Visibility};
 use domain::poll::Poll;
 use domain::role::{Definition, Target, Terms};
 use domain::user::ProfileChanges;
-use domain::{AnnouncementId, DecorationId, ListId, NoteId, RoleId, UserId, announcement, decoration, list};
+use domain::{
+    AnnouncementId, DecorationId, FileId, FolderId, ListId, NoteId, RoleId, UserId, announcement, decoration, list,
+};
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
 use gateway::platform::shutdown::{Shutdown, Stop};
@@ -24,6 +27,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use sqlx::PgPool;
+use tempfile::TempDir;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -69,6 +73,7 @@ async fn in_eventstore_by_two_processes() {
 struct World {
     pool: PgPool,
     keyring: Arc<Keyring>,
+    data_dir: TempDir,
     _database: Database,
 }
 
@@ -78,7 +83,7 @@ impl World {
         let pool = database.pool().await;
         MIGRATIONS.run(&pool).await.unwrap();
         let keyring = Keyring::open(pool.clone(), &MasterKey::given([7; 32])).await.unwrap();
-        Self { pool, keyring: Arc::new(keyring), _database: database }
+        Self { pool, keyring: Arc::new(keyring), data_dir: tempfile::tempdir().unwrap(), _database: database }
     }
 
     async fn postgres_log(&self) -> PostgresLog {
@@ -90,7 +95,11 @@ impl World {
         let shutdown = Shutdown::default();
         let mut apps = Vec::new();
         for log in logs {
-            let flags = BTreeMap::from([("listen".to_owned(), "127.0.0.1:1".to_owned())]);
+            let data_dir = self.data_dir.path().display().to_string();
+            let flags = BTreeMap::from([
+                ("listen".to_owned(), "127.0.0.1:1".to_owned()),
+                ("data-dir".to_owned(), data_dir),
+            ]);
             let given = Given { flags, ..Given::default() };
             let parts = Parts {
                 config: Arc::new(config::load(&given).unwrap().config),
@@ -111,7 +120,9 @@ impl World {
         let stories = apps.iter().zip(0..).map(|(app, n)| {
             let rng = StdRng::seed_from_u64(seed * 100 + n);
             let (app, people, notes, lists) = (app.clone(), people.clone(), notes.clone(), lists.clone());
-            tokio::spawn(Story { app, people, notes, lists, rng, done: 0 }.happens(COMMANDS / apps.len()))
+            let (files, folders) = (Vec::new(), Vec::new());
+            let story = Story { app, people, notes, lists, files, folders, rng, done: 0 };
+            tokio::spawn(story.happens(COMMANDS / apps.len()))
         });
         let stories: Vec<_> = stories.collect();
         let mut done = 0;
@@ -183,6 +194,8 @@ struct Story {
     notes: Arc<Mutex<Vec<NoteId>>>,
     lists: Arc<Mutex<Vec<(UserId, ListId)>>>,
     rng: StdRng,
+    files: Vec<(UserId, FileId)>,
+    folders: Vec<(UserId, FolderId)>,
     done: usize,
 }
 
@@ -200,7 +213,8 @@ impl Story {
         let commands: Commands = self.app.commands.clone();
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
-        match (self.rng.random_range(0..36), note) {
+        match (self.rng.random_range(0..39), note) {
+            (36..39, _) => self.keep(by, me).await,
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
             (7..10, Some(note)) => {
@@ -301,6 +315,58 @@ impl Story {
         }
     }
 
+    /// Does something to files and folders.
+    async fn keep(&mut self, by: By, owner: UserId) {
+        let commands: Commands = self.app.commands.clone();
+        let file = self.files.choose(&mut self.rng).map(|(_, file)| *file);
+        let folder = self.folders.choose(&mut self.rng).map(|(_, folder)| *folder);
+        match (self.rng.random_range(0..8), file, folder) {
+            (0, Some(file), _) => self.take(commands.delete_file(by, owner, false, file).await),
+            (1, Some(file), folder) => {
+                let changes = FileChanges {
+                    name: Some(format!("{}.png", self.rng.random_range(0..9))),
+                    folder: Some(folder),
+                    ..FileChanges::default()
+                };
+                self.take(commands.change_file(by, owner, false, file, changes).await);
+            }
+            (2, _, Some(folder)) => self.take(commands.delete_folder(by, owner, folder, false).await),
+            (3, _, parent) => {
+                let id = FolderId(self.app.ids.at(by.now));
+                let name = format!("folder {}", self.rng.random_range(0..9));
+                self.take(commands.add_folder(by, FolderAdded { id, owner, name, parent }).await);
+                self.folders.push((owner, id));
+            }
+            (4, Some(file), _) => {
+                if let Ok(picture) = commands.picture(owner, file).await {
+                    let changes = ProfileChanges { avatar: Some(Some(picture)), ..ProfileChanges::default() };
+                    self.take(commands.change_profile(by, owner, changes).await);
+                }
+            }
+            (_, _, folder) => {
+                let id = FileId(self.app.ids.at(by.now));
+                let file = FileAdded {
+                    id,
+                    owner,
+                    name: "a.png".to_owned(),
+                    comment: None,
+                    media_type: "image/png".to_owned(),
+                    md5: format!("{:032x}", self.rng.random_range(0..9)),
+                    size: self.rng.random_range(0..1_000),
+                    sensitive: self.rng.random(),
+                    properties: Properties { width: Some(1), height: Some(2), orientation: None },
+                    blurhash: None,
+                    folder: folder.filter(|_| self.rng.random()),
+                    key: id.to_string(),
+                    thumbnail: None,
+                };
+                let allowed = drive::Allowed::of(1.0, 1.0, vec!["image/*".to_owned()]);
+                self.take(commands.add_file(by, NewFile { file, used: 0, allowed }).await);
+                self.files.push((owner, id));
+            }
+        }
+    }
+
     async fn write(&mut self, by: By, author: UserId) {
         let id = NoteId(self.app.ids.at(by.now));
         let visibility = [Visibility::Public, Visibility::Home, Visibility::Followers, Visibility::Specified];
@@ -327,6 +393,13 @@ impl Story {
             reply,
             renote,
             poll: poll.filter(|_| !pure),
+            files: self
+                .files
+                .iter()
+                .filter(|(owner, _)| *owner == author && !pure)
+                .map(|(_, id)| *id)
+                .take(2)
+                .collect(),
             extract_mentions: true,
             extract_hashtags: true,
             extract_emojis: true,

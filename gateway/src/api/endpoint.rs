@@ -42,6 +42,8 @@ pub struct Meta {
     pub secure: bool,
     pub not_moved: bool,
     pub policy: Option<&'static str>,
+    /// Takes a form with a file, and nothing else.
+    pub multipart: bool,
 }
 
 impl Meta {
@@ -56,6 +58,7 @@ impl Meta {
             secure: false,
             not_moved: false,
             policy: None,
+            multipart: false,
         }
     }
 
@@ -104,6 +107,11 @@ impl Meta {
     /// Only for those to whom this policy, such as `canSearchNotes`, gives it.
     pub const fn role(self, policy: &'static str) -> Self {
         Self { policy: Some(policy), ..self }
+    }
+
+    /// Takes a form with a file (`file`, of type [`super::param::Upload`]), and nothing else.
+    pub const fn multipart(self) -> Self {
+        Self { multipart: true, ..self }
     }
 
     const fn limit_or_none(&self) -> Limit {

@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use super::admit::Core;
 use super::error::{ApiError, INVALID_QUERY, UNKNOWN_ENDPOINT};
+use super::form;
 use super::registry::Entry;
 use super::shape::{Shape, Type};
 use crate::app::App;
@@ -98,6 +99,9 @@ async fn answer(app: &App, entry: &Entry, request: Request) -> (Response, Option
     if is_get && !entry.meta.get {
         return (StatusCode::METHOD_NOT_ALLOWED.into_response(), None);
     }
+    if entry.meta.multipart {
+        return form::answer(app, entry, request).await;
+    }
     let call = match read(&app.core, request).await {
         Ok(call) => call,
         Err(bad) => return (bad.into_response(), Some("BAD_REQUEST")),
@@ -118,14 +122,14 @@ async fn answer(app: &App, entry: &Entry, request: Request) -> (Response, Option
 }
 
 /// Admits and runs a call; says whether it was anonymous.
-async fn perform(app: &App, entry: &Entry, call: Call) -> Result<(Vec<u8>, bool), ApiError> {
+pub(super) async fn perform(app: &App, entry: &Entry, call: Call) -> Result<(Vec<u8>, bool), ApiError> {
     let Call { method, headers, client, mut params } = call;
     let caller = app.core.authenticate(token(&headers, &params)?.as_deref()).await?;
     app.core.admit(&entry.meta, entry.credential, caller.as_ref(), client).await?;
     if params.is_null() {
         params = Value::Object(Map::new());
     }
-    if method == Method::GET {
+    if method == Method::GET || entry.meta.multipart {
         cast(&entry.shape, &mut params)?;
     }
     let checked = entry.shape.check(&mut params);
@@ -173,7 +177,7 @@ pub async fn read(core: &Core, request: Request) -> Result<Call, BadRequest> {
 }
 
 /// The token of a call: from the header, else from the parameters.
-fn token(headers: &HeaderMap, params: &Value) -> Result<Option<String>, ApiError> {
+pub(super) fn token(headers: &HeaderMap, params: &Value) -> Result<Option<String>, ApiError> {
     let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     if let Some(token) = header.and_then(|value| value.strip_prefix("Bearer ")) {
         return Ok(Some(token.to_owned()));

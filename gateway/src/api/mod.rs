@@ -27,6 +27,7 @@ pub mod caller;
 pub mod client;
 pub mod endpoint;
 pub mod error;
+pub mod form;
 pub mod http;
 pub mod limiter;
 pub mod openapi;

@@ -53,9 +53,10 @@ fn operation(entry: &Entry, method: &str) -> Value {
     if method == "get" {
         operation["parameters"] = query_parameters(&entry.params);
     } else {
+        let media_type = if meta.multipart { "multipart/form-data" } else { "application/json" };
         operation["requestBody"] = json!({
             "required": true,
-            "content": { "application/json": { "schema": entry.params } },
+            "content": { media_type: { "schema": entry.params } },
         });
     }
     operation

@@ -113,6 +113,24 @@ impl<const MAX: u16, const DEFAULT: u16> JsonSchema for Limit<MAX, DEFAULT> {
     }
 }
 
+/// The number of a file that came in with the call; [`crate::drive::Drive::take`] gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Upload(pub Uuid);
+
+impl JsonSchema for Upload {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Upload".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "binary" })
+    }
+}
+
 /// Text of `MIN` to `MAX` characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text<const MIN: usize, const MAX: usize>(pub String);

@@ -14,6 +14,7 @@ use super::output::Output;
 use super::{FAILED, Outcome, THREADS_WITHIN, ToolError, complain, with_settings};
 use crate::app::{self, MASTER_KEY_FILE};
 use crate::config::{Config, LogKind, Origin};
+use crate::drive::store::Store;
 use crate::erase::{EraseError, Eraser};
 use crate::platform::attach::{self, Attached, With};
 use crate::platform::shutdown::Shutdown;
@@ -156,21 +157,22 @@ const QUIET: &str = "warn";
 impl Desk {
     /// The person of an id, or of a name with or without its `@`.
     pub async fn person(&self, who: &str) -> Result<UserId, ToolError> {
-        self.eraser().find(who).await.map_err(|error| match error {
+        self.eraser()?.find(who).await.map_err(|error| match error {
             EraseError::NoSuchUser => ToolError::Refused(format!("nobody is called {who}")),
             other => other.into(),
         })
     }
 
-    pub fn eraser(&self) -> Eraser {
-        Eraser {
+    pub fn eraser(&self) -> Result<Eraser, ToolError> {
+        Ok(Eraser {
             pool: self.attached.pool.clone(),
             log: self.log.clone(),
             keyring: self.keyring.clone(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(TimeOrderedIds::new()),
+            files: Store::open(&self.config)?,
             is_fed: self.config.nats_url.is_some(),
-        }
+        })
     }
 
     /// Refuses when the read models were filled from another log, whose positions mean nothing in this one.

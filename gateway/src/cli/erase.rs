@@ -9,6 +9,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use super::output::{confirm, note};
 use super::segments::{Whole, at};
 use super::{Outcome, ToolError, desk, tool, yes};
+use crate::drive::store::StoreError;
 use crate::erase::EraseError;
 use crate::platform::attach::With;
 
@@ -34,7 +35,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         let user = desk.person(who).await?;
         let question = format!("Erase {who} ({user}) for good? Nothing brings back what they wrote.");
         confirm(&question, matches.get_flag("yes"))?;
-        let certificate = desk.eraser().erase(user).await?;
+        let certificate = desk.eraser()?.erase(user).await?;
         if let Some(path) = matches.get_one::<PathBuf>("certificate") {
             let json = serde_json::to_vec_pretty(&certificate).map_err(|e| ToolError::Output(e.into()))?;
             let mut file = Whole::create(path).map_err(at(path))?;
@@ -47,6 +48,12 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         note("not everything is gone: see the certificate, and run this again");
         Ok(Outcome::Unwell)
     })
+}
+
+impl From<StoreError> for ToolError {
+    fn from(error: StoreError) -> Self {
+        ToolError::Refused(format!("where files are kept: {error}"))
+    }
 }
 
 impl From<EraseError> for ToolError {

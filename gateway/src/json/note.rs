@@ -10,6 +10,7 @@ use projections::world::{NoteRow, Shell, World};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::drive::{DriveFile, file};
 use super::user::{UserLite, user_lite};
 use super::{Look, Time, is_false};
 use crate::api::param::{Id, NoteId, UserId};
@@ -47,9 +48,9 @@ pub struct Note {
     pub emojis: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// There are no files yet.
-    pub file_ids: [(); 0],
-    pub files: [(); 0],
+    pub file_ids: Vec<Id<ids::FileId>>,
+    /// Those that are there.
+    pub files: Vec<DriveFile>,
     pub reply_id: Option<NoteId>,
     pub renote_id: Option<NoteId>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -119,7 +120,7 @@ fn full(look: &Look<'_>, world: &World, id: ids::NoteId, deeper: usize) -> Optio
 pub fn plain(look: &Look<'_>, world: &World, id: ids::NoteId) -> Option<Note> {
     let mut shown = frame(look, world, &world.shell(id)?)?;
     match world.see(id)? {
-        Sight::Seen(visible) => fill(&mut shown, visible),
+        Sight::Seen(visible) => fill(&mut shown, look, world, visible),
         Sight::Hidden(_) => shown.is_hidden = true,
     }
     Some(shown)
@@ -146,8 +147,8 @@ fn frame(look: &Look<'_>, world: &World, shell: &Shell<'_>) -> Option<Note> {
         reaction_emojis: BTreeMap::new(),
         emojis: author.host.as_ref().map(|_| BTreeMap::new()),
         tags: Vec::new(),
-        file_ids: [],
-        files: [],
+        file_ids: Vec::new(),
+        files: Vec::new(),
         reply_id: shell.reply.map(|reply| Id(reply.id)),
         renote_id: shell.renote.map(|renote| Id(renote.id)),
         mentions: shell.mentions.iter().copied().map(Id).collect(),
@@ -163,7 +164,7 @@ fn frame(look: &Look<'_>, world: &World, shell: &Shell<'_>) -> Option<Note> {
 }
 
 /// What only those know who may see it.
-fn fill(shown: &mut Note, visible: Visible<'_, NoteRow>) {
+fn fill(shown: &mut Note, look: &Look<'_>, world: &World, visible: Visible<'_, NoteRow>) {
     let note = visible.note();
     shown.text = note.text.clone();
     shown.cw = note.cw.clone();
@@ -172,6 +173,8 @@ fn fill(shown: &mut Note, visible: Visible<'_, NoteRow>) {
     }
     shown.reaction_count = note.reactions.iter().map(|(_, count)| count).sum();
     shown.reactions = counts(&note.reactions);
+    shown.file_ids = note.files.iter().copied().map(Id).collect();
+    shown.files = note.files.iter().filter_map(|id| Some(file(look, world.file(*id)?))).collect();
     shown.tags = note.tags.clone();
     shown.has_poll = note.poll.is_some();
     shown.uri = note.uri.clone();
@@ -264,6 +267,7 @@ pub(crate) mod tests {
             tags: Vec::new(),
             emojis: Vec::new(),
             poll: None,
+            files: Vec::new(),
             uri: None,
             pure: false,
             thread: note_id(n),

@@ -24,6 +24,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::announcement::{Announcement, announcement};
+use super::drive::file_url;
 use super::role::{BadgeRole, RoleLite};
 use super::{Look, Time, is_false};
 use crate::api::param::{Id, UserId};
@@ -72,7 +73,7 @@ pub struct UserLite {
     /// None for people of this server.
     pub host: Option<String>,
     pub avatar_url: String,
-    pub avatar_blurhash: Null,
+    pub avatar_blurhash: Option<String>,
     pub avatar_decorations: Vec<Decoration>,
     pub is_bot: bool,
     pub is_cat: bool,
@@ -169,8 +170,8 @@ pub struct Profile {
     pub created_at: Time,
     pub updated_at: Option<Time>,
     pub last_fetched_at: Null,
-    pub banner_url: Null,
-    pub banner_blurhash: Null,
+    pub banner_url: Option<String>,
+    pub banner_blurhash: Option<String>,
     pub is_locked: bool,
     pub is_silenced: bool,
     pub is_suspended: bool,
@@ -231,8 +232,8 @@ pub struct Private {
     pub two_factor_enabled: bool,
     pub use_password_less_login: bool,
     pub security_keys: bool,
-    pub avatar_id: Null,
-    pub banner_id: Null,
+    pub avatar_id: Option<Id<ids::FileId>>,
+    pub banner_id: Option<Id<ids::FileId>>,
     pub is_moderator: bool,
     pub is_admin: bool,
     pub inject_featured_note: bool,
@@ -316,7 +317,7 @@ pub fn user_lite(look: &Look<'_>, user: &UserRow) -> UserLite {
         username: user.username.clone(),
         host: user.host.clone(),
         avatar_url: avatar_url(look, user),
-        avatar_blurhash: (),
+        avatar_blurhash: profile.avatar.as_ref().and_then(|picture| picture.blurhash.clone()),
         avatar_decorations: user.decorations.iter().map(decoration).collect(),
         is_bot: profile.is_bot,
         is_cat: profile.is_cat,
@@ -410,8 +411,8 @@ fn profile(look: &Look<'_>, user: &UserRow, eyes: &Eyes, standing: Standing) -> 
         created_at: Time(user.id.time()),
         updated_at: user.updated_at.map(Time),
         last_fetched_at: (),
-        banner_url: (),
-        banner_blurhash: (),
+        banner_url: profile.banner.as_ref().map(|picture| file_url(look, &picture.key)),
+        banner_blurhash: profile.banner.as_ref().and_then(|picture| picture.blurhash.clone()),
         is_locked: profile.is_locked,
         is_silenced: user.is_silenced,
         is_suspended: user.is_suspended,
@@ -466,8 +467,8 @@ fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Vec<Announc
         two_factor_enabled: security.two_factor,
         use_password_less_login: security.password_less,
         security_keys: security.passkeys,
-        avatar_id: (),
-        banner_id: (),
+        avatar_id: profile.avatar.as_ref().map(|picture| Id(picture.file)),
+        banner_id: profile.banner.as_ref().map(|picture| Id(picture.file)),
         is_moderator: user.moderates(),
         is_admin: user.administers(),
         inject_featured_note: profile.inject_featured_note,
@@ -505,8 +506,11 @@ fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Vec<Announc
     }
 }
 
-/// A picture that this server draws for whoever has none.
+/// Their picture, or the one that this server draws for whoever has none.
 fn avatar_url(look: &Look<'_>, user: &UserRow) -> String {
+    if let Some(picture) = &user.profile.avatar {
+        return file_url(look, &picture.key);
+    }
     let host = user.host.as_deref().unwrap_or(look.host());
     format!("{}/identicon/{}@{host}", look.origin, user.username)
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use commands::Failed;
 use domain::decoration::Worn;
-use domain::ids;
-use domain::user::{FfVisibility, Field, ProfileChanges};
+use domain::drive::NoPicture;
+use domain::user::{FfVisibility, Field, Picture, ProfileChanges};
+use domain::{FileId, ids};
 use regex_syntax::ast::parse::Parser;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,9 +73,10 @@ pub struct Update {
     location: Given<Option<Text<1, MAX_LOCATION_CHARS>>>,
     birthday: Given<Option<Birthday>>,
     lang: Given<Option<Lang>>,
-    /// There are no files yet: only `null` names one.
-    avatar_id: Given<Option<Id<AnyId>>>,
-    banner_id: Given<Option<Id<AnyId>>>,
+    /// A file of the caller's that is a picture.
+    avatar_id: Given<Option<Id<FileId>>>,
+    /// As above.
+    banner_id: Given<Option<Id<FileId>>>,
     /// What isn't offered to the caller is passed over.
     #[schemars(length(max = MAX_DECORATIONS))]
     avatar_decorations: Given<Vec<Decoration>>,
@@ -206,6 +209,16 @@ const NO_SUCH_AVATAR: ErrorDef =
     ErrorDef::new("NO_SUCH_AVATAR", "No such avatar file.", "539f3a45-f215-4f81-a9a8-31293640207f");
 const NO_SUCH_BANNER: ErrorDef =
     ErrorDef::new("NO_SUCH_BANNER", "No such banner file.", "0d8f5629-f210-41c2-9433-735831a58595");
+const AVATAR_NOT_AN_IMAGE: ErrorDef = ErrorDef::new(
+    "AVATAR_NOT_AN_IMAGE",
+    "The file specified as an avatar is not an image.",
+    "f419f9f8-2f4d-46b1-9fb4-49d3a2fd7191",
+);
+const BANNER_NOT_AN_IMAGE: ErrorDef = ErrorDef::new(
+    "BANNER_NOT_AN_IMAGE",
+    "The file specified as a banner is not an image.",
+    "75aedb19-2afd-4e6d-87fc-67941256fa60",
+);
 const NO_SUCH_PAGE: ErrorDef =
     ErrorDef::new("NO_SUCH_PAGE", "No such page.", "8e01b590-7eb9-431b-a239-860e086c408e");
 const INVALID_REGEXP: ErrorDef =
@@ -231,6 +244,8 @@ impl Endpoint for Update {
     const META: Meta = Meta::new("i/update").kind("write:account").limit(20, per::HOUR).errors(&[
         NO_SUCH_AVATAR,
         NO_SUCH_BANNER,
+        AVATAR_NOT_AN_IMAGE,
+        BANNER_NOT_AN_IMAGE,
         NO_SUCH_PAGE,
         INVALID_REGEXP,
         TOO_MANY_MUTED_WORDS,
@@ -243,17 +258,42 @@ impl Endpoint for Update {
     type Reply = MeDetailed;
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<MeDetailed, ApiError> {
-        self.check_references()?;
+        if matches!(self.pinned_page_id.0, Some(Some(_))) {
+            return Err(NO_SUCH_PAGE.into());
+        }
+        let avatar = picture(app, &me, &self.avatar_id, NO_SUCH_AVATAR, AVATAR_NOT_AN_IMAGE).await?;
+        let banner = picture(app, &me, &self.banner_id, NO_SUCH_BANNER, BANNER_NOT_AN_IMAGE).await?;
         self.check_aliases(app, &me).await?;
         let unlocks = self.is_locked.0 == Some(false) && is_locked(app, &me).await?;
         let worn = self.decorations(app, &me).await?;
-        let changes = ProfileChanges { avatar_decorations: worn, ..self.changes(&me)? };
+        let changes = ProfileChanges { avatar, banner, avatar_decorations: worn, ..self.changes(&me)? };
         let receipt = app.commands.change_profile(app.by(&me), me.id(), changes).await?;
         app.shown(receipt).await;
         if unlocks {
             accept_all(app, &me).await?;
         }
         myself(app, &me.account, me.app.is_none()).await
+    }
+}
+
+/// The picture that is asked for, if anything is said of it.
+async fn picture(
+    app: &App,
+    me: &SignedIn,
+    asked: &Given<Option<Id<FileId>>>,
+    missing: ErrorDef,
+    other: ErrorDef,
+) -> Result<Option<Option<Picture>>, ApiError> {
+    let id = match asked.0 {
+        Some(Some(id)) => id.0,
+        Some(None) => return Ok(Some(None)),
+        None => return Ok(None),
+    };
+    match app.commands.picture(me.id(), id).await {
+        Ok(picture) => Ok(Some(Some(picture))),
+        Err(Failed::Refused(NoPicture::NoSuchFile)) => Err(missing.into()),
+        Err(Failed::Refused(NoPicture::NotAnImage)) => Err(other.into()),
+        Err(failed) => Err(ApiError::internal(failed)),
     }
 }
 
@@ -275,19 +315,6 @@ impl Update {
             offered.get(&asked.id.0).is_some_and(|row| row.definition.is_for(&me.account.roles))
         });
         Ok(Some(worn.map(Decoration::worn).collect()))
-    }
-
-    /// What is named must be there, and there are no files and no pages.
-    fn check_references(&self) -> Result<(), ApiError> {
-        let named = [
-            (&self.avatar_id, NO_SUCH_AVATAR),
-            (&self.banner_id, NO_SUCH_BANNER),
-            (&self.pinned_page_id, NO_SUCH_PAGE),
-        ];
-        match named.into_iter().find(|(id, _)| matches!(id.0, Some(Some(_)))) {
-            Some((_, missing)) => Err(missing.into()),
-            None => Ok(()),
-        }
     }
 
     /// Accounts can't move yet, and so nobody has an alias; what is wrong with one is told.
@@ -315,6 +342,8 @@ impl Update {
             fields: self.fields.0.map(lines),
             avatar_decorations: None,
             followed_message: self.followed_message.0.map(text),
+            avatar: None,
+            banner: None,
             is_locked: self.is_locked.0,
             is_bot: self.is_bot.0,
             is_cat: self.is_cat.0,

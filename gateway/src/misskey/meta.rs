@@ -12,15 +12,13 @@ use super::{VERSION, registry};
 use crate::api::param::yes;
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta};
 use crate::app::App;
+use crate::drive::incoming::MAX_FILE_BYTES;
 
 /// How long answers to anonymous GETs may be kept, in seconds.
 const META_SECONDS: u32 = 60;
 const EMOJIS_SECONDS: u32 = 3_600;
 /// The name of the account by which the server itself acts; no person can have it.
 pub const OWN_ACCOUNT: &str = "system.proxy";
-/// What Misskey tells clients of the largest file, in bytes; there are no files yet.
-const MAX_FILE_BYTES: u64 = 262_144_000;
-
 /// Settings that everybody is told under the same name.
 const TOLD: &[&str] = &[
     "maintainerName",

@@ -9,6 +9,7 @@ pub mod app;
 pub mod block;
 pub mod chart;
 pub mod decoration;
+pub mod drive;
 pub mod follow;
 pub mod i;
 pub mod invitation;
@@ -106,6 +107,24 @@ pub fn registry() -> &'static Registry {
             chart::NotesOfUser,
             chart::ReactionsOfUser,
             chart::Users,
+            drive::Show,
+            drive::Files,
+            drive::AttachedNotes,
+            drive::CheckExistence,
+            drive::CreateFile,
+            drive::DeleteFile,
+            drive::FindFiles,
+            drive::FindByHash,
+            drive::MoveFiles,
+            drive::ShowFile,
+            drive::UpdateFile,
+            drive::Folders,
+            drive::CreateFolder,
+            drive::DeleteFolder,
+            drive::FindFolders,
+            drive::ShowFolder,
+            drive::UpdateFolder,
+            drive::Stream,
             mail::Available,
             meta::ShowEmoji,
             meta::Emojis,

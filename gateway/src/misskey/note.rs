@@ -5,8 +5,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use commands::{Failed, NewNote};
 use domain::ids;
 use domain::note::{
-    Allowed, CannotDelete, CannotWrite, MAX_CW_CHARS, MAX_TEXT_CHARS, MAX_VISIBLE_USERS, ReactionAcceptance,
-    Visibility,
+    Allowed, CannotDelete, CannotWrite, MAX_CW_CHARS, MAX_FILES, MAX_TEXT_CHARS, MAX_VISIBLE_USERS,
+    ReactionAcceptance, Visibility,
 };
 use domain::policy::{Sight, Viewer};
 use domain::poll::{MAX_CHOICE_CHARS, MAX_CHOICES, MIN_CHOICES, Poll};
@@ -19,9 +19,6 @@ use crate::api::param::{AnyId, Id, Limit, NoteId, Page, Text, Unique, UserId};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
 use crate::json::{self, Look};
-
-/// The most files of one note.
-const MAX_FILES: usize = 16;
 
 /// Write a note, a reply, a renote or a quote.
 #[derive(Deserialize, JsonSchema)]
@@ -73,11 +70,12 @@ pub struct Create {
     channel_id: Option<Id<AnyId>>,
     text: Option<Text<1, MAX_TEXT_CHARS>>,
     #[serde(default)]
-    #[schemars(with = "Unique<Id<AnyId>, 1, MAX_FILES>")]
-    file_ids: Option<Unique<Id<AnyId>, 1, MAX_FILES>>,
+    #[schemars(with = "Unique<Id<ids::FileId>, 1, MAX_FILES>")]
+    file_ids: Option<Unique<Id<ids::FileId>, 1, MAX_FILES>>,
     #[serde(default)]
-    #[schemars(with = "Unique<Id<AnyId>, 1, MAX_FILES>")]
-    media_ids: Option<Unique<Id<AnyId>, 1, MAX_FILES>>,
+    /// The old name of `fileIds`.
+    #[schemars(with = "Unique<Id<ids::FileId>, 1, MAX_FILES>")]
+    media_ids: Option<Unique<Id<ids::FileId>, 1, MAX_FILES>>,
     poll: Option<NewPoll>,
     /// Refused: nobody may do it, and to publish it now would be wrong.
     scheduled_at: Option<i64>,
@@ -184,9 +182,6 @@ impl Endpoint for Create {
         if self.scheduled_at.is_some() {
             return Err(CANNOT_SCHEDULE.into());
         }
-        if self.file_ids.is_some() || self.media_ids.is_some() {
-            return Err(NO_SUCH_FILE.into());
-        }
         if self.channel_id.is_some() {
             return Err(NO_SUCH_CHANNEL.into());
         }
@@ -215,6 +210,7 @@ impl Endpoint for Create {
 
 impl Create {
     fn new_note(self, id: ids::NoteId, now: DateTime<Utc>, allowed: Allowed) -> NewNote {
+        let files = self.file_ids.or(self.media_ids);
         NewNote {
             id,
             text: self.text.map(|text| text.0.trim().to_owned()).filter(|text| !text.is_empty()),
@@ -226,6 +222,7 @@ impl Create {
             reply: self.reply_id.map(|id| id.0),
             renote: self.renote_id.map(|id| id.0),
             poll: self.poll.map(|poll| poll.asked_at(now)),
+            files: files.map(|files| files.0.into_iter().map(|file| file.0).collect()).unwrap_or_default(),
             extract_mentions: !self.no_extract_mentions,
             extract_hashtags: !self.no_extract_hashtags,
             extract_emojis: !self.no_extract_emojis,
@@ -258,6 +255,7 @@ impl From<CannotWrite> for ApiError {
             CannotWrite::ReplyWiderThanSpecified => CANNOT_REPLY_WIDER.into(),
             CannotWrite::Blocked => BLOCKED.into(),
             CannotWrite::RenoteDueToVisibility => CANNOT_RENOTE_DUE_TO_VISIBILITY.into(),
+            CannotWrite::NoSuchFile => NO_SUCH_FILE.into(),
             CannotWrite::PollExpired => CANNOT_CREATE_ALREADY_EXPIRED_POLL.into(),
             CannotWrite::TooManyMentions => CONTAINS_TOO_MANY_MENTIONS.into(),
             // Blank by more kinds of space than the pattern knows.

@@ -4,6 +4,8 @@
 //! and nothing else. A WebSocket leaves here when it is upgraded and keeps its own time.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -35,6 +37,20 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self { idle: Duration::from_secs(60), request: Duration::from_secs(60) }
+    }
+}
+
+/// Given with each request: who calls [`Self::take`] looks after the time that the request takes.
+#[derive(Debug, Clone, Default)]
+pub struct OwnTime(Arc<AtomicBool>);
+
+impl OwnTime {
+    pub fn take(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_taken(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -76,13 +92,19 @@ async fn attend(stream: TcpStream, peer: SocketAddr, router: Router, patience: P
     let under_way = watch::Sender::new(0_usize);
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: hyper::Request<_>| {
+        let own_time = OwnTime::default();
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(own_time.clone());
         let (counted, answer) = (Counted::new(&under_way), router.call(request));
         async move {
             let _counted = counted;
             // Nearly always it is one that isn't sent to its end.
-            let answered = timeout(patience.request, answer).await;
-            answered.unwrap_or_else(|_| Ok(StatusCode::REQUEST_TIMEOUT.into_response()))
+            tokio::pin!(answer);
+            match timeout(patience.request, answer.as_mut()).await {
+                Ok(answered) => answered,
+                Err(_) if own_time.is_taken() => answer.await,
+                Err(_) => Ok(StatusCode::REQUEST_TIMEOUT.into_response()),
+            }
         }
     });
     let builder = Builder::new(TokioExecutor::new());

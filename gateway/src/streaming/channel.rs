@@ -69,6 +69,7 @@ pub struct Post<'n> {
     /// The author of the note that it answers.
     pub answers: Option<UserId>,
     pub is_pure_renote: bool,
+    pub has_files: bool,
     pub tags: &'n [String],
     /// The roles of its author.
     pub roles: &'n [RoleId],
@@ -77,8 +78,7 @@ pub struct Post<'n> {
 /// Whether a timeline carries a note to this viewer; the same choice as the timeline's own page makes.
 pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ties: Ties) -> bool {
     let Ties { following, listed } = ties;
-    // No note has a file yet, so who wants only files gets none.
-    if params.with_files || (post.is_pure_renote && !params.with_renotes) {
+    if (params.with_files && !post.has_files) || (post.is_pure_renote && !params.with_renotes) {
         return false;
     }
     let mine = viewer == Some(post.author);
@@ -209,6 +209,7 @@ impl<'n> Post<'n> {
             is_pure_renote: note.is_pure_renote(),
             tags: &note.tags,
             roles,
+            has_files: !note.files.is_empty(),
         }
     }
 }
@@ -237,6 +238,7 @@ mod tests {
             is_pure_renote: false,
             tags: &[],
             roles: &[],
+            has_files: false,
         }
     }
 
@@ -308,6 +310,8 @@ mod tests {
         assert_eq!(carried(&json!({ "withRenotes": "no" }), &renote, Some(2), Some(PLAIN)), [true; 4]);
         let files = json!({ "withFiles": true });
         assert_eq!(carried(&files, &post(Visibility::Public), Some(2), Some(PLAIN)), [false; 4]);
+        let picture = Post { has_files: true, ..post(Visibility::Public) };
+        assert_eq!(carried(&files, &picture, Some(2), Some(PLAIN)), [true; 4]);
     }
 
     #[test]

@@ -806,6 +806,7 @@ pub(super) mod tests {
                 is_pure_renote: false,
                 tags: &[],
                 roles: &[],
+                has_files: false,
             };
             self.listeners.send_note(&post, |_| Some("{}".into()));
         }
@@ -858,6 +859,7 @@ pub(super) mod tests {
             is_pure_renote: false,
             tags: &[],
             roles: &[],
+            has_files: false,
         };
         room.listeners.send_note(&post, |eyes| eyes.viewer.is_some().then(|| "{}".into()));
         assert_eq!(heard(&mut fan), [("homeTimeline", "note")]);
@@ -943,6 +945,7 @@ pub(super) mod tests {
                 visibility: Visibility::Home,
                 answers: None,
                 is_pure_renote: false,
+                has_files: false,
                 tags: &tags,
                 roles: &[],
             };

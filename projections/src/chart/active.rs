@@ -69,25 +69,30 @@ impl Active {
         let known: HashMap<(Uuid, &str, DateTime<Utc>), i16> =
             known.iter().map(|(id, span, start, did)| ((*id, span.as_str(), *start), *did)).collect();
         let mut kept: Sums<(NaiveDate, NaiveDate)> = Sums::default();
-        let mut did = Vec::with_capacity(self.0.len());
+        let mut changed: Vec<((Uuid, Span, DateTime<Utc>), i16)> = Vec::new();
         for ((id, span, start), now) in &self.0 {
             let before = known.get(&(*id, span.word(), *start)).copied().unwrap_or(0);
             let after = before | *now;
-            count(hours, &mut kept, people.get(*id), (*span, *start), before, -1);
-            count(hours, &mut kept, people.get(*id), (*span, *start), after, 1);
-            did.push(after);
+            if after != before {
+                count(hours, &mut kept, people.get(*id), (*span, *start), before, -1);
+                count(hours, &mut kept, people.get(*id), (*span, *start), after, 1);
+                changed.push(((*id, *span, *start), after));
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
         }
         sqlx::query(
-            "insert into chart_active as a (user_id, span, start, did)
+            "insert into chart_active (user_id, span, start, did)
              select user_id, span, start, did
                from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::smallint[])
                     as d(user_id, span, start, did)
-             on conflict (user_id, span, start) do update set did = excluded.did where a.did <> excluded.did",
+             on conflict (user_id, span, start) do update set did = excluded.did",
         )
-        .bind(ids)
-        .bind(spans)
-        .bind(starts)
-        .bind(did)
+        .bind(changed.iter().map(|((id, ..), _)| *id).collect::<Vec<_>>())
+        .bind(changed.iter().map(|((_, span, _), _)| span.word()).collect::<Vec<_>>())
+        .bind(changed.iter().map(|((.., start), _)| *start).collect::<Vec<_>>())
+        .bind(changed.iter().map(|(_, did)| *did).collect::<Vec<_>>())
         .execute(&mut *tx)
         .await?;
         write_kept(tx, kept).await
@@ -152,6 +157,7 @@ async fn write_kept(tx: &mut PgConnection, kept: Sums<(NaiveDate, NaiveDate)>) -
     if keys.is_empty() {
         return Ok(());
     }
+    let takes_out = people.iter().any(|n| *n < 0);
     let (cohorts, days): (Vec<NaiveDate>, Vec<NaiveDate>) = keys.into_iter().unzip();
     sqlx::query(
         "insert into chart_kept as k (cohort, day, people)
@@ -163,6 +169,8 @@ async fn write_kept(tx: &mut PgConnection, kept: Sums<(NaiveDate, NaiveDate)>) -
     .bind(people)
     .execute(&mut *tx)
     .await?;
-    sqlx::query("delete from chart_kept where people = 0").execute(tx).await?;
+    if takes_out {
+        sqlx::query("delete from chart_kept where people = 0").execute(tx).await?;
+    }
     Ok(())
 }

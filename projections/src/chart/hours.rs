@@ -182,6 +182,10 @@ impl Hours {
         .bind(nets)
         .execute(&mut *tx)
         .await?;
+        // Only what is taken out again leaves nothing.
+        if ups.iter().chain(&downs).all(|n| *n >= 0) {
+            return Ok(());
+        }
         sqlx::query(
             "delete from chart_hours h
               using unnest($1::uuid[], $2::text[], $3::timestamptz[]) as d(whose, series, hour)

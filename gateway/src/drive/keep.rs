@@ -1,0 +1,114 @@
+//! A file that came in becomes one of somebody's drive.
+
+use std::sync::Arc;
+
+use commands::{Failed, NewFile};
+use domain::drive::{Allowed, FileAdded, Properties};
+use domain::log::AppendError;
+use domain::{FileId, FolderId};
+use projections::world::FileRow;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::incoming::{MAX_FILE_BYTES, Received};
+use super::kind::with_extension;
+use crate::api::{Account, ApiError};
+use crate::app::App;
+
+/// What a file without a name is called.
+const UNTITLED: &str = "untitled";
+
+/// How a file is to be kept.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Instead of the name that it came with.
+    pub name: Option<String>,
+    pub comment: Option<String>,
+    pub folder: Option<FolderId>,
+    pub sensitive: bool,
+    /// Also when there is one with the same content.
+    pub force: bool,
+}
+
+/// Keeps a file; or finds the one with the same content.
+pub async fn keep(
+    app: &App,
+    owner: &Arc<Account>,
+    received: Received,
+    asked: Asked,
+) -> Result<FileRow, ApiError> {
+    let _alone = app.drive.writing(owner.id).await;
+    if !asked.force
+        && let Some(same) =
+            projections::drive::alike(&app.pool, owner.id, &received.md5).await?.into_iter().next()
+    {
+        return Ok(same);
+    }
+    let kind = received.kind();
+    let name = asked.name.or(received.name).filter(|name| !name.is_empty() && name != "blob");
+    let by = app.by_user(Some(owner.id));
+    let file = FileAdded {
+        id: FileId(app.ids.at(by.now)),
+        owner: owner.id,
+        name: with_extension(name.as_deref().unwrap_or(UNTITLED), &kind),
+        comment: asked.comment.filter(|comment| !comment.is_empty()),
+        media_type: kind.media_type,
+        md5: received.md5,
+        size: received.size,
+        sensitive: asked.sensitive,
+        properties: Properties::default(),
+        blurhash: None,
+        folder: asked.folder,
+        key: key(),
+        thumbnail: None,
+    };
+    let used = projections::drive::usage(&app.pool, owner.id).await?;
+    let new = NewFile { file, used, allowed: allowed(owner) };
+    app.commands.would_add_file(&new).await?;
+
+    let (id, key) = (new.file.id, new.file.key.clone());
+    app.drive.note(&app.pool, &new.file, by.now).await?;
+    app.drive.store.put(owner.id, &key, received.file).await.map_err(ApiError::internal)?;
+    let file = new.file.clone();
+    let receipt = match app.commands.add_file(by, new).await {
+        Ok(receipt) => receipt,
+        Err(failed) => {
+            // Otherwise the log may have it: that is found out later.
+            if matches!(failed, Failed::Refused(_) | Failed::Append(AppendError::Erased { .. })) {
+                app.drive.discard(&app.pool, &file).await;
+            }
+            return Err(failed.into());
+        }
+    };
+    app.drive.settled(&app.pool, id).await?;
+    app.shown(receipt).await;
+    let row = projections::drive::by_ids(&app.pool, &[id]).await?.remove(&id);
+    row.ok_or_else(|| ApiError::internal(Late(id)))
+}
+
+/// The read model is late beyond its deadline.
+#[derive(Debug, thiserror::Error)]
+#[error("the file {0} is kept, and can't be shown yet")]
+struct Late(FileId);
+
+/// What somebody may keep.
+pub fn allowed(owner: &Account) -> Allowed {
+    let number = |name: &str| owner.policies.get(name).and_then(Value::as_f64).unwrap_or(0.0);
+    let types = owner.policies.get("uploadableFileTypes").and_then(Value::as_array);
+    let types = types.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    let allowed = Allowed::of(number("driveCapacityMb"), number("maxFileSizeMb"), types);
+    Allowed { file_size: allowed.file_size.min(MAX_FILE_BYTES), ..allowed }
+}
+
+/// A new name for bytes, which nobody can guess.
+pub fn key() -> String {
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string()
+}
+
+/// Whether this can be a key, or the key of a small picture.
+pub fn is_key(key: &str) -> bool {
+    Uuid::try_parse(key.strip_prefix(THUMBNAIL).unwrap_or(key)).is_ok()
+}
+
+/// What the keys of small pictures begin with.
+pub const THUMBNAIL: &str = "thumbnail-";
