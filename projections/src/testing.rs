@@ -19,8 +19,9 @@ use domain::remote::ObjectUri;
 use domain::user::{Active, ProfileChanges};
 use domain::{
     AnnouncementId, BlockId, CommandId, FileId, FolderId, FollowId, FollowRequestId, InvitationId, ListId,
-    MembershipId, MuteId, NoteId, ReactionId, RenoteMuteId, ReportId, RoleAssignmentId, RoleId, UserId, VoteId,
-    announcement, block, invitation, list, memo, moderation, mute, reaction, report, role, user as person,
+    MembershipId, MuteId, NoteId, ReactionId, RenoteMuteId, ReportId, RoleAssignmentId, RoleId, UserId,
+    VoteId, announcement, block, invitation, list, memo, moderation, mute, reaction, report, role,
+    user as person,
 };
 use proptest::prelude::*;
 use serde_json::Value;

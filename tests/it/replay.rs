@@ -15,7 +15,8 @@ use domain::poll::Poll;
 use domain::role::{Definition, Target, Terms};
 use domain::user::ProfileChanges;
 use domain::{
-    AnnouncementId, DecorationId, FileId, FolderId, ListId, NoteId, RoleId, UserId, announcement, decoration, list,
+    AnnouncementId, DecorationId, FileId, FolderId, ListId, NoteId, RoleId, UserId, announcement, decoration,
+    list,
 };
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
