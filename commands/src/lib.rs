@@ -10,6 +10,7 @@
 //! To add a command: a method on [`Commands`] in the file of its feature. It loads the states that the
 //! decision wants ([`Commands::load`]), and hands the decision to [`Commands::execute`].
 
+mod antenna;
 mod block;
 pub mod bus;
 mod follow;

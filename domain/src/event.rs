@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::ids::UserId;
 use crate::{
-    block, follow, instance, list, memo, mute, note, notification, poll, reaction, role, upcast, user,
+    antenna, block, follow, instance, list, memo, mute, note, notification, poll, reaction, role, upcast,
+    user,
 };
 
 /// A payload knows whose data it holds.
@@ -137,6 +138,10 @@ events! {
     "role.assigned" 1 RoleAssigned(role::Assigned),
     "role.unassigned" 1 RoleUnassigned(role::Unassigned),
     "poll.ended" 1 PollEnded(poll::Ended),
+    "antenna.created" 1 AntennaCreated(antenna::Created),
+    "antenna.changed" 1 AntennaChanged(antenna::Changed),
+    "antenna.deleted" 1 AntennaDeleted(antenna::Deleted),
+    "antenna.used" 1 AntennaUsed(antenna::Used),
     "notifications.read" 1 NotificationsRead(notification::Read),
     "notifications.flushed" 1 NotificationsFlushed(notification::Flushed),
     "notifications.tested" 1 NotificationsTested(notification::Tested),

@@ -11,6 +11,7 @@
 //! `apply`, its decisions (`Result<Vec<Event>, Cannot…>`, a closed enum) and given/when/then tests;
 //! then the file of the same name in each other crate.
 
+pub mod antenna;
 pub mod block;
 pub mod emoji;
 pub mod event;

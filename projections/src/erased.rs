@@ -46,6 +46,11 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("lists", &["owner"]),
     ("list_members", &["user_id"]),
     ("list_favorites", &["user_id"]),
+    ("antennas", &["owner"]),
+    ("antenna_notes", &["author"]),
+    ("antenna_authors", &["user_id"]),
+    ("antenna_follows", &["follower", "followee"]),
+    ("antenna_members", &["user_id", "owner"]),
 ];
 
 /// The batch, cut behind each such event.

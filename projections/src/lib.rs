@@ -24,6 +24,7 @@
 use std::sync::Arc;
 
 pub mod acquaintance;
+pub mod antenna;
 mod backoff;
 pub mod block;
 pub mod chart;
@@ -76,5 +77,6 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(notification::Projection),
         Arc::new(chart::Projection),
         Arc::new(list::Projection),
+        Arc::new(antenna::Projection::default()),
     ]
 }

@@ -479,7 +479,7 @@ pub struct Filter {
 }
 
 /// Notes (as `n`) that the viewer ($1) may see, author's rules apart.
-const VISIBLE: &str = "(n.visibility in ('public', 'home')
+pub(crate) const VISIBLE: &str = "(n.visibility in ('public', 'home')
      or n.author = $1
      or (n.visibility = 'followers'
          and ($1 = any(n.mentions)
@@ -758,7 +758,11 @@ pub async fn my_renotes(pool: &PgPool, user: UserId, note: NoteId) -> sqlx::Resu
 }
 
 /// A list of notes with what all of them take: $1 the viewer, $2 and $3 the bounds, $4 the limit.
-fn list<'q>(sql: String, viewer: Viewer, page: &Page) -> QueryScalar<'q, Postgres, Uuid, PgArguments> {
+pub(crate) fn list<'q>(
+    sql: String,
+    viewer: Viewer,
+    page: &Page,
+) -> QueryScalar<'q, Postgres, Uuid, PgArguments> {
     sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(viewer.map(|viewer| viewer.0))
         .bind(page.since())
@@ -766,7 +770,7 @@ fn list<'q>(sql: String, viewer: Viewer, page: &Page) -> QueryScalar<'q, Postgre
         .bind(page.limit())
 }
 
-fn notes(ids: Vec<Uuid>) -> Vec<NoteId> {
+pub(crate) fn notes(ids: Vec<Uuid>) -> Vec<NoteId> {
     ids.into_iter().map(NoteId).collect()
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use domain::antenna::Source;
 use domain::emoji::{Asked, Reaction, parse};
 use domain::event::Event;
 use domain::follow::{Changed, Ended, Notify, RequestEnd, RequestEnded, Requested, Started};
@@ -17,9 +18,9 @@ use domain::poll::{self, Poll, Voted};
 use domain::remote::ObjectUri;
 use domain::user::{Active, ProfileChanges};
 use domain::{
-    BlockId, CommandId, FollowId, FollowRequestId, ListId, MembershipId, MuteId, NoteId, ReactionId,
-    RenoteMuteId, RoleAssignmentId, RoleId, UserId, VoteId, block, list, memo, mute, reaction, role,
-    user as person,
+    AntennaId, BlockId, CommandId, FollowId, FollowRequestId, ListId, MembershipId, MuteId, NoteId,
+    ReactionId, RenoteMuteId, RoleAssignmentId, RoleId, UserId, VoteId, antenna, block, list, memo, mute,
+    reaction, role, user as person,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -286,6 +287,41 @@ impl Story {
         self.says(list::MemberAdded { id, list, owner: user(owner), user: user(member) });
     }
 
+    /// An antenna of a person for one word; those for people are for `bob`.
+    pub fn antenna(&mut self, owner: u8, source: Source, word: &str) -> AntennaId {
+        let settings = Self::settings(source, word);
+        self.antenna_for(owner, settings)
+    }
+
+    pub fn antenna_for(&mut self, owner: u8, settings: antenna::Settings) -> AntennaId {
+        let id = AntennaId(self.id());
+        self.says(antenna::Created { id, owner: user(owner), settings });
+        id
+    }
+
+    pub fn settings(source: Source, word: &str) -> antenna::Settings {
+        antenna::Settings {
+            name: "antenna".to_owned(),
+            source,
+            list: None,
+            keywords: vec![vec![word.to_owned()]],
+            exclude_keywords: Vec::new(),
+            users: vec!["bob".to_owned()],
+            accounts: vec!["bob".to_owned()],
+            case_sensitive: false,
+            local_only: false,
+            exclude_bots: true,
+            with_replies: true,
+            with_file: false,
+            exclude_notes_in_sensitive_channel: false,
+        }
+    }
+
+    /// Lets days go by.
+    pub fn pass(&mut self, days: i64) {
+        self.clock += days * 86_400_000;
+    }
+
     /// Applies what was told since the last time, as one batch.
     pub async fn project(&mut self) {
         self.project_in(usize::MAX).await;
@@ -448,6 +484,12 @@ pub enum Act {
         role: u8,
     },
     EndRole(u8),
+    /// Makes an antenna of some source, or changes, uses or deletes one; or somebody is a bot.
+    Antenna {
+        by: u8,
+        what: u8,
+        antenna: usize,
+    },
 }
 
 fn someone() -> impl Strategy<Value = u8> {
@@ -478,7 +520,7 @@ fn an_act() -> impl Strategy<Value = Act> {
             Act::Follow { follower, followee, with_replies: r, notify: n }
         }),
         1 => (someone(), someone()).prop_map(|(follower, followee)| Act::Unfollow { follower, followee }),
-        1 => (someone(), someone()).prop_map(|(follower, followee)| Act::Ask { follower, followee }),
+        3 => (someone(), someone()).prop_map(|(follower, followee)| Act::Ask { follower, followee }),
         3 => (someone(), any::<usize>(), prop::sample::select(vec!["👍", "🎉"]))
             .prop_map(|(by, note, with)| Act::React { by, note, with }),
         2 => (someone(), any::<usize>(), 0..2u32).prop_map(|(by, note, choice)| Act::Vote { by, note, choice }),
@@ -508,6 +550,8 @@ fn an_act() -> impl Strategy<Value = Act> {
         1 => (someone(), prop::sample::select(vec!["reaction", "mention"]),
               prop::option::of(prop::sample::select(vec!["never", "following", "follower"])))
             .prop_map(|(user, kind, word)| Act::Wish { user, kind, word }),
+        3 => (someone(), 0..9u8, any::<usize>())
+            .prop_map(|(by, what, antenna)| Act::Antenna { by, what, antenna }),
     ]
 }
 
@@ -640,6 +684,7 @@ impl Story {
         let mut asked: Vec<(u8, u8)> = Vec::new();
         let mut days = [0_u32; PEOPLE as usize];
         let mut lists = RandomLists::default();
+        let mut antennas: Vec<(AntennaId, u8)> = Vec::new();
         for n in 1..=PEOPLE {
             self.person(n, &format!("user{n}"));
             truth.profiles.push(person::Profile::default());
@@ -853,6 +898,38 @@ impl Story {
                     self.says(domain::notification::Read { user: user(n) });
                 }
                 Act::List { by, what, list, other } => lists.happens(self, by, what, list, other),
+                Act::Antenna { by, what: what @ 0..5, antenna } => {
+                    let sources =
+                        [Source::All, Source::Home, Source::Users, Source::List, Source::UsersBlacklist];
+                    let mut settings = Self::settings(sources[usize::from(what)], "note");
+                    settings.accounts = vec![format!("user{}", antenna % 5)];
+                    let mine = lists.lists.iter().filter(|(_, owner)| *owner == by);
+                    settings.list = mine.map(|(list, _)| *list).next_back().filter(|_| what == 3);
+                    antennas.push((self.antenna_for(by, settings), by));
+                }
+                Act::Antenna { by, what: 5, antenna } => {
+                    let is_bot = Some(antenna % 2 == 1);
+                    self.changes(by, ProfileChanges { is_bot, ..ProfileChanges::default() });
+                }
+                Act::Antenna { what, antenna, .. } if !antennas.is_empty() => {
+                    let place = antenna % antennas.len();
+                    let (id, owner) = antennas[place];
+                    let owner = user(owner);
+                    match what {
+                        6 => {
+                            let settings = Self::settings(Source::All, "1");
+                            self.says(antenna::Changed { id, owner, settings });
+                        }
+                        7 => {
+                            let day = at(self.clock).date_naive();
+                            self.says(antenna::Used { id, owner, day });
+                        }
+                        _ => {
+                            self.says(antenna::Deleted { id, owner });
+                            antennas.remove(place);
+                        }
+                    }
+                }
                 Act::Assign { user: n, role, tells, expires_at } => {
                     let id = RoleAssignmentId(self.id());
                     let (role, user, expires_at) = (role_id(role), user(n), expires_at.map(at));
@@ -866,7 +943,8 @@ impl Story {
                     self.says(role::Deleted { role: role_id(role), name: "a role".to_owned() });
                     self.role(role, |_| ());
                 }
-                Act::Delete(_)
+                Act::Antenna { .. }
+                | Act::Delete(_)
                 | Act::Follow { .. }
                 | Act::React { .. }
                 | Act::Vote { .. }

@@ -4,6 +4,7 @@
 
 mod access;
 mod account;
+mod antenna;
 mod bad_input;
 mod block;
 mod browser;

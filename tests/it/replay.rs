@@ -8,12 +8,13 @@ use chrono::TimeDelta;
 use commands::bus::Bus;
 use commands::log::{EventStoreLog, Keyring, MasterKey, MemoryLog, PostgresLog, Takeover};
 use commands::{AskedBy, Commands, Failed, NewAccount, NewNote};
+use domain::antenna::Source;
 use domain::log::{By, EventLog};
 use domain::note::{Allowed, Visibility};
 use domain::poll::Poll;
 use domain::role::{Definition, Target, Terms};
 use domain::user::ProfileChanges;
-use domain::{ListId, NoteId, RoleId, UserId, list};
+use domain::{AntennaId, ListId, NoteId, RoleId, UserId, antenna, list};
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
 use gateway::platform::shutdown::{Shutdown, Stop};
@@ -108,10 +109,14 @@ impl World {
         let people = people(&apps[0]).await;
         let notes: Arc<Mutex<Vec<NoteId>>> = Arc::default();
         let lists: Arc<Mutex<Vec<(UserId, ListId)>>> = Arc::default();
+        let antennas: Arc<Mutex<Vec<(UserId, AntennaId)>>> = Arc::default();
         let stories = apps.iter().zip(0..).map(|(app, n)| {
             let rng = StdRng::seed_from_u64(seed * 100 + n);
-            let (app, people, notes, lists) = (app.clone(), people.clone(), notes.clone(), lists.clone());
-            tokio::spawn(Story { app, people, notes, lists, rng, done: 0 }.happens(COMMANDS / apps.len()))
+            let (app, people, notes) = (app.clone(), people.clone(), notes.clone());
+            let (lists, antennas) = (lists.clone(), antennas.clone());
+            tokio::spawn(
+                Story { app, people, notes, lists, antennas, rng, done: 0 }.happens(COMMANDS / apps.len()),
+            )
         });
         let stories: Vec<_> = stories.collect();
         let mut done = 0;
@@ -182,6 +187,7 @@ struct Story {
     /// Of all parts.
     notes: Arc<Mutex<Vec<NoteId>>>,
     lists: Arc<Mutex<Vec<(UserId, ListId)>>>,
+    antennas: Arc<Mutex<Vec<(UserId, AntennaId)>>>,
     rng: StdRng,
     done: usize,
 }
@@ -200,7 +206,7 @@ impl Story {
         let commands: Commands = self.app.commands.clone();
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
-        match (self.rng.random_range(0..33), note) {
+        match (self.rng.random_range(0..34), note) {
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
             (7..10, Some(note)) => {
@@ -262,6 +268,7 @@ impl Story {
                     self.take(commands.unassign_role(by.step(1), role, other, true).await);
                 }
             }
+            (33, _) => self.antenna(by, me).await,
             _ => self.take(commands.read_notifications(by, me).await),
         }
     }
@@ -297,6 +304,48 @@ impl Story {
             }
             5 if self.rng.random_bool(0.2) => self.take(commands.delete_list(mine, owner, list).await),
             _ => self.take(commands.push_to_list(mine, owner, list, other, limits).await),
+        }
+    }
+
+    /// Something about an antenna of somebody.
+    async fn antenna(&mut self, by: By, me: UserId) {
+        let commands: Commands = self.app.commands.clone();
+        let found = self.antennas.lock().unwrap().choose(&mut self.rng).copied();
+        let (owner, antenna) = match found {
+            Some(found) if self.rng.random_bool(0.5) => found,
+            _ => {
+                let id = AntennaId(self.app.ids.at(by.now));
+                let source = [Source::All, Source::Home, Source::Users].choose(&mut self.rng);
+                let settings = antenna::Settings {
+                    name: "for person1".to_owned(),
+                    source: source.copied().unwrap_or(Source::All),
+                    list: None,
+                    keywords: vec![vec!["@person1".to_owned()], vec!["tag2".to_owned()]],
+                    exclude_keywords: Vec::new(),
+                    users: Vec::new(),
+                    accounts: vec!["person2".to_owned()],
+                    case_sensitive: false,
+                    local_only: false,
+                    exclude_bots: false,
+                    with_replies: true,
+                    with_file: false,
+                    exclude_notes_in_sensitive_channel: false,
+                };
+                let made = commands.create_antenna(by, me, id, settings, 3).await;
+                if made.is_ok() {
+                    self.antennas.lock().unwrap().push((me, id));
+                }
+                return self.take(made);
+            }
+        };
+        let mine = self.app.by_user(Some(owner));
+        match self.rng.random_range(0..5) {
+            0 => self.take(commands.delete_antenna(mine, owner, antenna).await),
+            1 => self.take(commands.use_antenna(mine, owner, antenna).await),
+            n => {
+                let change = |settings: &mut antenna::Settings| settings.exclude_bots = n > 2;
+                self.take(commands.change_antenna(mine, owner, antenna, change, 3).await);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod acquaintance;
 pub mod admin;
+pub mod antenna;
 pub mod app;
 pub mod block;
 pub mod chart;
@@ -54,6 +55,12 @@ pub fn registry() -> &'static Registry {
             role::AssignedUsers,
             mail::Send,
             admin::UpdateMeta,
+            antenna::Create,
+            antenna::Delete,
+            antenna::List,
+            antenna::Notes,
+            antenna::Show,
+            antenna::Update,
             app::Create,
             app::Accept,
             app::Generate,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::note::{Created, Visibility};
 use domain::policy::Viewer;
 use domain::text::normalize_tag;
-use domain::{ListId, UserId};
+use domain::{AntennaId, ListId, UserId};
 use projections::world::FollowingRow;
 use serde_json::Value;
 
@@ -22,6 +22,8 @@ pub enum Kind {
     Global,
     /// Notes of the people in a list of one's own, and who comes and goes there.
     List,
+    /// Notes that an antenna of one's own hears.
+    Antenna,
     /// Notes with hashtags.
     Hashtag,
 }
@@ -43,6 +45,7 @@ pub struct Params {
 pub enum About {
     Nothing,
     List(ListId),
+    Antenna(AntennaId),
     /// Notes that have all tags of one of these.
     Tags(Arc<[Vec<String>]>),
 }
@@ -79,7 +82,8 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
     let everywhere = post.visibility == Visibility::Public;
     let here = everywhere && post.author_is_local;
     let placed = match kind {
-        Kind::Main => false,
+        // What antennas hear is found out when it is written.
+        Kind::Main | Kind::Antenna => false,
         Kind::Home => near,
         Kind::Local => here,
         Kind::Hybrid => near || here,
@@ -91,7 +95,7 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
     let between_us = mine || answered == post.author || viewer == Some(answered);
     let asked_of_author = following.is_some_and(|following| following.with_replies);
     let wanted = match kind {
-        Kind::Main | Kind::Global | Kind::Hashtag => true,
+        Kind::Main | Kind::Global | Kind::Antenna | Kind::Hashtag => true,
         Kind::Home => asked_of_author,
         Kind::Local => params.with_replies,
         Kind::Hybrid => asked_of_author || params.with_replies,
@@ -101,8 +105,16 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
 }
 
 impl Kind {
-    const ALL: [Kind; 7] =
-        [Kind::Main, Kind::Home, Kind::Local, Kind::Hybrid, Kind::Global, Kind::List, Kind::Hashtag];
+    const ALL: [Kind; 8] = [
+        Kind::Main,
+        Kind::Home,
+        Kind::Local,
+        Kind::Hybrid,
+        Kind::Global,
+        Kind::List,
+        Kind::Antenna,
+        Kind::Hashtag,
+    ];
 
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
@@ -116,18 +128,19 @@ impl Kind {
             Kind::Hybrid => "hybridTimeline",
             Kind::Global => "globalTimeline",
             Kind::List => "userList",
+            Kind::Antenna => "antenna",
             Kind::Hashtag => "hashtag",
         }
     }
 
     pub fn needs_account(self) -> bool {
-        matches!(self, Kind::Main | Kind::Home | Kind::Hybrid | Kind::List)
+        matches!(self, Kind::Main | Kind::Home | Kind::Hybrid | Kind::List | Kind::Antenna)
     }
 
     /// The policy without which it is closed.
     pub fn policy(self) -> Option<&'static str> {
         match self {
-            Kind::Main | Kind::Home | Kind::List | Kind::Hashtag => None,
+            Kind::Main | Kind::Home | Kind::List | Kind::Antenna | Kind::Hashtag => None,
             Kind::Local | Kind::Hybrid => Some("ltlAvailable"),
             Kind::Global => Some("gtlAvailable"),
         }
@@ -146,6 +159,7 @@ impl Params {
         let flag = |name: &str, usual| params.get(name).and_then(Value::as_bool).unwrap_or(usual);
         let about = match kind {
             Kind::List => About::List(params.get("listId")?.as_str()?.parse().ok()?),
+            Kind::Antenna => About::Antenna(params.get("antennaId")?.as_str()?.parse().ok()?),
             Kind::Hashtag => About::Tags(tags(params.get("q")?)?),
             _ => About::Nothing,
         };

@@ -17,10 +17,10 @@ use domain::mute::Mute;
 use domain::note::{self, Created};
 use domain::notification::{Flushed, Read, told_by};
 use domain::policy::{Between, Company, Facts, Place, may_see};
-use domain::{Event, ListId, NoteId, UserId};
+use domain::{AntennaId, Event, ListId, NoteId, UserId};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use projections::world::FollowingRow;
-use projections::{Projections, Wanted, World, hydrate, mute, notification, poll, reaction};
+use projections::{Projections, Wanted, World, antenna, hydrate, mute, notification, poll, reaction};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -215,6 +215,8 @@ struct Loaded {
     gone: HashMap<NoteId, Created>,
     /// Who of those whom a note concerns mutes which thread.
     muted_threads: HashSet<(UserId, NoteId)>,
+    /// Which antennas that somebody listens to heard a note.
+    heard: HashMap<NoteId, Vec<AntennaId>>,
     messages: HashMap<Position, Vec<(UserId, Message)>>,
 }
 
@@ -327,6 +329,7 @@ impl Teller {
     ) -> Result<Loaded, ApiError> {
         let Sources { pool, clock, .. } = &self.sources;
         let mut needs = self.needs(events);
+        let heard = self.heard(events, &mut needs).await?;
         let gone = self.gone(&needs.gone).await?;
         let notes: Vec<NoteId> = needs.told.keys().chain(&needs.changed).copied().collect();
         let mut users = std::mem::take(&mut needs.listed);
@@ -348,7 +351,7 @@ impl Teller {
             }
         }
         let messages = self.messages(needs.errands).await?;
-        Ok(Loaded { world, own, gone, muted_threads, messages })
+        Ok(Loaded { world, own, gone, heard, muted_threads, messages })
     }
 
     /// Takes changes of followings in, and finds out what somebody here wants to hear of.
@@ -406,6 +409,33 @@ impl Teller {
             }
         }
         needs
+    }
+
+    /// Which antennas that somebody listens to heard which of the new notes; those are told, too.
+    async fn heard(
+        &self,
+        events: &[Arc<Recorded>],
+        needs: &mut Needs,
+    ) -> Result<HashMap<NoteId, Vec<AntennaId>>, ApiError> {
+        let antennas = self.hub.lock().antennas();
+        let mut heard: HashMap<NoteId, Vec<AntennaId>> = HashMap::new();
+        let written: Vec<NoteId> = events
+            .iter()
+            .filter_map(|recorded| match &recorded.event {
+                Some(Event::NoteCreated(note)) => Some(note.id),
+                _ => None,
+            })
+            .collect();
+        if antennas.is_empty() || written.is_empty() {
+            return Ok(heard);
+        }
+        let open: Vec<AntennaId> = antennas.keys().copied().collect();
+        for (antenna, note) in antenna::heard(&self.sources.pool, &open, &written).await? {
+            heard.entry(note).or_default().push(antenna);
+            let near = needs.told.entry(note).or_default();
+            near.extend(antennas.get(&antenna).into_iter().flatten());
+        }
+        Ok(heard)
     }
 
     /// Deleted notes as they were written, from the log: the read tables have them no more.
@@ -598,9 +628,13 @@ fn tell_note(listeners: &Listeners, look: Look<'_>, loaded: &Loaded, note: &Crea
     let (world, own) = (&loaded.world, &loaded.own);
     let mut telling = Telling::new(look, world, own, note.id);
     let anywhere = Company::of(note, false);
-    listeners.send_note(&Post::of(note, note.uri.is_none()), |eyes| {
+    let mut wanted = |eyes: &Eyes<'_>| {
         wants(world, eyes, &anywhere, Place::Anywhere).then(|| telling.text(eyes)).flatten()
-    });
+    };
+    listeners.send_note(&Post::of(note, note.uri.is_none()), &mut wanted);
+    for antenna in loaded.heard.get(&note.id).into_iter().flatten() {
+        listeners.send_antenna(*antenna, &mut wanted);
+    }
     for (user, event) in concerned(note) {
         if !listeners.hears_main(user) {
             continue;

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use domain::follow::Notify;
 use domain::mute::Mute;
 use domain::policy::{Stance, Viewer};
-use domain::{ListId, NoteId, UserId};
+use domain::{AntennaId, ListId, NoteId, UserId};
 use projections::mute::Aversions;
 use projections::world::FollowingRow;
 use tokio::sync::mpsc::error::TrySendError;
@@ -98,6 +98,7 @@ pub struct Listeners {
     lists: HashMap<ListId, OpenList>,
     /// Those of them in which a person is.
     listed: HashMap<UserId, HashSet<ListId>>,
+    antennas: HashMap<AntennaId, HashSet<SocketId>>,
     /// Sockets with a channel that asks for this hashtag, perhaps together with others.
     tagged: HashMap<String, HashSet<SocketId>>,
 }
@@ -309,6 +310,9 @@ impl Listeners {
                 let new = || OpenList { left_meanwhile: Some(HashSet::new()), ..OpenList::default() };
                 self.lists.entry(*list).or_insert_with(new).sockets.insert(id);
             }
+            About::Antenna(antenna) => {
+                self.antennas.entry(*antenna).or_default().insert(id);
+            }
             About::Tags(asked) => {
                 for tag in asked.iter().flatten() {
                     self.tagged.entry(tag.clone()).or_default().insert(id);
@@ -343,7 +347,10 @@ impl Listeners {
                     }
                 }
             }
-            About::List(_) => (),
+            About::Antenna(antenna) if !left.contains(about) => {
+                remove_from(&mut self.antennas, antenna, &id);
+            }
+            About::List(_) | About::Antenna(_) => (),
             About::Tags(asked) => {
                 let still: HashSet<&String> = left
                     .iter()
@@ -405,6 +412,26 @@ impl Listeners {
     /// Whether anybody listens to a list.
     pub fn hears_list(&self, list: ListId) -> bool {
         self.lists.contains_key(&list)
+    }
+
+    /// The antennas that somebody listens to, and who that is.
+    pub fn antennas(&self) -> HashMap<AntennaId, HashSet<UserId>> {
+        let viewer = |id: &SocketId| self.sockets.get(id)?.visitor.viewer;
+        let people = |sockets: &HashSet<SocketId>| sockets.iter().filter_map(viewer).collect();
+        self.antennas.iter().map(|(antenna, sockets)| (*antenna, people(sockets))).collect()
+    }
+
+    /// Sends a note to those who listen to an antenna that heard it. `body` makes the text for a viewer, or
+    /// none when they may not see the note.
+    pub fn send_antenna(&self, antenna: AntennaId, mut body: impl FnMut(&Eyes<'_>) -> Option<Arc<str>>) {
+        let sockets = self.antennas.get(&antenna).into_iter().flatten();
+        for socket in sockets.filter_map(|id| self.sockets.get(id)) {
+            let Some(text) = body(&self.eyes(socket.visitor.viewer)) else { continue };
+            let about = About::Antenna(antenna);
+            for channel in socket.channels.iter().filter(|channel| channel.params.about == about) {
+                socket.send(channel, "note", text.clone());
+            }
+        }
     }
 
     /// Sends an event to those who listen to a list.
@@ -1000,8 +1027,12 @@ pub(super) mod tests {
         let (first, _a) = room.comes(Some(BOB), &[ALICE], &[Kind::Hybrid]);
         let (second, _b) = room.comes(Some(BOB), &[], &[Kind::Main]);
         room.listeners.capture(first, note(1));
-        for about in [json!({ "listId": LIST }), json!({ "listId": LIST }), json!({ "q": [["tag", "b"]] })] {
-            let kind = if about.get("q").is_some() { Kind::Hashtag } else { Kind::List };
+        for (kind, about) in [
+            (Kind::List, json!({ "listId": LIST })),
+            (Kind::List, json!({ "listId": LIST })),
+            (Kind::Antenna, json!({ "antennaId": LIST })),
+            (Kind::Hashtag, json!({ "q": [["tag", "b"]] })),
+        ] {
             assert!(room.listeners.connect(first, channel_about(kind, about)));
         }
         room.listeners.list_loaded(LIST.parse().unwrap(), [(user(ALICE), false)]);
@@ -1011,11 +1042,22 @@ pub(super) mod tests {
         let (stranger, _c) = room.comes(None, &[], &[]);
         assert_eq!(room.listeners.strangers(visitor(None).network), 1);
         room.listeners.leave(stranger);
-        let Listeners { last: _, sockets, people, strangers, fans, public, captured, lists, listed, tagged } =
-            &room.listeners;
+        let Listeners {
+            last: _,
+            sockets,
+            people,
+            strangers,
+            fans,
+            public,
+            captured,
+            lists,
+            listed,
+            antennas,
+            tagged,
+        } = &room.listeners;
         assert!(sockets.is_empty() && people.is_empty() && strangers.is_empty() && fans.is_empty());
         assert!(public.is_empty() && captured.is_empty());
-        assert!(lists.is_empty() && listed.is_empty() && tagged.is_empty());
+        assert!(lists.is_empty() && listed.is_empty() && antennas.is_empty() && tagged.is_empty());
     }
 
     #[test]

@@ -204,11 +204,15 @@ impl Served {
 
     /// Whether what a channel is about is there, and theirs where it must be.
     async fn may_hear(&self, about: &About) -> bool {
+        let mine = |owner| self.caller.as_ref().is_some_and(|me| me.id() == owner);
         let found = match about {
             About::Nothing | About::Tags(_) => Ok(true),
-            About::List(list) => projections::list::by_id(&self.app.pool, *list).await.map(|list| {
-                list.is_some_and(|list| self.caller.as_ref().is_some_and(|me| me.id() == list.owner))
-            }),
+            About::Antenna(antenna) => projections::antenna::by_id(&self.app.pool, *antenna)
+                .await
+                .map(|antenna| antenna.is_some_and(|antenna| mine(antenna.owner))),
+            About::List(list) => projections::list::by_id(&self.app.pool, *list)
+                .await
+                .map(|list| list.is_some_and(|list| mine(list.owner))),
         };
         found.unwrap_or_else(|error| {
             tracing::error!(%error, "it can't be read what a channel is about");
