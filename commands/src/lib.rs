@@ -13,6 +13,7 @@
 mod antenna;
 mod block;
 pub mod bus;
+mod channel;
 mod follow;
 mod instance;
 mod list;

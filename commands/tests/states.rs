@@ -133,6 +133,7 @@ impl Server {
             reply: None,
             renote: None,
             poll: None,
+            channel: None,
             extract_mentions: true,
             extract_hashtags: true,
             extract_emojis: true,

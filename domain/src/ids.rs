@@ -144,6 +144,8 @@ ids! {
     RoleId,
     /// One person's assignment to a role; what `roles/users` pages by.
     RoleAssignmentId,
+    /// A channel.
+    ChannelId,
     /// An antenna.
     AntennaId,
     /// One notification.

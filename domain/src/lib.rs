@@ -13,6 +13,7 @@
 
 pub mod antenna;
 pub mod block;
+pub mod channel;
 pub mod emoji;
 pub mod event;
 pub mod follow;

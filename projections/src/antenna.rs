@@ -52,7 +52,14 @@ impl Projector for Projection {
     }
 
     fn tables(&self) -> &'static [&'static str] {
-        &["antennas", "antenna_notes", "antenna_authors", "antenna_follows", "antenna_members"]
+        &[
+            "antennas",
+            "antenna_notes",
+            "antenna_authors",
+            "antenna_follows",
+            "antenna_members",
+            "antenna_sensitive_channels",
+        ]
     }
 
     fn kinds(&self) -> &'static [&'static str] {
@@ -61,6 +68,8 @@ impl Projector for Projection {
             "antenna.changed",
             "antenna.deleted",
             "antenna.used",
+            "channel.created",
+            "channel.changed",
             "note.created",
             "user.created",
             "user.changed",
@@ -186,7 +195,7 @@ impl Projection {
                     is_local: note.uri.is_none(),
                     is_reply: note.reply.is_some(),
                     has_file: false,
-                    in_sensitive_channel: false,
+                    in_sensitive_channel: note.channel.is_some_and(|id| ties.sensitive.contains(&id.0)),
                     is_near,
                     is_listed: ties.lists(listening.matcher.settings(), note.author),
                 };
@@ -268,6 +277,7 @@ async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<()> {
         "delete from antenna_authors where user_id = $1",
         "delete from antenna_follows where follower = $1 or followee = $1",
         "delete from antenna_members where user_id = $1 or owner = $1",
+        "delete from antenna_sensitive_channels where owner = $1",
     ] {
         sqlx::query(statement).bind(user.0).execute(&mut *tx).await?;
     }
@@ -305,6 +315,8 @@ struct Known {
     ended_lists: BTreeSet<Uuid>,
     /// By person and list: the list's owner, when they are in it.
     members: BTreeMap<(Uuid, Uuid), Option<Uuid>>,
+    /// By channel: its owner, and whether it is sensitive.
+    channels: BTreeMap<Uuid, (Uuid, bool)>,
 }
 
 impl Known {
@@ -326,6 +338,14 @@ impl Known {
             Event::FollowEnded(e) => {
                 self.follows.insert((e.followee.0, e.follower.0), false);
             }
+            Event::ChannelCreated(e) if e.is_sensitive => {
+                self.channels.insert(e.id.0, (e.owner.0, true));
+            }
+            Event::ChannelChanged(e) => {
+                if let Some(is_sensitive) = e.changes.is_sensitive {
+                    self.channels.insert(e.id.0, (e.owner.0, is_sensitive));
+                }
+            }
             Event::ListDeleted(e) => {
                 self.members.retain(|(_, list), _| *list != e.id.0);
                 self.ended_lists.insert(e.id.0);
@@ -341,7 +361,7 @@ impl Known {
     }
 
     async fn save(&mut self, tx: &mut PgConnection) -> sqlx::Result<()> {
-        let Known { accounts, bots, follows, ended_lists, members } = std::mem::take(self);
+        let Known { accounts, bots, follows, ended_lists, members, channels } = std::mem::take(self);
         if !accounts.is_empty() {
             let (users, accounts): (Vec<Uuid>, Vec<String>) = accounts.into_iter().unzip();
             sqlx::query(
@@ -396,6 +416,23 @@ impl Known {
                 .bind(Vec::from_iter(ended_lists))
                 .execute(&mut *tx)
                 .await?;
+        }
+        if !channels.is_empty() {
+            let ids: Vec<Uuid> = channels.keys().copied().collect();
+            sqlx::query("delete from antenna_sensitive_channels where channel_id = any($1)")
+                .bind(ids)
+                .execute(&mut *tx)
+                .await?;
+            let sensitive = channels.into_iter().filter(|(_, (_, is_sensitive))| *is_sensitive);
+            let (ids, owners): (Vec<Uuid>, Vec<Uuid>) = sensitive.map(|(id, (owner, _))| (id, owner)).unzip();
+            sqlx::query(
+                "insert into antenna_sensitive_channels (channel_id, owner)
+                 select channel_id, owner from unnest($1::uuid[], $2::uuid[]) as c(channel_id, owner)",
+            )
+            .bind(ids)
+            .bind(owners)
+            .execute(&mut *tx)
+            .await?;
         }
         let (mut users, mut lists, mut owners) = (Vec::new(), Vec::new(), Vec::new());
         let (mut left, mut left_lists) = (Vec::new(), Vec::new());
@@ -536,6 +573,8 @@ struct Ties {
     follows: HashSet<(Uuid, Uuid)>,
     /// By list and person.
     members: HashSet<(Uuid, Uuid)>,
+    /// Channels that are sensitive.
+    sensitive: HashSet<Uuid>,
 }
 
 impl Ties {
@@ -571,6 +610,17 @@ impl Ties {
             .fetch_all(&mut *tx)
             .await?;
             ties.follows = rows.into_iter().collect();
+        }
+        let channels: BTreeSet<Uuid> =
+            said.iter().filter_map(|(_, note, _)| note.channel).map(|channel| channel.0).collect();
+        if !channels.is_empty() {
+            let rows: Vec<Uuid> = sqlx::query_scalar(
+                "select channel_id from antenna_sensitive_channels where channel_id = any($1)",
+            )
+            .bind(Vec::from_iter(channels))
+            .fetch_all(&mut *tx)
+            .await?;
+            ties.sensitive = rows.into_iter().collect();
         }
         if !lists.is_empty() {
             let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(

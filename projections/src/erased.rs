@@ -51,6 +51,12 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("antenna_authors", &["user_id"]),
     ("antenna_follows", &["follower", "followee"]),
     ("antenna_members", &["user_id", "owner"]),
+    ("antenna_sensitive_channels", &["owner"]),
+    ("channels", &["owner"]),
+    ("channel_authors", &["user_id"]),
+    ("channel_follows", &["user_id"]),
+    ("channel_favorites", &["user_id"]),
+    ("channel_mutes", &["user_id"]),
 ];
 
 /// The batch, cut behind each such event.

@@ -27,6 +27,7 @@ pub mod acquaintance;
 pub mod antenna;
 mod backoff;
 pub mod block;
+pub mod channel;
 pub mod chart;
 pub mod erased;
 pub mod follow;
@@ -78,5 +79,6 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(chart::Projection),
         Arc::new(list::Projection),
         Arc::new(antenna::Projection::default()),
+        Arc::new(channel::Projection),
     ]
 }

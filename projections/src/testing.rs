@@ -1,6 +1,6 @@
 //! What the tests of this crate share: a log in memory, stories told to it, and random worlds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -18,9 +18,9 @@ use domain::poll::{self, Poll, Voted};
 use domain::remote::ObjectUri;
 use domain::user::{Active, ProfileChanges};
 use domain::{
-    AntennaId, BlockId, CommandId, FollowId, FollowRequestId, ListId, MembershipId, MuteId, NoteId,
-    ReactionId, RenoteMuteId, RoleAssignmentId, RoleId, UserId, VoteId, antenna, block, list, memo, mute,
-    reaction, role, user as person,
+    AntennaId, BlockId, ChannelId, CommandId, FollowId, FollowRequestId, ListId, MembershipId, MuteId,
+    NoteId, ReactionId, RenoteMuteId, RoleAssignmentId, RoleId, UserId, VoteId, antenna, block, channel,
+    list, memo, mute, reaction, role, user as person,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -215,6 +215,7 @@ impl Story {
             tags: Vec::new(),
             emojis: Vec::new(),
             poll: None,
+            channel: None,
             uri: None,
         };
         change(&mut note);
@@ -315,6 +316,22 @@ impl Story {
             with_file: false,
             exclude_notes_in_sensitive_channel: false,
         }
+    }
+
+    pub fn channel(&mut self, owner: u8, change: impl FnOnce(&mut channel::Created)) -> ChannelId {
+        let id = ChannelId(self.id());
+        let mut made = channel::Created {
+            id,
+            owner: user(owner),
+            name: format!("channel of user{owner}"),
+            description: Some("about something".to_owned()),
+            color: channel::DEFAULT_COLOR.to_owned(),
+            is_sensitive: false,
+            allow_renote_to_external: true,
+        };
+        change(&mut made);
+        self.says(made);
+        id
     }
 
     /// Lets days go by.
@@ -484,6 +501,12 @@ pub enum Act {
         role: u8,
     },
     EndRole(u8),
+    /// Makes a channel, changes one, or becomes something to it; `Write` may write in it.
+    Channel {
+        by: u8,
+        what: u8,
+        channel: usize,
+    },
     /// Makes an antenna of some source, or changes, uses or deletes one; or somebody is a bot.
     Antenna {
         by: u8,
@@ -550,6 +573,8 @@ fn an_act() -> impl Strategy<Value = Act> {
         1 => (someone(), prop::sample::select(vec!["reaction", "mention"]),
               prop::option::of(prop::sample::select(vec!["never", "following", "follower"])))
             .prop_map(|(user, kind, word)| Act::Wish { user, kind, word }),
+        4 => (someone(), 0..7u8, any::<usize>())
+            .prop_map(|(by, what, channel)| Act::Channel { by, what, channel }),
         3 => (someone(), 0..9u8, any::<usize>())
             .prop_map(|(by, what, antenna)| Act::Antenna { by, what, antenna }),
     ]
@@ -557,6 +582,64 @@ fn an_act() -> impl Strategy<Value = Act> {
 
 pub fn a_life() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(an_act(), 0..100)
+}
+
+/// The channels of a random life.
+#[derive(Default)]
+struct RandomChannels {
+    channels: Vec<(ChannelId, u8)>,
+    /// Channel, person, and what they are to it.
+    standing: Vec<(ChannelId, u8, u8)>,
+    sensitive: HashSet<ChannelId>,
+    /// Notes that were written in one.
+    notes: HashMap<NoteId, ChannelId>,
+}
+
+impl RandomChannels {
+    fn happens(&mut self, story: &mut Story, by: u8, what: u8, channel: usize) -> Option<Created> {
+        let Some(&(id, owner)) = self.channels.get(channel % self.channels.len().max(1)).filter(|_| what > 0)
+        else {
+            let is_sensitive = channel.is_multiple_of(2);
+            let made = story.channel(by, |made| made.is_sensitive = is_sensitive);
+            self.channels.push((made, by));
+            self.sensitive.extend(is_sensitive.then_some(made));
+            return None;
+        };
+        let user = user(by);
+        let stood = self.standing.iter().position(|known| *known == (id, by, what));
+        match (what, stood) {
+            (1, _) => {
+                let is_sensitive = channel.is_multiple_of(3);
+                self.sensitive.remove(&id);
+                self.sensitive.extend(is_sensitive.then_some(id));
+                let changes =
+                    channel::Changes { is_sensitive: Some(is_sensitive), ..channel::Changes::default() };
+                story.says(channel::Changed { id, owner: self::user(owner), changes });
+                return None;
+            }
+            (2..5, Some(place)) => drop(self.standing.remove(place)),
+            (2..5, None) => self.standing.push((id, by, what)),
+            _ => {
+                let mut written = None;
+                let note = story.note(by, |note| {
+                    note.channel = Some(id);
+                    written = Some(note.clone());
+                });
+                self.notes.insert(note, id);
+                return written;
+            }
+        }
+        let event: Event = match (what, stood) {
+            (2, None) => channel::Followed { channel: id, user }.into(),
+            (2, Some(_)) => channel::Unfollowed { channel: id, user }.into(),
+            (3, None) => channel::Favorited { channel: id, user }.into(),
+            (3, Some(_)) => channel::Unfavorited { channel: id, user }.into(),
+            (_, None) => channel::Muted { channel: id, user, expires_at: None }.into(),
+            (_, Some(_)) => channel::Unmuted { channel: id, user }.into(),
+        };
+        story.says(event);
+        None
+    }
 }
 
 /// The lists of a random life.
@@ -613,6 +696,11 @@ impl RandomLists {
 pub struct Truth {
     pub notes: Vec<Created>,
     pub profiles: Vec<person::Profile>,
+    /// Channels with whom they concern.
+    pub channel_follows: HashSet<(ChannelId, UserId)>,
+    pub channel_mutes: HashSet<(ChannelId, UserId)>,
+    pub sensitive: HashSet<ChannelId>,
+    pub in_channel: HashMap<NoteId, ChannelId>,
     /// Follower, followee, with_replies.
     pub follows: Vec<(UserId, UserId, bool)>,
     /// Blocker, blockee.
@@ -685,6 +773,7 @@ impl Story {
         let mut days = [0_u32; PEOPLE as usize];
         let mut lists = RandomLists::default();
         let mut antennas: Vec<(AntennaId, u8)> = Vec::new();
+        let mut channels = RandomChannels::default();
         for n in 1..=PEOPLE {
             self.person(n, &format!("user{n}"));
             truth.profiles.push(person::Profile::default());
@@ -898,6 +987,12 @@ impl Story {
                     self.says(domain::notification::Read { user: user(n) });
                 }
                 Act::List { by, what, list, other } => lists.happens(self, by, what, list, other),
+                Act::Channel { by, what, channel } => {
+                    if let Some(note) = channels.happens(self, by, what, channel) {
+                        written.push((note.id, note.author));
+                        truth.notes.push(note);
+                    }
+                }
                 Act::Antenna { by, what: what @ 0..5, antenna } => {
                     let sources =
                         [Source::All, Source::Home, Source::Users, Source::List, Source::UsersBlacklist];
@@ -955,6 +1050,12 @@ impl Story {
                 | Act::EndPoll(_) => (),
             }
         }
+        let standing = |as_what| {
+            let all = channels.standing.iter().filter(move |(.., what)| *what == as_what);
+            all.map(|(channel, by, _)| (*channel, user(*by))).collect()
+        };
+        (truth.channel_follows, truth.channel_mutes) = (standing(2), standing(4));
+        (truth.sensitive, truth.in_channel) = (channels.sensitive, channels.notes);
         truth
     }
 

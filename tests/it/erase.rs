@@ -256,6 +256,7 @@ impl Desk {
                 reply: n.is_multiple_of(10).then_some(other),
                 renote: (n % 10 == 1).then_some(other),
                 poll: None,
+                channel: None,
                 extract_mentions: true,
                 extract_hashtags: true,
                 extract_emojis: true,

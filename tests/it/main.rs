@@ -8,6 +8,7 @@ mod antenna;
 mod bad_input;
 mod block;
 mod browser;
+mod channel;
 mod chart;
 mod cli;
 mod erase;

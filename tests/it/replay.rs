@@ -9,12 +9,13 @@ use commands::bus::Bus;
 use commands::log::{EventStoreLog, Keyring, MasterKey, MemoryLog, PostgresLog, Takeover};
 use commands::{AskedBy, Commands, Failed, NewAccount, NewNote};
 use domain::antenna::Source;
+use domain::channel::Wish;
 use domain::log::{By, EventLog};
 use domain::note::{Allowed, Visibility};
 use domain::poll::Poll;
 use domain::role::{Definition, Target, Terms};
 use domain::user::ProfileChanges;
-use domain::{AntennaId, ListId, NoteId, RoleId, UserId, antenna, list};
+use domain::{AntennaId, ChannelId, ListId, NoteId, RoleId, UserId, antenna, channel, list};
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
 use gateway::platform::shutdown::{Shutdown, Stop};
@@ -110,12 +111,14 @@ impl World {
         let notes: Arc<Mutex<Vec<NoteId>>> = Arc::default();
         let lists: Arc<Mutex<Vec<(UserId, ListId)>>> = Arc::default();
         let antennas: Arc<Mutex<Vec<(UserId, AntennaId)>>> = Arc::default();
+        let channels: Arc<Mutex<Vec<ChannelId>>> = Arc::default();
         let stories = apps.iter().zip(0..).map(|(app, n)| {
             let rng = StdRng::seed_from_u64(seed * 100 + n);
             let (app, people, notes) = (app.clone(), people.clone(), notes.clone());
-            let (lists, antennas) = (lists.clone(), antennas.clone());
+            let (lists, antennas, channels) = (lists.clone(), antennas.clone(), channels.clone());
             tokio::spawn(
-                Story { app, people, notes, lists, antennas, rng, done: 0 }.happens(COMMANDS / apps.len()),
+                Story { app, people, notes, lists, antennas, channels, rng, done: 0 }
+                    .happens(COMMANDS / apps.len()),
             )
         });
         let stories: Vec<_> = stories.collect();
@@ -188,6 +191,7 @@ struct Story {
     notes: Arc<Mutex<Vec<NoteId>>>,
     lists: Arc<Mutex<Vec<(UserId, ListId)>>>,
     antennas: Arc<Mutex<Vec<(UserId, AntennaId)>>>,
+    channels: Arc<Mutex<Vec<ChannelId>>>,
     rng: StdRng,
     done: usize,
 }
@@ -206,7 +210,7 @@ impl Story {
         let commands: Commands = self.app.commands.clone();
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
-        match (self.rng.random_range(0..34), note) {
+        match (self.rng.random_range(0..35), note) {
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
             (7..10, Some(note)) => {
@@ -269,6 +273,7 @@ impl Story {
                 }
             }
             (33, _) => self.antenna(by, me).await,
+            (34, _) => self.channel(by, me).await,
             _ => self.take(commands.read_notifications(by, me).await),
         }
     }
@@ -304,6 +309,40 @@ impl Story {
             }
             5 if self.rng.random_bool(0.2) => self.take(commands.delete_list(mine, owner, list).await),
             _ => self.take(commands.push_to_list(mine, owner, list, other, limits).await),
+        }
+    }
+
+    /// Something about a channel of somebody.
+    async fn channel(&mut self, by: By, me: UserId) {
+        let commands: Commands = self.app.commands.clone();
+        let found = self.channels.lock().unwrap().choose(&mut self.rng).copied();
+        let Some(channel) = found.filter(|_| self.rng.random_bool(0.7)) else {
+            let id = ChannelId(self.app.ids.at(by.now));
+            let new = channel::Created {
+                id,
+                owner: me,
+                name: format!("channel {id}"),
+                description: None,
+                color: channel::DEFAULT_COLOR.to_owned(),
+                is_sensitive: self.rng.random(),
+                allow_renote_to_external: self.rng.random(),
+            };
+            self.take(commands.create_channel(by, new).await);
+            return self.channels.lock().unwrap().push(id);
+        };
+        let wishes = [Wish::Follow, Wish::Unfollow, Wish::Favor, Wish::Unfavor];
+        match self.rng.random_range(0..8) {
+            0 => {
+                let is_archived = Some(self.rng.random_bool(0.2));
+                let changes = channel::Changes { is_archived, ..channel::Changes::default() };
+                self.take(commands.change_channel(by, channel, me, true, changes).await);
+            }
+            1 => self.take(commands.mute_channel(by, me, channel, None).await),
+            2 => self.take(commands.unmute_channel(by, me, channel).await),
+            n => {
+                let wish = wishes[n % wishes.len()];
+                self.take(commands.stand_to_channel(by, me, channel, wish).await);
+            }
         }
     }
 
@@ -364,6 +403,7 @@ impl Story {
         });
         let words =
             format!("{id} for @person{} #tag{}", self.rng.random_range(0..PEOPLE), id.0.as_u128() % 3);
+        let channel = self.channels.lock().unwrap().choose(&mut self.rng).copied();
         let new = NewNote {
             id,
             text: (!pure).then_some(words),
@@ -375,6 +415,7 @@ impl Story {
             reply,
             renote,
             poll: poll.filter(|_| !pure),
+            channel: channel.filter(|_| self.rng.random_bool(0.2)),
             extract_mentions: true,
             extract_hashtags: true,
             extract_emojis: true,

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod antenna;
 pub mod app;
 pub mod block;
+pub mod channel;
 pub mod chart;
 pub mod follow;
 pub mod i;
@@ -69,6 +70,22 @@ pub fn registry() -> &'static Registry {
             block::Create,
             block::Delete,
             block::List,
+            channel::Create,
+            channel::Favorite,
+            channel::Featured,
+            channel::Follow,
+            channel::Followed,
+            channel::CreateMute,
+            channel::DeleteMute,
+            channel::ListMutes,
+            channel::MyFavorites,
+            channel::Owned,
+            channel::Search,
+            channel::Show,
+            channel::Timeline,
+            channel::Unfavorite,
+            channel::Unfollow,
+            channel::Update,
             chart::ActiveUsers,
             chart::Notes,
             chart::FollowsOfUser,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::note::{Created, Visibility};
 use domain::policy::Viewer;
 use domain::text::normalize_tag;
-use domain::{AntennaId, ListId, UserId};
+use domain::{AntennaId, ChannelId, ListId, UserId};
 use projections::world::FollowingRow;
 use serde_json::Value;
 
@@ -24,6 +24,8 @@ pub enum Kind {
     List,
     /// Notes that an antenna of one's own hears.
     Antenna,
+    /// Notes in a channel.
+    Channel,
     /// Notes with hashtags.
     Hashtag,
 }
@@ -46,6 +48,7 @@ pub enum About {
     Nothing,
     List(ListId),
     Antenna(AntennaId),
+    Channel(ChannelId),
     /// Notes that have all tags of one of these.
     Tags(Arc<[Vec<String>]>),
 }
@@ -56,6 +59,8 @@ pub struct Ties {
     pub following: Option<FollowingRow>,
     /// In the list that the channel is about: whether their replies to others are wanted.
     pub listed: Option<bool>,
+    /// The viewer follows the channel that the note is in.
+    pub visits: bool,
 }
 
 /// What a timeline asks of a new note.
@@ -67,19 +72,22 @@ pub struct Post<'n> {
     /// The author of the note that it answers.
     pub answers: Option<UserId>,
     pub is_pure_renote: bool,
+    pub channel: Option<ChannelId>,
     pub tags: &'n [String],
 }
 
 /// Whether a timeline carries a note to this viewer; the same choice as the timeline's own page makes.
 pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ties: Ties) -> bool {
-    let Ties { following, listed } = ties;
+    let Ties { following, listed, visits } = ties;
     // No note has a file yet, so who wants only files gets none.
     if params.with_files || (post.is_pure_renote && !params.with_renotes) {
         return false;
     }
     let mine = viewer == Some(post.author);
-    let near = mine || following.is_some();
-    let everywhere = post.visibility == Visibility::Public;
+    let (near, everywhere) = match post.channel {
+        Some(_) => (visits, false),
+        None => (mine || following.is_some(), post.visibility == Visibility::Public),
+    };
     let here = everywhere && post.author_is_local;
     let placed = match kind {
         // What antennas hear is found out when it is written.
@@ -88,14 +96,15 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
         Kind::Local => here,
         Kind::Hybrid => near || here,
         Kind::Global => everywhere,
-        Kind::List => listed.is_some(),
+        Kind::List => listed.is_some() && post.channel.is_none(),
+        Kind::Channel => post.channel.is_some_and(|channel| params.about == About::Channel(channel)),
         Kind::Hashtag => params.about.asks_for(post.tags),
     };
     let Some(answered) = post.answers else { return placed };
     let between_us = mine || answered == post.author || viewer == Some(answered);
     let asked_of_author = following.is_some_and(|following| following.with_replies);
     let wanted = match kind {
-        Kind::Main | Kind::Global | Kind::Antenna | Kind::Hashtag => true,
+        Kind::Main | Kind::Global | Kind::Antenna | Kind::Channel | Kind::Hashtag => true,
         Kind::Home => asked_of_author,
         Kind::Local => params.with_replies,
         Kind::Hybrid => asked_of_author || params.with_replies,
@@ -105,7 +114,7 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
 }
 
 impl Kind {
-    const ALL: [Kind; 8] = [
+    const ALL: [Kind; 9] = [
         Kind::Main,
         Kind::Home,
         Kind::Local,
@@ -113,6 +122,7 @@ impl Kind {
         Kind::Global,
         Kind::List,
         Kind::Antenna,
+        Kind::Channel,
         Kind::Hashtag,
     ];
 
@@ -129,6 +139,7 @@ impl Kind {
             Kind::Global => "globalTimeline",
             Kind::List => "userList",
             Kind::Antenna => "antenna",
+            Kind::Channel => "channel",
             Kind::Hashtag => "hashtag",
         }
     }
@@ -140,7 +151,7 @@ impl Kind {
     /// The policy without which it is closed.
     pub fn policy(self) -> Option<&'static str> {
         match self {
-            Kind::Main | Kind::Home | Kind::List | Kind::Antenna | Kind::Hashtag => None,
+            Kind::Main | Kind::Home | Kind::List | Kind::Antenna | Kind::Channel | Kind::Hashtag => None,
             Kind::Local | Kind::Hybrid => Some("ltlAvailable"),
             Kind::Global => Some("gtlAvailable"),
         }
@@ -160,6 +171,7 @@ impl Params {
         let about = match kind {
             Kind::List => About::List(params.get("listId")?.as_str()?.parse().ok()?),
             Kind::Antenna => About::Antenna(params.get("antennaId")?.as_str()?.parse().ok()?),
+            Kind::Channel => About::Channel(params.get("channelId")?.as_str()?.parse().ok()?),
             Kind::Hashtag => About::Tags(tags(params.get("q")?)?),
             _ => About::Nothing,
         };
@@ -197,6 +209,7 @@ impl<'n> Post<'n> {
             visibility: note.visibility,
             answers: note.reply.map(|reply| reply.author),
             is_pure_renote: note.is_pure_renote(),
+            channel: note.channel,
             tags: &note.tags,
         }
     }
@@ -224,6 +237,7 @@ mod tests {
             visibility,
             answers: None,
             is_pure_renote: false,
+            channel: None,
             tags: &[],
         }
     }
@@ -241,7 +255,7 @@ mod tests {
     ) -> [bool; 4] {
         [Kind::Home, Kind::Local, Kind::Hybrid, Kind::Global].map(|kind| {
             let params = Params::read(kind, params).unwrap();
-            receives(kind, &params, post, viewer.map(user), Ties { following, listed: None })
+            receives(kind, &params, post, viewer.map(user), Ties { following, ..Ties::default() })
         })
     }
 
@@ -315,7 +329,7 @@ mod tests {
     fn a_list_carries_its_people() {
         let params = Params::read(Kind::List, &json!({ "listId": "01ARZ3NDEKTSV4RRFFQ69G5FAV" })).unwrap();
         let carried = |post: &Post<'_>, viewer, listed| {
-            let ties = Ties { following: None, listed };
+            let ties = Ties { listed, ..Ties::default() };
             receives(Kind::List, &params, post, Some(user(viewer)), ties)
         };
         let plain = post(Visibility::Public);
@@ -325,6 +339,20 @@ mod tests {
         assert!(carried(&reply, OTHER, Some(false)));
         assert_eq!(Params::read(Kind::List, &json!({ "listId": 7 })), None);
         assert_eq!(Params::read(Kind::List, &json!({})), None);
+    }
+
+    #[test]
+    fn what_is_said_in_a_channel_is_heard_by_those_who_go_there() {
+        let channel: ChannelId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let inside = Post { channel: Some(channel), ..post(Visibility::Public) };
+        assert_eq!(carried(&json!({}), &inside, Some(AUTHOR), Some(PLAIN)), [false; 4]);
+        let params = Params::read(Kind::Home, &json!({})).unwrap();
+        let visits = Ties { visits: true, ..Ties::default() };
+        assert!(receives(Kind::Home, &params, &inside, Some(user(2)), visits));
+        assert!(receives(Kind::Hybrid, &params, &inside, Some(user(2)), visits));
+        let there = Params::read(Kind::Channel, &json!({ "channelId": channel })).unwrap();
+        assert!(receives(Kind::Channel, &there, &inside, None, Ties::default()));
+        assert!(!receives(Kind::Channel, &there, &post(Visibility::Public), None, Ties::default()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use domain::mute::Mute;
 use domain::note::{self, Created};
 use domain::notification::{Flushed, Read, told_by};
 use domain::policy::{Between, Company, Facts, Place, may_see};
-use domain::{AntennaId, Event, ListId, NoteId, UserId};
+use domain::{AntennaId, ChannelId, Event, ListId, NoteId, UserId};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use projections::world::FollowingRow;
 use projections::{Projections, Wanted, World, antenna, hydrate, mute, notification, poll, reaction};
@@ -577,6 +577,12 @@ fn keep_up(listeners: &mut Listeners, event: &Event) {
         Event::ListMemberChanged(e) => listeners.list_joined(e.list, e.user, e.with_replies),
         Event::ListMemberRemoved(e) => listeners.list_left(e.list, e.user),
         Event::ListDeleted(e) => listeners.list_ended(e.id),
+        Event::ChannelFollowed(e) => listeners.channel_followed(e.user, e.channel, true),
+        Event::ChannelUnfollowed(e) => listeners.channel_followed(e.user, e.channel, false),
+        Event::ChannelMuted(e) => {
+            listeners.channel_muted(e.user, e.channel, Some(Mute { expires_at: e.expires_at }));
+        }
+        Event::ChannelUnmuted(e) => listeners.channel_muted(e.user, e.channel, None),
         Event::MuteStarted(e) => {
             let mute = Mute { expires_at: e.expires_at };
             listeners.changed(e.muter, e.mutee, Change::Mute(Some(mute)));
@@ -628,8 +634,12 @@ fn tell_note(listeners: &Listeners, look: Look<'_>, loaded: &Loaded, note: &Crea
     let (world, own) = (&loaded.world, &loaded.own);
     let mut telling = Telling::new(look, world, own, note.id);
     let anywhere = Company::of(note, false);
+    let renoted = note.renote.and_then(|renote| world.shell(renote.id)?.channel);
     let mut wanted = |eyes: &Eyes<'_>| {
-        wants(world, eyes, &anywhere, Place::Anywhere).then(|| telling.text(eyes)).flatten()
+        let mutes = |channel: &ChannelId| eyes.mutes_channel(*channel, world.now);
+        let in_muted_channel = note.channel.iter().chain(&renoted).any(mutes);
+        let company = Company { in_muted_channel, ..anywhere };
+        wants(world, eyes, &company, Place::Anywhere).then(|| telling.text(eyes)).flatten()
     };
     listeners.send_note(&Post::of(note, note.uri.is_none()), &mut wanted);
     for antenna in loaded.heard.get(&note.id).into_iter().flatten() {

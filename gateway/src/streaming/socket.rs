@@ -85,13 +85,17 @@ impl Served {
         if let Some(caller) = &self.caller {
             let (pool, id) = (&self.app.pool, caller.id());
             let ids = [id];
-            let (follows, aversions, me) = tokio::try_join!(
+            let (follows, channels, channel_mutes, aversions, me) = tokio::try_join!(
                 projections::follow::all_of(pool, id),
+                projections::channel::all_followed(pool, id),
+                projections::channel::all_muted(pool, id),
                 projections::mute::all_of(pool, id),
                 projections::user::by_ids(pool, &ids),
             )?;
             let muted_hosts = me.into_values().flat_map(|me| me.profile.muted_instances).collect();
-            self.guest.listeners().loaded(id, Bearings { follows, aversions, muted_hosts });
+            self.guest
+                .listeners()
+                .loaded(id, Bearings { follows, aversions, channels, channel_mutes, muted_hosts });
         }
         Ok(true)
     }
@@ -210,6 +214,7 @@ impl Served {
             About::Antenna(antenna) => projections::antenna::by_id(&self.app.pool, *antenna)
                 .await
                 .map(|antenna| antenna.is_some_and(|antenna| mine(antenna.owner))),
+            About::Channel(channel) => projections::channel::exists(&self.app.pool, *channel).await,
             About::List(list) => projections::list::by_id(&self.app.pool, *list)
                 .await
                 .map(|list| list.is_some_and(|list| mine(list.owner))),
