@@ -12,10 +12,12 @@
 
 mod ad;
 mod announcement;
+mod antenna;
 mod block;
 pub mod bus;
 mod decoration;
 mod drive;
+mod channel;
 mod follow;
 mod instance;
 mod invitation;

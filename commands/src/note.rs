@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::channel::{Misplaced, place};
 use domain::log::{By, LogError};
 use domain::note::{
     Allowed, CannotDelete, CannotWrite, Created, Draft, Note, ReactionAcceptance, Target, Visibility, delete,
@@ -10,7 +11,7 @@ use domain::note::{
 use domain::policy::{Between, Facts, may_see};
 use domain::poll::Poll;
 use domain::text::{self, Named};
-use domain::{FileId, NoteId, UserId, drive, follow};
+use domain::{ChannelId, FileId, NoteId, UserId, drive, follow};
 use futures_util::future::try_join_all;
 
 use crate::{Commands, Failed, Receipt};
@@ -35,6 +36,7 @@ pub struct NewNote {
     pub poll: Option<Poll>,
     /// In the order in which they are shown, each once.
     pub files: Vec<FileId>,
+    pub channel: Option<ChannelId>,
     pub extract_mentions: bool,
     pub extract_hashtags: bool,
     pub extract_emojis: bool,
@@ -62,6 +64,7 @@ impl Commands {
         }
         let reply = self.target(new.reply, author, &by).await?;
         let renote = self.target(new.renote, author, &by).await?;
+        let channel = self.place(new.channel, reply.as_ref(), renote.as_ref()).await?;
         let allowed = new.allowed;
         let named = named(&new);
         let draft = Draft {
@@ -76,6 +79,7 @@ impl Commands {
             reaction_acceptance: new.reaction_acceptance,
             poll: new.poll,
             files: new.files,
+            channel,
         };
         fn seen(target: &Option<Found>) -> Option<Target<'_>> {
             let target = target.as_ref()?;
@@ -88,6 +92,32 @@ impl Commands {
             write(new.id, author, draft.clone(), seen(&reply), seen(&renote), allowed, by.now)
         })
         .await
+    }
+
+    /// In which channel a note is written, if in any.
+    async fn place(
+        &self,
+        asked: Option<ChannelId>,
+        reply: Option<&Found>,
+        renote: Option<&Found>,
+    ) -> Result<Option<ChannelId>, Failed<CannotWrite>> {
+        let here = match asked {
+            Some(id) => Some((id, self.channel(id).await?)),
+            None => None,
+        };
+        let renote = renote.and_then(|found| found.note.existing());
+        let there = match renote.and_then(|renote| renote.channel) {
+            Some(id) => self.channel(id).await?,
+            None => Arc::default(),
+        };
+        let here = here.as_ref().map(|(id, channel)| (*id, channel.as_ref()));
+        let reply = reply.and_then(|found| found.note.existing());
+        place(here, reply, renote.map(|renote| (renote, there.as_ref()))).map_err(|misplaced| {
+            Failed::Refused(match misplaced {
+                Misplaced::NoSuchChannel => CannotWrite::NoSuchChannel,
+                Misplaced::RenoteOutside => CannotWrite::RenoteOutsideOfChannel,
+            })
+        })
     }
 
     /// Deletes a note of one's own, or of anybody when one moderates.

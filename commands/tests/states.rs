@@ -134,6 +134,7 @@ impl Server {
             renote: None,
             poll: None,
             files: Vec::new(),
+            channel: None,
             extract_mentions: true,
             extract_hashtags: true,
             extract_emojis: true,

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::ids::UserId;
 use crate::{
-    ad, announcement, block, decoration, drive, follow, instance, invitation, list, memo, moderation, mute,
-    note, notification, poll, reaction, report, role, upcast, user,
+    ad, announcement, antenna, block, channel, decoration, drive, follow, instance, invitation, list, memo,
+    moderation, mute, note, notification, poll, reaction, report, role, upcast, user,
 };
 
 /// A payload knows whose data it holds.
@@ -158,6 +158,18 @@ events! {
     "role.assigned" 1 RoleAssigned(role::Assigned),
     "role.unassigned" 1 RoleUnassigned(role::Unassigned),
     "poll.ended" 1 PollEnded(poll::Ended),
+    "channel.created" 1 ChannelCreated(channel::Created),
+    "channel.changed" 1 ChannelChanged(channel::Changed),
+    "channel.followed" 1 ChannelFollowed(channel::Followed),
+    "channel.unfollowed" 1 ChannelUnfollowed(channel::Unfollowed),
+    "channel.favorited" 1 ChannelFavorited(channel::Favorited),
+    "channel.unfavorited" 1 ChannelUnfavorited(channel::Unfavorited),
+    "channel.muted" 1 ChannelMuted(channel::Muted),
+    "channel.unmuted" 1 ChannelUnmuted(channel::Unmuted),
+    "antenna.created" 1 AntennaCreated(antenna::Created),
+    "antenna.changed" 1 AntennaChanged(antenna::Changed),
+    "antenna.deleted" 1 AntennaDeleted(antenna::Deleted),
+    "antenna.used" 1 AntennaUsed(antenna::Used),
     "notifications.read" 1 NotificationsRead(notification::Read),
     "notifications.flushed" 1 NotificationsFlushed(notification::Flushed),
     "notifications.tested" 1 NotificationsTested(notification::Tested),

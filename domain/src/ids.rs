@@ -154,6 +154,10 @@ ids! {
     RoleId,
     /// One person's assignment to a role; what `roles/users` pages by.
     RoleAssignmentId,
+    /// A channel.
+    ChannelId,
+    /// An antenna.
+    AntennaId,
     /// One notification.
     NotificationId,
     /// A file of somebody's drive.

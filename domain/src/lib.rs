@@ -13,9 +13,11 @@
 
 pub mod ad;
 pub mod announcement;
+pub mod antenna;
 pub mod block;
 pub mod decoration;
 pub mod drive;
+pub mod channel;
 pub mod emoji;
 pub mod event;
 pub mod follow;

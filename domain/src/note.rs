@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::event::Payload;
-use crate::ids::{FileId, NoteId, UserId};
+use crate::ids::{ChannelId, FileId, NoteId, UserId};
 use crate::log::StreamId;
 use crate::poll::Poll;
 use crate::remote::ObjectUri;
@@ -93,6 +93,9 @@ pub struct Created {
     /// Files of the author, in the order in which they are shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileId>,
+    /// Where it was written, if in a channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelId>,
     /// Of a remote note.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<ObjectUri>,
@@ -174,6 +177,8 @@ pub struct Draft {
     pub poll: Option<Poll>,
     /// Known to be there, and the author's.
     pub files: Vec<FileId>,
+    /// Where there is room for it, see [`crate::channel::place`].
+    pub channel: Option<ChannelId>,
 }
 
 /// The note to be answered or passed on, and whether the author of the new one may see it.
@@ -219,6 +224,10 @@ pub enum CannotWrite {
     TooManyMentions,
     #[error("nothing to say")]
     Empty,
+    #[error("no such channel")]
+    NoSuchChannel,
+    #[error("the note stays in its channel")]
+    RenoteOutsideOfChannel,
 }
 
 /// Why a note is not deleted.
@@ -258,8 +267,13 @@ pub fn write(
         emojis: draft.emojis,
         poll: draft.poll,
         files: draft.files,
+        channel: draft.channel,
         uri: None,
     };
+    if note.channel.is_some() {
+        // What is said in a channel is for everybody there, and for nobody beyond this server.
+        (note.visibility, note.local_only) = (Visibility::Public, true);
+    }
     if let Some(target) = renote {
         pass_on(&mut note, target)?;
     }
@@ -507,6 +521,23 @@ pub(crate) mod tests {
         assert_eq!(by(2, draft, None, None), Err(CannotWrite::PollExpired));
         let draft = Draft { mentions: (0..21).map(user).collect(), ..say("all of you") };
         assert_eq!(by(2, draft, None, None), Err(CannotWrite::TooManyMentions));
+    }
+
+    #[test]
+    fn a_note_in_a_channel_is_for_everybody_on_this_server() {
+        let channel = Some(ChannelId(id(50)));
+        let draft = Draft {
+            visibility: Visibility::Specified,
+            visible_to: vec![user(2)],
+            channel,
+            ..say("for the channel")
+        };
+        let note = by(1, draft, None, None).unwrap();
+        assert_eq!((note.visibility, note.local_only, note.channel), (Visibility::Public, true, channel));
+        assert_eq!((note.visible_to, note.mentions), (Vec::new(), Vec::new()));
+        let followers = a_note(|n| n.visibility = Visibility::Followers);
+        let renote = by(1, Draft { channel, ..Draft::default() }, None, seen(&followers)).unwrap();
+        assert_eq!(renote.visibility, Visibility::Followers, "never wider than what it passes on");
     }
 
     #[test]

@@ -197,6 +197,8 @@ pub struct Company {
     pub is_pure_renote: bool,
     /// Whether the viewer mutes the thread.
     pub in_muted_thread: bool,
+    /// Whether the viewer mutes the channel that it is in, or that what it passes on is in.
+    pub in_muted_channel: bool,
 }
 
 impl Company {
@@ -208,6 +210,7 @@ impl Company {
             passed_on: note.renote.map(|renote| renote.author),
             is_pure_renote: note.is_pure_renote(),
             in_muted_thread,
+            in_muted_channel: false,
         }
     }
 }
@@ -219,6 +222,8 @@ pub enum Place {
     Anywhere,
     /// At what its author alone has written: who goes there wants to see it, muted or not.
     OfAuthor,
+    /// At what is said in a channel: who goes there wants to see it, muted or not.
+    InChannel,
     /// At what concerns themselves.
     Mentions,
 }
@@ -232,6 +237,9 @@ pub fn wants(viewer: Viewer, note: &Company, place: Place, stance: impl Fn(UserI
     let author = stance(note.author);
     let unwanted = author.mutes || (note.is_pure_renote && author.mutes_renotes);
     if author.is_blocked || (unwanted && place != Place::OfAuthor) {
+        return false;
+    }
+    if note.in_muted_channel && place == Place::Anywhere {
         return false;
     }
     if note.in_muted_thread && place == Place::Mentions {

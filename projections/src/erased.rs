@@ -55,6 +55,17 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("drive_files", &["owner"]),
     ("drive_folders", &["owner"]),
     ("drive_usage", &["user_id"]),
+    ("antennas", &["owner"]),
+    ("antenna_notes", &["author"]),
+    ("antenna_authors", &["user_id"]),
+    ("antenna_follows", &["follower", "followee"]),
+    ("antenna_members", &["user_id", "owner"]),
+    ("antenna_sensitive_channels", &["owner"]),
+    ("channels", &["owner"]),
+    ("channel_authors", &["user_id"]),
+    ("channel_follows", &["user_id"]),
+    ("channel_favorites", &["user_id"]),
+    ("channel_mutes", &["user_id"]),
 ];
 
 /// The batch, cut behind each such event.

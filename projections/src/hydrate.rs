@@ -10,7 +10,7 @@ use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
 use crate::world::World;
-use crate::{decoration, drive, note, poll, reaction, relation, role, user};
+use crate::{channel, decoration, drive, note, poll, reaction, relation, role, user};
 
 /// What a page is about.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +42,8 @@ pub async fn hydrate(
     now: DateTime<Utc>,
 ) -> sqlx::Result<World> {
     let ids: Vec<Uuid> = wanted.notes.iter().map(|note| note.0).collect();
-    let mut notes = if ids.is_empty() { HashMap::new() } else { note::by_ids(pool, &ids, viewer).await? };
+    let mut notes =
+        if ids.is_empty() { HashMap::new() } else { note::by_ids(pool, &ids, viewer, now).await? };
 
     let ids: Vec<Uuid> = notes.keys().map(|note| note.0).collect();
     let polls: Vec<Uuid> = notes.values().filter(|note| note.poll.is_some()).map(|note| note.id.0).collect();
@@ -56,9 +57,14 @@ pub async fn hydrate(
     let mut files = wanted.files;
     files.extend(notes.values().flat_map(|note| note.files.iter().copied()));
 
-    let (mut users, files, theirs, roles, reactions, votes, mine) = tokio::try_join!(
+    let mut channels: Vec<Uuid> = notes.values().filter_map(|note| note.channel).map(|id| id.0).collect();
+    channels.sort_unstable();
+    channels.dedup();
+
+    let (mut users, files, channels, theirs, roles, reactions, votes, mine) = tokio::try_join!(
         unless(people.is_empty(), user::by_ids(pool, &people)),
         unless(files.is_empty(), drive::by_ids(pool, &files)),
+        unless(channels.is_empty(), channel::by_ids(pool, &channels)),
         unless(people.is_empty(), role::of_people(pool, &people)),
         unless(wanted.roles.is_empty(), role::by_ids(pool, &wanted.roles, now)),
         unless(ids.is_empty(), reaction::counts(pool, &ids)),
@@ -94,6 +100,7 @@ pub async fn hydrate(
         notes,
         users,
         files,
+        channels,
         relations: mine.relations,
         my_reactions: mine.reactions,
         my_votes: mine.votes,

@@ -26,8 +26,10 @@ use std::sync::Arc;
 pub mod acquaintance;
 pub mod ad;
 pub mod announcement;
+pub mod antenna;
 mod backoff;
 pub mod block;
+pub mod channel;
 pub mod chart;
 pub mod decoration;
 pub mod drive;
@@ -88,5 +90,7 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(chart::Projection),
         Arc::new(list::Projection),
         Arc::new(drive::Projection),
+        Arc::new(antenna::Projection::default()),
+        Arc::new(channel::Projection),
     ]
 }

@@ -16,7 +16,7 @@ use domain::log::Recorded;
 use domain::note::{Created, Parent, Visibility};
 use domain::policy::{AuthorRules, Viewer};
 use domain::poll::Poll;
-use domain::{Event, FileId, ListId, NoteId, UserId};
+use domain::{ChannelId, Event, FileId, ListId, NoteId, UserId};
 use serde::Serialize;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow, Postgres};
 use sqlx::query::QueryScalar;
@@ -61,6 +61,7 @@ struct NewNote {
     uri: Option<String>,
     pure: bool,
     thread_id: Option<Uuid>,
+    channel_id: Option<Uuid>,
 }
 
 impl NewNote {
@@ -86,6 +87,7 @@ impl NewNote {
             uri: note.uri.as_ref().map(|uri| uri.as_str().to_owned()),
             pure: note.is_pure_renote(),
             thread_id: Some(note.thread()).filter(|thread| *thread != note.id).map(|thread| thread.0),
+            channel_id: note.channel.map(|channel| channel.0),
         })
     }
 
@@ -214,15 +216,15 @@ async fn insert(tx: &mut PgConnection, notes: &[NewNote]) -> sqlx::Result<()> {
     sqlx::query(
         "insert into notes (id, author, text, cw, visibility, local_only, reaction_acceptance,
                                  reply_id, reply_author, renote_id, renote_author, mentions, visible_to,
-                                 tags, emojis, poll, files, uri, pure, thread_id)
+                                 tags, emojis, poll, files, uri, pure, thread_id, channel_id)
          select id, author, text, cw, visibility, local_only, reaction_acceptance,
                 reply_id, reply_author, renote_id, renote_author, mentions, visible_to,
-                tags, emojis, poll, files, uri, pure, thread_id
+                tags, emojis, poll, files, uri, pure, thread_id, channel_id
            from jsonb_to_recordset($1) as n(
                 id uuid, author uuid, text text, cw text, visibility text, local_only boolean,
                 reaction_acceptance text, reply_id uuid, reply_author uuid, renote_id uuid,
                 renote_author uuid, mentions uuid[], visible_to uuid[], tags text[], emojis text[],
-                poll jsonb, files uuid[], uri text, pure boolean, thread_id uuid)",
+                poll jsonb, files uuid[], uri text, pure boolean, thread_id uuid, channel_id uuid)",
     )
     .bind(Json(notes))
     .execute(tx)
@@ -395,6 +397,7 @@ pub(crate) async fn by_ids(
     pool: &PgPool,
     ids: &[Uuid],
     viewer: Viewer,
+    now: DateTime<Utc>,
 ) -> sqlx::Result<HashMap<NoteId, NoteRow>> {
     let rows = sqlx::query(
         "with recursive needed(id, depth) as (
@@ -408,15 +411,20 @@ pub(crate) async fn by_ids(
          )
          select n.id, n.author, n.text, n.cw, n.visibility, n.local_only, n.reaction_acceptance,
                 n.reply_id, n.reply_author, n.renote_id, n.renote_author, n.mentions, n.visible_to,
-                n.tags, n.emojis, n.poll, n.files, n.uri, n.pure, n.replies, n.renotes,
+                n.tags, n.emojis, n.poll, n.files, n.uri, n.pure, n.replies, n.renotes, n.channel_id,
                 coalesce(n.thread_id, n.id) as thread,
                 exists (select from read.thread_mutes t
-                         where t.user_id = $2 and t.thread_id = coalesce(n.thread_id, n.id)) as in_muted_thread
+                         where t.user_id = $2 and t.thread_id = coalesce(n.thread_id, n.id)) as in_muted_thread,
+                exists (select from read.channel_mutes m
+                         where m.user_id = $2 and (m.expires_at is null or m.expires_at > $3)
+                           and m.channel_id in (n.channel_id, (select r.channel_id from read.notes r
+                                                                where r.id = n.renote_id))) as in_muted_channel
            from read.notes n
           where n.id in (select id from needed)",
     )
     .bind(ids)
     .bind(viewer.map(|viewer| viewer.0))
+    .bind(now)
     .fetch_all(pool)
     .await?;
     rows.iter().map(|row| note_row(row).map(|note| (note.id, note))).collect()
@@ -452,8 +460,37 @@ fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
         reactions: Vec::new(),
         votes: Vec::new(),
         rules: AuthorRules::default(),
+        channel: row.try_get::<Option<Uuid>, _>("channel_id")?.map(ChannelId),
         in_muted_thread: row.try_get("in_muted_thread")?,
+        in_muted_channel: row.try_get("in_muted_channel")?,
     })
+}
+
+/// A timeline and what is said in the channels that the viewer ($1) follows; $5 is `with_renotes`. Replies to
+/// others are left out as in the timeline.
+fn with_channels(timeline: String, order: &str, with_files: bool) -> String {
+    let (wanted, files) = (wanted(), having_files(with_files));
+    format!(
+        "select b.id
+           from (({timeline})
+                 union
+                 (select h.id
+                    from read.channel_follows c
+                   cross join lateral (
+                         select n.id
+                           from read.notes n
+                          where n.channel_id = c.channel_id and n.id > $2 and n.id < $3
+                            and (n.reply_id is null or n.author = $1
+                                 or n.reply_author = n.author or n.reply_author = $1
+                                 or exists (select from read.follows f
+                                     where f.follower = $1 and f.followee = n.author and f.with_replies))
+                            and ($5 or not n.pure) {files}
+                            and {VISIBLE} and {wanted}
+                          order by n.id {order} limit $4) h
+                   where c.user_id = $1
+                   order by h.id {order} limit $4)) b
+          order by b.id {order} limit $4"
+    )
 }
 
 /// A timeline.
@@ -482,7 +519,7 @@ pub struct Filter {
 }
 
 /// Notes (as `n`) that the viewer ($1) may see, author's rules apart.
-const VISIBLE: &str = "(n.visibility in ('public', 'home')
+pub(crate) const VISIBLE: &str = "(n.visibility in ('public', 'home')
      or n.author = $1
      or (n.visibility = 'followers'
          and ($1 = any(n.mentions)
@@ -526,6 +563,7 @@ fn home_sql(order: &str, with_files: bool) -> String {
                     select n.id
                       from read.notes n
                      where n.author = a.author and n.id > $2 and n.id < $3 {bound}
+                       and n.channel_id is null
                        and (n.author = $1 or n.visibility <> 'specified' or $1 = any(n.visible_to))
                        and (a.with_replies or n.reply_id is null
                             or n.reply_author = n.author or n.reply_author = $1)
@@ -557,6 +595,7 @@ fn local_sql(order: &str, with_files: bool) -> String {
         "select n.id
            from read.notes n
           where n.visibility = 'public' and n.uri is null and n.id > $2 and n.id < $3
+            and n.channel_id is null
             and ($6 or n.reply_id is null or n.reply_author = n.author or n.reply_author = $1)
             and ($5 or not n.pure) {files}
             and {wanted}
@@ -571,7 +610,7 @@ fn global_sql(order: &str, with_files: bool) -> String {
         "select n.id
            from read.notes n
           where n.visibility = 'public' and n.id > $2 and n.id < $3 and ($5 or not n.pure) {files}
-            and {wanted}
+            and {wanted} and n.channel_id is null
           order by n.id {order} limit $4"
     )
 }
@@ -586,10 +625,11 @@ pub async fn timeline(
 ) -> sqlx::Result<Vec<NoteId>> {
     let (order, files) = (page.order(), filter.with_files);
     let sql = match which {
-        Timeline::Home => home_sql(order, files),
+        Timeline::Home => with_channels(home_sql(order, files), order, files),
         Timeline::Local => local_sql(order, files),
         Timeline::Hybrid => {
-            let (home, local) = (home_sql(order, files), local_sql(order, files));
+            let home = with_channels(home_sql(order, files), order, files);
+            let local = local_sql(order, files);
             format!("select b.id from (({home}) union ({local})) b order by b.id {order} limit $4")
         }
         Timeline::Global => global_sql(order, files),
@@ -608,6 +648,7 @@ pub async fn of_user(
     user: UserId,
     viewer: Viewer,
     filter: Filter,
+    in_channels: bool,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
     let (order, files) = (page.order(), having_files(filter.with_files));
@@ -617,10 +658,13 @@ pub async fn of_user(
           where n.author = $5 and n.id > $2 and n.id < $3
             and ($6 or n.reply_id is null or n.reply_author = n.author)
             and ($7 or not n.pure) {files}
+            and (n.channel_id is null or ($8 and (n.author = $1 or not exists (
+                select from read.channels c where c.id = n.channel_id and c.is_sensitive))))
             and {VISIBLE} and {NOT_BLOCKED}
           order by n.id {order} limit $4"
     );
     let query = list(sql, viewer, page).bind(user.0).bind(filter.with_replies).bind(filter.with_renotes);
+    let query = query.bind(in_channels);
     Ok(notes(query.fetch_all(pool).await?))
 }
 
@@ -641,6 +685,7 @@ pub async fn of_list(
                 select n.id
                   from read.notes n
                  where n.author = a.user_id and n.id > $2 and n.id < $3
+                   and n.channel_id is null
                    and (a.with_replies or n.reply_id is null
                         or n.reply_author = n.author or n.reply_author = $1)
                    and ($6 or not n.pure) {files}
@@ -695,6 +740,23 @@ pub async fn mentions(
           order by m.note_id {order} limit $4"
     );
     let query = list(sql, Some(viewer), page).bind(visibility.map(sql::visibility_word)).bind(following);
+    Ok(notes(query.fetch_all(pool).await?))
+}
+
+/// What is said in a channel.
+pub async fn in_channel(
+    pool: &PgPool,
+    channel: ChannelId,
+    viewer: Viewer,
+    page: &Page,
+) -> sqlx::Result<Vec<NoteId>> {
+    let order = page.order();
+    let sql = format!(
+        "select n.id from read.notes n
+          where n.channel_id = $5 and n.id > $2 and n.id < $3 and {VISIBLE} and {NOT_BLOCKED}
+          order by n.id {order} limit $4"
+    );
+    let query = list(sql, viewer, page).bind(channel.0);
     Ok(notes(query.fetch_all(pool).await?))
 }
 
@@ -776,7 +838,11 @@ pub async fn my_renotes(pool: &PgPool, user: UserId, note: NoteId) -> sqlx::Resu
 }
 
 /// A list of notes with what all of them take: $1 the viewer, $2 and $3 the bounds, $4 the limit.
-fn list<'q>(sql: String, viewer: Viewer, page: &Page) -> QueryScalar<'q, Postgres, Uuid, PgArguments> {
+pub(crate) fn list<'q>(
+    sql: String,
+    viewer: Viewer,
+    page: &Page,
+) -> QueryScalar<'q, Postgres, Uuid, PgArguments> {
     sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(viewer.map(|viewer| viewer.0))
         .bind(page.since())
@@ -784,7 +850,7 @@ fn list<'q>(sql: String, viewer: Viewer, page: &Page) -> QueryScalar<'q, Postgre
         .bind(page.limit())
 }
 
-fn notes(ids: Vec<Uuid>) -> Vec<NoteId> {
+pub(crate) fn notes(ids: Vec<Uuid>) -> Vec<NoteId> {
     ids.into_iter().map(NoteId).collect()
 }
 
@@ -806,7 +872,11 @@ mod tests {
     }
 
     async fn counts(pool: &PgPool, id: NoteId) -> Option<(i64, i64)> {
-        by_ids(pool, &[id.0], None).await.unwrap().get(&id).map(|note| (note.replies, note.renotes))
+        by_ids(pool, &[id.0], None, DateTime::UNIX_EPOCH)
+            .await
+            .unwrap()
+            .get(&id)
+            .map(|note| (note.replies, note.renotes))
     }
 
     #[sqlx::test(migrations = "../migrations")]
@@ -938,8 +1008,9 @@ mod tests {
         let renote = story.renote(2, hello, 1);
         let quote = story.note(2, |n| n.renote = parent(hello, 1));
         story.project().await;
-        let get =
-            async |filter| of_user(&pool, user(2), Some(user(2)), filter, &Page::newest(10)).await.unwrap();
+        let get = async |filter| {
+            of_user(&pool, user(2), Some(user(2)), filter, false, &Page::newest(10)).await.unwrap()
+        };
         assert_eq!(get(ALL).await, [quote, renote, thread, reply, plain]);
         let no_replies = Filter { with_replies: false, ..ALL };
         assert_eq!(get(no_replies).await, [quote, renote, thread, plain]);
@@ -1020,7 +1091,7 @@ mod tests {
                 timeline(Timeline::Hybrid, filter(with_replies)).await
             }
             (List::Global, _) => timeline(Timeline::Global, filter(false)).await,
-            (List::OfUser(user), _) => of_user(pool, user, viewer, filter(true), page).await.unwrap(),
+            (List::OfUser(user), _) => of_user(pool, user, viewer, filter(true), true, page).await.unwrap(),
             (List::Mentions, Some(viewer)) => mentions(pool, viewer, None, false, page).await.unwrap(),
             (List::Children(note), _) => children(pool, note, viewer, page).await.unwrap(),
             _ => return None,
@@ -1033,6 +1104,9 @@ mod tests {
         let no_reply_to_others = to.is_none() || to == Some(note.author) || (to == viewer);
         let shown = with_renotes || !note.is_pure_renote();
         let in_home = || {
+            if let Some(channel) = note.channel {
+                return viewer.is_some_and(|viewer| truth.channel_follows.contains(&(channel, viewer)));
+            }
             mine || truth.follows.iter().any(|(from, followee, with_replies)| {
                 Some(*from) == viewer && *followee == note.author && (*with_replies || no_reply_to_others)
             })
@@ -1040,14 +1114,18 @@ mod tests {
         let in_local = |with_replies: bool| {
             note.visibility == Visibility::Public
                 && note.uri.is_none()
+                && note.channel.is_none()
                 && (with_replies || no_reply_to_others)
         };
         match list {
             List::Home => shown && in_home(),
             List::Local { with_replies } => shown && in_local(with_replies),
             List::Hybrid { with_replies } => shown && (in_home() || in_local(with_replies)),
-            List::Global => shown && note.visibility == Visibility::Public,
-            List::OfUser(user) => shown && note.author == user,
+            List::Global => shown && note.visibility == Visibility::Public && note.channel.is_none(),
+            List::OfUser(user) => {
+                let is_sensitive = note.channel.is_some_and(|channel| truth.sensitive.contains(&channel));
+                shown && note.author == user && (mine || !is_sensitive)
+            }
             List::Mentions => viewer
                 .is_some_and(|viewer| note.mentions.contains(&viewer) || note.visible_to.contains(&viewer)),
             List::Children(id) => {
@@ -1116,7 +1194,12 @@ mod tests {
                         let muted = viewer.is_some_and(|viewer| truth.mutes_thread(viewer, note.thread()));
                         let stance =
                             |of| viewer.map(|me| truth.stance(me, of, story.now())).unwrap_or_default();
-                        policy::wants(viewer, &Company::of(note, muted), list.place(), stance)
+                        let renoted = note.renote.and_then(|renote| truth.in_channel.get(&renote.id));
+                        let in_muted_channel = note.channel.iter().chain(renoted).any(|channel| {
+                            viewer.is_some_and(|viewer| truth.channel_mutes.contains(&(*channel, viewer)))
+                        });
+                        let company = Company { in_muted_channel, ..Company::of(note, muted) };
+                        policy::wants(viewer, &company, list.place(), stance)
                     };
                     let visible = |note: &&Created| {
                         let follows = viewer.is_some_and(|viewer| truth.follows(viewer, note.author));

@@ -1,12 +1,13 @@
 //! What the tests of this crate share: a log in memory, stories told to it, and random worlds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::drive::{self, FileChanges};
+use domain::antenna::Source;
 use domain::emoji::{Asked, Reaction, parse};
 use domain::event::Event;
 use domain::follow::{Changed, Ended, Notify, RequestEnd, RequestEnded, Requested, Started};
@@ -18,10 +19,10 @@ use domain::poll::{self, Poll, Voted};
 use domain::remote::ObjectUri;
 use domain::user::{Active, ProfileChanges};
 use domain::{
-    AnnouncementId, BlockId, CommandId, FileId, FolderId, FollowId, FollowRequestId, InvitationId, ListId,
-    MembershipId, MuteId, NoteId, ReactionId, RenoteMuteId, ReportId, RoleAssignmentId, RoleId, UserId,
-    VoteId, announcement, block, invitation, list, memo, moderation, mute, reaction, report, role,
-    user as person,
+    AnnouncementId, AntennaId, BlockId, ChannelId, CommandId, FileId, FolderId, FollowId, FollowRequestId,
+    InvitationId, ListId, MembershipId, MuteId, NoteId, ReactionId, RenoteMuteId, ReportId, RoleAssignmentId,
+    RoleId, UserId, VoteId, announcement, antenna, block, channel, invitation, list, memo, moderation, mute,
+    reaction, report, role, user as person,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -232,6 +233,7 @@ impl Story {
             emojis: Vec::new(),
             poll: None,
             files: Vec::new(),
+            channel: None,
             uri: None,
         };
         change(&mut note);
@@ -325,6 +327,57 @@ impl Story {
     pub fn list_member(&mut self, list: ListId, owner: u8, member: u8) {
         let id = MembershipId(self.id());
         self.says(list::MemberAdded { id, list, owner: user(owner), user: user(member) });
+    }
+
+    /// An antenna of a person for one word; those for people are for `bob`.
+    pub fn antenna(&mut self, owner: u8, source: Source, word: &str) -> AntennaId {
+        let settings = Self::settings(source, word);
+        self.antenna_for(owner, settings)
+    }
+
+    pub fn antenna_for(&mut self, owner: u8, settings: antenna::Settings) -> AntennaId {
+        let id = AntennaId(self.id());
+        self.says(antenna::Created { id, owner: user(owner), settings });
+        id
+    }
+
+    pub fn settings(source: Source, word: &str) -> antenna::Settings {
+        antenna::Settings {
+            name: "antenna".to_owned(),
+            source,
+            list: None,
+            keywords: vec![vec![word.to_owned()]],
+            exclude_keywords: Vec::new(),
+            users: vec!["bob".to_owned()],
+            accounts: vec!["bob".to_owned()],
+            case_sensitive: false,
+            local_only: false,
+            exclude_bots: true,
+            with_replies: true,
+            with_file: false,
+            exclude_notes_in_sensitive_channel: false,
+        }
+    }
+
+    pub fn channel(&mut self, owner: u8, change: impl FnOnce(&mut channel::Created)) -> ChannelId {
+        let id = ChannelId(self.id());
+        let mut made = channel::Created {
+            id,
+            owner: user(owner),
+            name: format!("channel of user{owner}"),
+            description: Some("about something".to_owned()),
+            color: channel::DEFAULT_COLOR.to_owned(),
+            is_sensitive: false,
+            allow_renote_to_external: true,
+        };
+        change(&mut made);
+        self.says(made);
+        id
+    }
+
+    /// Lets days go by.
+    pub fn pass(&mut self, days: i64) {
+        self.clock += days * 86_400_000;
     }
 
     /// Applies what was told since the last time, as one batch.
@@ -510,6 +563,18 @@ pub enum Act {
         parent: Option<usize>,
     },
     DeleteFolder(usize),
+    /// Makes a channel, changes one, or becomes something to it; `Write` may write in it.
+    Channel {
+        by: u8,
+        what: u8,
+        channel: usize,
+    },
+    /// Makes an antenna of some source, or changes, uses or deletes one; or somebody is a bot.
+    Antenna {
+        by: u8,
+        what: u8,
+        antenna: usize,
+    },
 }
 
 fn someone() -> impl Strategy<Value = u8> {
@@ -540,7 +605,7 @@ fn an_act() -> impl Strategy<Value = Act> {
             Act::Follow { follower, followee, with_replies: r, notify: n }
         }),
         1 => (someone(), someone()).prop_map(|(follower, followee)| Act::Unfollow { follower, followee }),
-        1 => (someone(), someone()).prop_map(|(follower, followee)| Act::Ask { follower, followee }),
+        3 => (someone(), someone()).prop_map(|(follower, followee)| Act::Ask { follower, followee }),
         3 => (someone(), any::<usize>(), prop::sample::select(vec!["👍", "🎉"]))
             .prop_map(|(by, note, with)| Act::React { by, note, with }),
         2 => (someone(), any::<usize>(), 0..2u32).prop_map(|(by, note, choice)| Act::Vote { by, note, choice }),
@@ -577,11 +642,73 @@ fn an_act() -> impl Strategy<Value = Act> {
         1 => any::<usize>().prop_map(Act::DeleteFile),
         1 => (someone(), any::<Option<usize>>()).prop_map(|(owner, parent)| Act::MakeFolder { owner, parent }),
         1 => any::<usize>().prop_map(Act::DeleteFolder),
+        4 => (someone(), 0..7u8, any::<usize>())
+            .prop_map(|(by, what, channel)| Act::Channel { by, what, channel }),
+        3 => (someone(), 0..9u8, any::<usize>())
+            .prop_map(|(by, what, antenna)| Act::Antenna { by, what, antenna }),
     ]
 }
 
 pub fn a_life() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(an_act(), 0..100)
+}
+
+/// The channels of a random life.
+#[derive(Default)]
+struct RandomChannels {
+    channels: Vec<(ChannelId, u8)>,
+    /// Channel, person, and what they are to it.
+    standing: Vec<(ChannelId, u8, u8)>,
+    sensitive: HashSet<ChannelId>,
+    /// Notes that were written in one.
+    notes: HashMap<NoteId, ChannelId>,
+}
+
+impl RandomChannels {
+    fn happens(&mut self, story: &mut Story, by: u8, what: u8, channel: usize) -> Option<Created> {
+        let Some(&(id, owner)) = self.channels.get(channel % self.channels.len().max(1)).filter(|_| what > 0)
+        else {
+            let is_sensitive = channel.is_multiple_of(2);
+            let made = story.channel(by, |made| made.is_sensitive = is_sensitive);
+            self.channels.push((made, by));
+            self.sensitive.extend(is_sensitive.then_some(made));
+            return None;
+        };
+        let user = user(by);
+        let stood = self.standing.iter().position(|known| *known == (id, by, what));
+        match (what, stood) {
+            (1, _) => {
+                let is_sensitive = channel.is_multiple_of(3);
+                self.sensitive.remove(&id);
+                self.sensitive.extend(is_sensitive.then_some(id));
+                let changes =
+                    channel::Changes { is_sensitive: Some(is_sensitive), ..channel::Changes::default() };
+                story.says(channel::Changed { id, owner: self::user(owner), changes });
+                return None;
+            }
+            (2..5, Some(place)) => drop(self.standing.remove(place)),
+            (2..5, None) => self.standing.push((id, by, what)),
+            _ => {
+                let mut written = None;
+                let note = story.note(by, |note| {
+                    note.channel = Some(id);
+                    written = Some(note.clone());
+                });
+                self.notes.insert(note, id);
+                return written;
+            }
+        }
+        let event: Event = match (what, stood) {
+            (2, None) => channel::Followed { channel: id, user }.into(),
+            (2, Some(_)) => channel::Unfollowed { channel: id, user }.into(),
+            (3, None) => channel::Favorited { channel: id, user }.into(),
+            (3, Some(_)) => channel::Unfavorited { channel: id, user }.into(),
+            (_, None) => channel::Muted { channel: id, user, expires_at: None }.into(),
+            (_, Some(_)) => channel::Unmuted { channel: id, user }.into(),
+        };
+        story.says(event);
+        None
+    }
 }
 
 /// The lists of a random life.
@@ -644,6 +771,11 @@ fn pick(folders: &[(UserId, FolderId)], number: Option<usize>, owner: UserId) ->
 pub struct Truth {
     pub notes: Vec<Created>,
     pub profiles: Vec<person::Profile>,
+    /// Channels with whom they concern.
+    pub channel_follows: HashSet<(ChannelId, UserId)>,
+    pub channel_mutes: HashSet<(ChannelId, UserId)>,
+    pub sensitive: HashSet<ChannelId>,
+    pub in_channel: HashMap<NoteId, ChannelId>,
     /// Follower, followee, with_replies.
     pub follows: Vec<(UserId, UserId, bool)>,
     /// Blocker, blockee.
@@ -719,6 +851,8 @@ impl Story {
         let mut gone: std::collections::BTreeSet<FolderId> = std::collections::BTreeSet::new();
         let mut days = [0_u32; PEOPLE as usize];
         let mut lists = RandomLists::default();
+        let mut antennas: Vec<(AntennaId, u8)> = Vec::new();
+        let mut channels = RandomChannels::default();
         for n in 1..=PEOPLE {
             self.person(n, &format!("user{n}"));
             truth.profiles.push(person::Profile::default());
@@ -932,6 +1066,44 @@ impl Story {
                     self.says(domain::notification::Read { user: user(n) });
                 }
                 Act::List { by, what, list, other } => lists.happens(self, by, what, list, other),
+                Act::Channel { by, what, channel } => {
+                    if let Some(note) = channels.happens(self, by, what, channel) {
+                        written.push((note.id, note.author));
+                        truth.notes.push(note);
+                    }
+                }
+                Act::Antenna { by, what: what @ 0..5, antenna } => {
+                    let sources =
+                        [Source::All, Source::Home, Source::Users, Source::List, Source::UsersBlacklist];
+                    let mut settings = Self::settings(sources[usize::from(what)], "note");
+                    settings.accounts = vec![format!("user{}", antenna % 5)];
+                    let mine = lists.lists.iter().filter(|(_, owner)| *owner == by);
+                    settings.list = mine.map(|(list, _)| *list).next_back().filter(|_| what == 3);
+                    antennas.push((self.antenna_for(by, settings), by));
+                }
+                Act::Antenna { by, what: 5, antenna } => {
+                    let is_bot = Some(antenna % 2 == 1);
+                    self.changes(by, ProfileChanges { is_bot, ..ProfileChanges::default() });
+                }
+                Act::Antenna { what, antenna, .. } if !antennas.is_empty() => {
+                    let place = antenna % antennas.len();
+                    let (id, owner) = antennas[place];
+                    let owner = user(owner);
+                    match what {
+                        6 => {
+                            let settings = Self::settings(Source::All, "1");
+                            self.says(antenna::Changed { id, owner, settings });
+                        }
+                        7 => {
+                            let day = at(self.clock).date_naive();
+                            self.says(antenna::Used { id, owner, day });
+                        }
+                        _ => {
+                            self.says(antenna::Deleted { id, owner });
+                            antennas.remove(place);
+                        }
+                    }
+                }
                 Act::Assign { user: n, role, tells, expires_at } => {
                     let id = RoleAssignmentId(self.id());
                     let (role, user, expires_at) = (role_id(role), user(n), expires_at.map(at));
@@ -978,7 +1150,8 @@ impl Story {
                     }
                 }
                 Act::MoveFile { .. } | Act::DeleteFile(_) | Act::DeleteFolder(_) => (),
-                Act::Delete(_)
+                Act::Antenna { .. }
+                | Act::Delete(_)
                 | Act::Follow { .. }
                 | Act::React { .. }
                 | Act::Vote { .. }
@@ -989,6 +1162,12 @@ impl Story {
                 | Act::EndPoll(_) => (),
             }
         }
+        let standing = |as_what| {
+            let all = channels.standing.iter().filter(move |(.., what)| *what == as_what);
+            all.map(|(channel, by, _)| (*channel, user(*by))).collect()
+        };
+        (truth.channel_follows, truth.channel_mutes) = (standing(2), standing(4));
+        (truth.sensitive, truth.in_channel) = (channels.sensitive, channels.notes);
         truth
     }
 

@@ -18,7 +18,7 @@ use domain::policy::{
 };
 use domain::poll::Poll;
 use domain::user::Profile;
-use domain::{FileId, FolderId, FollowId, NoteId, RoleId, UserId};
+use domain::{ChannelId, FileId, FolderId, FollowId, NoteId, RoleId, UserId};
 
 use crate::role::RoleRow;
 
@@ -53,8 +53,31 @@ pub struct NoteRow {
     /// Votes per choice, as long as the choices of the poll.
     pub votes: Vec<i64>,
     pub rules: AuthorRules,
+    /// Where it was written, if in a channel.
+    pub channel: Option<ChannelId>,
     /// Whether the viewer mutes the thread.
     pub in_muted_thread: bool,
+    /// Whether the viewer mutes the channel that it is in, or that what it passes on is in.
+    pub in_muted_channel: bool,
+}
+
+/// A channel with its counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelRow {
+    pub id: ChannelId,
+    pub owner: UserId,
+    pub name: String,
+    pub description: Option<String>,
+    pub color: String,
+    pub is_archived: bool,
+    pub is_sensitive: bool,
+    /// Whether its notes may be passed on outside of it.
+    pub allow_renote_to_external: bool,
+    pub pinned: Vec<NoteId>,
+    pub notes: i64,
+    /// People who wrote in it.
+    pub users: i64,
+    pub last_noted_at: Option<DateTime<Utc>>,
 }
 
 impl NoteRow {
@@ -66,6 +89,7 @@ impl NoteRow {
             passed_on: self.renote.map(|renote| renote.author),
             is_pure_renote: self.pure,
             in_muted_thread: self.in_muted_thread,
+            in_muted_channel: self.in_muted_channel,
         }
     }
 }
@@ -95,6 +119,7 @@ pub struct Shell<'w> {
     pub reaction_acceptance: Option<ReactionAcceptance>,
     pub reply: Option<Parent>,
     pub renote: Option<Parent>,
+    pub channel: Option<ChannelId>,
     pub mentions: &'w [UserId],
     pub replies: i64,
     pub renotes: i64,
@@ -215,6 +240,8 @@ pub struct World {
     pub(crate) notes: HashMap<NoteId, NoteRow>,
     pub(crate) users: HashMap<UserId, UserRow>,
     pub(crate) files: HashMap<FileId, FileRow>,
+    /// Those in which the notes are.
+    pub(crate) channels: HashMap<ChannelId, ChannelRow>,
     pub(crate) relations: HashMap<UserId, RelationRow>,
     pub(crate) my_reactions: HashMap<NoteId, Reaction>,
     pub(crate) my_votes: HashMap<NoteId, Vec<u32>>,
@@ -238,6 +265,7 @@ impl World {
             notes: notes.into_iter().map(|note| (note.id, note)).collect(),
             users: users.into_iter().map(|user| (user.id, user)).collect(),
             files: HashMap::new(),
+            channels: HashMap::new(),
             relations: HashMap::new(),
             my_reactions: HashMap::new(),
             my_votes: HashMap::new(),
@@ -283,6 +311,7 @@ impl World {
             reaction_acceptance: note.reaction_acceptance,
             reply: note.reply,
             renote: note.renote,
+            channel: note.channel,
             mentions: &note.mentions,
             replies: note.replies,
             renotes: note.renotes,
@@ -311,11 +340,14 @@ impl World {
         let relation = |(author, following)| {
             (author, RelationRow { following: Some(following), ..RelationRow::default() })
         };
+        let channels =
+            notes.values().filter_map(|note| Some((note.channel?, self.channel(note.channel?)?.clone())));
         World {
             viewer,
             now: self.now,
             users: users.collect(),
             files,
+            channels: channels.collect(),
             notes,
             relations: theirs.follows.into_iter().map(relation).collect(),
             my_reactions: theirs.reactions,
@@ -337,6 +369,10 @@ impl World {
 
     pub fn user(&self, id: UserId) -> Option<&UserRow> {
         self.users.get(&id)
+    }
+
+    pub fn channel(&self, id: ChannelId) -> Option<&ChannelRow> {
+        self.channels.get(&id)
     }
 
     /// A role, and how many people are assigned to it.

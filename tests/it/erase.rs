@@ -276,6 +276,7 @@ impl Desk {
                 renote: (n % 10 == 1).then_some(other),
                 poll: None,
                 files: Vec::new(),
+                channel: None,
                 extract_mentions: true,
                 extract_hashtags: true,
                 extract_emojis: true,

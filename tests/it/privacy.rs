@@ -44,7 +44,7 @@ async fn nobody_reads_what_is_not_for_them() {
         let id = people[author].id.parse().unwrap();
         profiles.push(fold::<user::User>(&app, &user::stream(id)).await.profile);
     }
-    let mut lists = Vec::new();
+    let (mut lists, mut antennas) = (Vec::new(), Vec::new());
     for person in &people {
         let list = app.ok(person, "users/lists/create", json!({ "name": "both" })).await;
         for author in AUTHORS {
@@ -54,16 +54,33 @@ async fn nobody_reads_what_is_not_for_them() {
             app.ok(person, "users/lists/update-membership", all).await;
         }
         lists.push(list["id"].as_str().unwrap().to_owned());
+        let antenna = json!({
+            "name": "all", "src": "all", "keywords": [["words"]], "excludeKeywords": [], "users": [],
+            "caseSensitive": false, "withReplies": true, "withFile": false,
+        });
+        let antenna = app.ok(person, "antennas/create", antenna).await;
+        antennas.push(antenna["id"].as_str().unwrap().to_owned());
     }
     let question = app.note(&people[ANSWERED], json!({ "text": "any thoughts?" })).await;
     let written = write(&app, &people, &question).await;
+    let channel = app.ok(&people[1], "channels/create", json!({ "name": "channel" })).await;
+    let channel = channel["id"].as_str().unwrap().to_owned();
+    app.note(&people[1], json!({ "text": "said in the channel", "channelId": channel })).await;
+    for person in &people {
+        for path in ["channels/follow", "channels/favorite"] {
+            app.ok(person, path, json!({ "channelId": channel })).await;
+        }
+    }
+    let pins: Vec<String> = written.iter().map(|note| note.note.id.to_string()).collect();
+    app.ok(&people[1], "channels/update", json!({ "channelId": channel, "pinnedNoteIds": pins })).await;
     let role = crate::role::role(&app, &root, json!({})).await;
     for author in AUTHORS {
         app.ok(&root, "admin/roles/assign", json!({ "roleId": role, "userId": people[author].id })).await;
     }
 
+    let mine = [lists[0].as_str(), &antennas[0], &channel, &role];
     let paths: BTreeSet<&str> =
-        calls(&people, &question, &written[0], &lists[0], &role).iter().map(|(path, _)| *path).collect();
+        calls(&people, &question, &written[0], mine).iter().map(|(path, _)| *path).collect();
     let missing: Vec<_> = showing_notes().into_iter().filter(|path| !paths.contains(path)).collect();
     assert!(missing.is_empty(), "endpoints that show notes and are not called here: {missing:?}");
 
@@ -77,7 +94,9 @@ async fn nobody_reads_what_is_not_for_them() {
             may_see(id, &Facts::of(&written.note, &profiles[written.author]), between, now)
         };
         for note in &written {
-            for (path, params) in calls(&people, &question, note, &lists[viewer.unwrap_or(0)], &role) {
+            let own = viewer.unwrap_or(0);
+            let mine = [lists[own].as_str(), &antennas[own], &channel, &role];
+            for (path, params) in calls(&people, &question, note, mine) {
                 let answer = app.call(by, path, params.clone()).await;
                 let text = answer.body.to_string();
                 let leaks = written.iter().filter(|other| text.contains(&other.words) && !told_of(other));
@@ -138,8 +157,7 @@ fn calls(
     people: &[User],
     question: &str,
     note: &Written,
-    list: &str,
-    role: &str,
+    [list, antenna, channel, role]: [&str; 4],
 ) -> Vec<(&'static str, Value)> {
     let all = || json!({ "limit": 100 });
     let of = |id: &str| json!({ "noteId": id, "limit": 100 });
@@ -155,6 +173,15 @@ fn calls(
         ("notes/local-timeline", all()),
         ("notes/hybrid-timeline", all()),
         ("notes/global-timeline", all()),
+        ("channels/timeline", json!({ "channelId": channel, "limit": 100 })),
+        ("channels/show", json!({ "channelId": channel })),
+        ("channels/featured", json!({})),
+        ("channels/owned", all()),
+        ("channels/followed", all()),
+        ("channels/my-favorites", json!({})),
+        ("channels/mute/list", json!({})),
+        ("channels/search", json!({ "query": "channel", "limit": 100 })),
+        ("antennas/notes", json!({ "antennaId": antenna, "limit": 100 })),
         ("notes/user-list-timeline", json!({ "listId": list, "limit": 100 })),
         ("notes/mentions", all()),
         ("notes/mentions", json!({ "limit": 100, "visibility": "specified" })),

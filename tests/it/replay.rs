@@ -8,6 +8,8 @@ use chrono::TimeDelta;
 use commands::bus::Bus;
 use commands::log::{EventStoreLog, Keyring, MasterKey, MemoryLog, PostgresLog, Takeover};
 use commands::{AskedBy, Commands, Failed, NewAccount, NewFile, NewNote};
+use domain::antenna::Source;
+use domain::channel::Wish;
 use domain::drive::{self, FileAdded, FileChanges, FolderAdded, Properties};
 use domain::log::{By, EventLog};
 use domain::note::{Allowed, Visibility};
@@ -15,8 +17,8 @@ use domain::poll::Poll;
 use domain::role::{Definition, Target, Terms};
 use domain::user::ProfileChanges;
 use domain::{
-    AnnouncementId, DecorationId, FileId, FolderId, ListId, NoteId, RoleId, UserId, announcement, decoration,
-    list,
+    AnnouncementId, AntennaId, ChannelId, DecorationId, FileId, FolderId, ListId, NoteId, RoleId, UserId,
+    announcement, antenna, channel, decoration, list,
 };
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
@@ -118,11 +120,15 @@ impl World {
         let people = people(&apps[0]).await;
         let notes: Arc<Mutex<Vec<NoteId>>> = Arc::default();
         let lists: Arc<Mutex<Vec<(UserId, ListId)>>> = Arc::default();
+        let antennas: Arc<Mutex<Vec<(UserId, AntennaId)>>> = Arc::default();
+        let channels: Arc<Mutex<Vec<ChannelId>>> = Arc::default();
         let stories = apps.iter().zip(0..).map(|(app, n)| {
             let rng = StdRng::seed_from_u64(seed * 100 + n);
-            let (app, people, notes, lists) = (app.clone(), people.clone(), notes.clone(), lists.clone());
+            let (app, people, notes) = (app.clone(), people.clone(), notes.clone());
+            let (lists, antennas, channels) = (lists.clone(), antennas.clone(), channels.clone());
             let (files, folders) = (Vec::new(), Vec::new());
-            let story = Story { app, people, notes, lists, files, folders, rng, done: 0 };
+            let story =
+                Story { app, people, notes, lists, antennas, channels, files, folders, rng, done: 0 };
             tokio::spawn(story.happens(COMMANDS / apps.len()))
         });
         let stories: Vec<_> = stories.collect();
@@ -194,6 +200,8 @@ struct Story {
     /// Of all parts.
     notes: Arc<Mutex<Vec<NoteId>>>,
     lists: Arc<Mutex<Vec<(UserId, ListId)>>>,
+    antennas: Arc<Mutex<Vec<(UserId, AntennaId)>>>,
+    channels: Arc<Mutex<Vec<ChannelId>>>,
     rng: StdRng,
     files: Vec<(UserId, FileId)>,
     folders: Vec<(UserId, FolderId)>,
@@ -214,7 +222,7 @@ impl Story {
         let commands: Commands = self.app.commands.clone();
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
-        match (self.rng.random_range(0..39), note) {
+        match (self.rng.random_range(0..41), note) {
             (36..39, _) => self.keep(by, me).await,
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
@@ -278,6 +286,8 @@ impl Story {
                     self.take(commands.unassign_role(by.step(1), role, other, true).await);
                 }
             }
+            (39, _) => self.antenna(by, me).await,
+            (40, _) => self.channel(by, me).await,
             _ => self.take(commands.read_notifications(by, me).await),
         }
     }
@@ -368,6 +378,82 @@ impl Story {
         }
     }
 
+    /// Something about a channel of somebody.
+    async fn channel(&mut self, by: By, me: UserId) {
+        let commands: Commands = self.app.commands.clone();
+        let found = self.channels.lock().unwrap().choose(&mut self.rng).copied();
+        let Some(channel) = found.filter(|_| self.rng.random_bool(0.7)) else {
+            let id = ChannelId(self.app.ids.at(by.now));
+            let new = channel::Created {
+                id,
+                owner: me,
+                name: format!("channel {id}"),
+                description: None,
+                color: channel::DEFAULT_COLOR.to_owned(),
+                is_sensitive: self.rng.random(),
+                allow_renote_to_external: self.rng.random(),
+            };
+            self.take(commands.create_channel(by, new).await);
+            return self.channels.lock().unwrap().push(id);
+        };
+        let wishes = [Wish::Follow, Wish::Unfollow, Wish::Favor, Wish::Unfavor];
+        match self.rng.random_range(0..8) {
+            0 => {
+                let is_archived = Some(self.rng.random_bool(0.2));
+                let changes = channel::Changes { is_archived, ..channel::Changes::default() };
+                self.take(commands.change_channel(by, channel, me, true, changes).await);
+            }
+            1 => self.take(commands.mute_channel(by, me, channel, None).await),
+            2 => self.take(commands.unmute_channel(by, me, channel).await),
+            n => {
+                let wish = wishes[n % wishes.len()];
+                self.take(commands.stand_to_channel(by, me, channel, wish).await);
+            }
+        }
+    }
+
+    /// Something about an antenna of somebody.
+    async fn antenna(&mut self, by: By, me: UserId) {
+        let commands: Commands = self.app.commands.clone();
+        let found = self.antennas.lock().unwrap().choose(&mut self.rng).copied();
+        let (owner, antenna) = match found {
+            Some(found) if self.rng.random_bool(0.5) => found,
+            _ => {
+                let id = AntennaId(self.app.ids.at(by.now));
+                let source = [Source::All, Source::Home, Source::Users].choose(&mut self.rng);
+                let settings = antenna::Settings {
+                    name: "for person1".to_owned(),
+                    source: source.copied().unwrap_or(Source::All),
+                    list: None,
+                    keywords: vec![vec!["@person1".to_owned()], vec!["tag2".to_owned()]],
+                    exclude_keywords: Vec::new(),
+                    users: Vec::new(),
+                    accounts: vec!["person2".to_owned()],
+                    case_sensitive: false,
+                    local_only: false,
+                    exclude_bots: false,
+                    with_replies: true,
+                    with_file: false,
+                    exclude_notes_in_sensitive_channel: false,
+                };
+                let made = commands.create_antenna(by, me, id, settings, 3).await;
+                if made.is_ok() {
+                    self.antennas.lock().unwrap().push((me, id));
+                }
+                return self.take(made);
+            }
+        };
+        let mine = self.app.by_user(Some(owner));
+        match self.rng.random_range(0..5) {
+            0 => self.take(commands.delete_antenna(mine, owner, antenna).await),
+            1 => self.take(commands.use_antenna(mine, owner, antenna).await),
+            n => {
+                let change = |settings: &mut antenna::Settings| settings.exclude_bots = n > 2;
+                self.take(commands.change_antenna(mine, owner, antenna, change, 3).await);
+            }
+        }
+    }
+
     async fn write(&mut self, by: By, author: UserId) {
         let id = NoteId(self.app.ids.at(by.now));
         let visibility = [Visibility::Public, Visibility::Home, Visibility::Followers, Visibility::Specified];
@@ -383,6 +469,7 @@ impl Story {
         });
         let words =
             format!("{id} for @person{} #tag{}", self.rng.random_range(0..PEOPLE), id.0.as_u128() % 3);
+        let channel = self.channels.lock().unwrap().choose(&mut self.rng).copied();
         let new = NewNote {
             id,
             text: (!pure).then_some(words),
@@ -401,6 +488,7 @@ impl Story {
                 .map(|(_, id)| *id)
                 .take(2)
                 .collect(),
+            channel: channel.filter(|_| self.rng.random_bool(0.2)),
             extract_mentions: true,
             extract_hashtags: true,
             extract_emojis: true,

@@ -6,7 +6,7 @@ use domain::emoji::Reaction;
 use domain::ids;
 use domain::note::{ReactionAcceptance, Visibility};
 use domain::policy::{Sight, Visible};
-use projections::world::{NoteRow, Shell, World};
+use projections::world::{ChannelRow, NoteRow, Shell, World};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -53,6 +53,10 @@ pub struct Note {
     pub files: Vec<DriveFile>,
     pub reply_id: Option<NoteId>,
     pub renote_id: Option<NoteId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel_id: Option<Id<ids::ChannelId>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<InChannel>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mentions: Vec<UserId>,
     #[serde(skip_serializing_if = "is_false")]
@@ -74,6 +78,32 @@ pub struct Note {
     /// The viewer may not see what was written.
     #[serde(skip_serializing_if = "is_false")]
     pub is_hidden: bool,
+}
+
+/// The channel of a note in few words.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct InChannel {
+    pub id: Id<ids::ChannelId>,
+    pub name: String,
+    pub color: String,
+    pub is_sensitive: bool,
+    pub allow_renote_to_external: bool,
+    pub user_id: UserId,
+}
+
+impl From<&ChannelRow> for InChannel {
+    fn from(row: &ChannelRow) -> Self {
+        Self {
+            id: Id(row.id),
+            name: row.name.clone(),
+            color: row.color.clone(),
+            is_sensitive: row.is_sensitive,
+            allow_renote_to_external: row.allow_renote_to_external,
+            user_id: Id(row.owner),
+        }
+    }
 }
 
 /// A poll with its counts.
@@ -151,6 +181,8 @@ fn frame(look: &Look<'_>, world: &World, shell: &Shell<'_>) -> Option<Note> {
         files: Vec::new(),
         reply_id: shell.reply.map(|reply| Id(reply.id)),
         renote_id: shell.renote.map(|renote| Id(renote.id)),
+        channel_id: shell.channel.map(Id),
+        channel: shell.channel.and_then(|channel| world.channel(channel)).map(InChannel::from),
         mentions: shell.mentions.iter().copied().map(Id).collect(),
         has_poll: false,
         uri: None,
@@ -276,7 +308,9 @@ pub(crate) mod tests {
             reactions: Vec::new(),
             votes: Vec::new(),
             rules: AuthorRules::default(),
+            channel: None,
             in_muted_thread: false,
+            in_muted_channel: false,
         };
         change(&mut row);
         row.pure = row.renote.is_some() && row.text.is_none();

@@ -5,8 +5,10 @@ pub mod acquaintance;
 pub mod ad;
 pub mod admin;
 pub mod announcement;
+pub mod antenna;
 pub mod app;
 pub mod block;
+pub mod channel;
 pub mod chart;
 pub mod decoration;
 pub mod drive;
@@ -93,6 +95,12 @@ pub fn registry() -> &'static Registry {
             announcement::ShowByOldName,
             announcement::List,
             announcement::Show,
+            antenna::Create,
+            antenna::Delete,
+            antenna::List,
+            antenna::Notes,
+            antenna::Show,
+            antenna::Update,
             app::Create,
             app::Accept,
             app::Generate,
@@ -101,6 +109,22 @@ pub fn registry() -> &'static Registry {
             block::Create,
             block::Delete,
             block::List,
+            channel::Create,
+            channel::Favorite,
+            channel::Featured,
+            channel::Follow,
+            channel::Followed,
+            channel::CreateMute,
+            channel::DeleteMute,
+            channel::ListMutes,
+            channel::MyFavorites,
+            channel::Owned,
+            channel::Search,
+            channel::Show,
+            channel::Timeline,
+            channel::Unfavorite,
+            channel::Unfollow,
+            channel::Update,
             chart::ActiveUsers,
             chart::Notes,
             chart::FollowsOfUser,

@@ -14,6 +14,7 @@ use projections::{Wanted, mute};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::channel::ChannelId;
 use super::timeline::seen_page;
 use crate::api::param::{AnyId, Id, Limit, NoteId, Page, Text, Unique, UserId};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
@@ -67,7 +68,7 @@ pub struct Create {
     no_extract_emojis: bool,
     reply_id: Option<NoteId>,
     renote_id: Option<NoteId>,
-    channel_id: Option<Id<AnyId>>,
+    channel_id: Option<ChannelId>,
     text: Option<Text<1, MAX_TEXT_CHARS>>,
     #[serde(default)]
     #[schemars(with = "Unique<Id<ids::FileId>, 1, MAX_FILES>")]
@@ -143,6 +144,11 @@ const CANNOT_CREATE_ALREADY_EXPIRED_POLL: ErrorDef = ErrorDef::new(
     "Poll is already expired.",
     "04da457d-b083-4055-9082-955525eda5a5",
 );
+const CANNOT_RENOTE_OUTSIDE_OF_CHANNEL: ErrorDef = ErrorDef::new(
+    "CANNOT_RENOTE_OUTSIDE_OF_CHANNEL",
+    "Cannot renote outside of channel.",
+    "33510210-8452-094c-6227-4a6c05d99f00",
+);
 const NO_SUCH_CHANNEL: ErrorDef =
     ErrorDef::new("NO_SUCH_CHANNEL", "No such channel.", "b1653923-5453-4edc-b786-7c4f39bb0bbb");
 const NO_SUCH_FILE: ErrorDef =
@@ -171,6 +177,7 @@ impl Endpoint for Create {
             BLOCKED,
             CANNOT_CREATE_ALREADY_EXPIRED_POLL,
             NO_SUCH_CHANNEL,
+            CANNOT_RENOTE_OUTSIDE_OF_CHANNEL,
             NO_SUCH_FILE,
             CONTAINS_TOO_MANY_MENTIONS,
             CANNOT_SCHEDULE,
@@ -182,8 +189,6 @@ impl Endpoint for Create {
         if self.scheduled_at.is_some() {
             return Err(CANNOT_SCHEDULE.into());
         }
-        if self.channel_id.is_some() {
-            return Err(NO_SUCH_CHANNEL.into());
         }
         let by = app.by(&me);
         let (now, viewer) = (by.now, Some(me.id()));
@@ -223,6 +228,7 @@ impl Create {
             renote: self.renote_id.map(|id| id.0),
             poll: self.poll.map(|poll| poll.asked_at(now)),
             files: files.map(|files| files.0.into_iter().map(|file| file.0).collect()).unwrap_or_default(),
+            channel: self.channel_id.map(|id| id.0),
             extract_mentions: !self.no_extract_mentions,
             extract_hashtags: !self.no_extract_hashtags,
             extract_emojis: !self.no_extract_emojis,
@@ -254,6 +260,8 @@ impl From<CannotWrite> for ApiError {
             CannotWrite::ReplyToInvisible => CANNOT_REPLY_TO_AN_INVISIBLE_NOTE.into(),
             CannotWrite::ReplyWiderThanSpecified => CANNOT_REPLY_WIDER.into(),
             CannotWrite::Blocked => BLOCKED.into(),
+            CannotWrite::NoSuchChannel => NO_SUCH_CHANNEL.into(),
+            CannotWrite::RenoteOutsideOfChannel => CANNOT_RENOTE_OUTSIDE_OF_CHANNEL.into(),
             CannotWrite::RenoteDueToVisibility => CANNOT_RENOTE_DUE_TO_VISIBILITY.into(),
             CannotWrite::NoSuchFile => NO_SUCH_FILE.into(),
             CannotWrite::PollExpired => CANNOT_CREATE_ALREADY_EXPIRED_POLL.into(),

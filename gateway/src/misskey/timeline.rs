@@ -242,6 +242,9 @@ pub struct OfUser {
     with_replies: bool,
     #[serde(default = "yes")]
     with_renotes: bool,
+    /// What they said in channels, too.
+    #[serde(default)]
+    with_channel_notes: bool,
     #[serde(default)]
     limit: Limit,
     #[serde(flatten)]
@@ -256,14 +259,14 @@ impl Endpoint for OfUser {
     type Reply = Vec<Note>;
 
     async fn handle(self, app: &App, me: Anyone) -> Result<Vec<Note>, ApiError> {
-        let (viewer, user) = (me.id(), self.user_id.0);
+        let (viewer, user, in_channels) = (me.id(), self.user_id.0, self.with_channel_notes);
         let filter = Filter {
             with_replies: self.with_replies,
             with_renotes: self.with_renotes,
             with_files: self.with_files,
         };
         page_of(app, viewer, Place::OfAuthor, self.page, self.limit, |page| async move {
-            note::of_user(&app.pool, user, viewer, filter, &page).await
+            note::of_user(&app.pool, user, viewer, filter, in_channels, &page).await
         })
         .await
     }

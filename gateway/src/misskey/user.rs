@@ -286,7 +286,7 @@ fn missing(id: ids::UserId) -> ApiError {
 }
 
 /// Whether this is the name of this server.
-fn is_own(app: &App, host: &str) -> bool {
+pub fn is_own(app: &App, host: &str) -> bool {
     host.is_empty() || host.eq_ignore_ascii_case(app.config.host())
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::note::{Created, Visibility};
 use domain::policy::Viewer;
 use domain::text::normalize_tag;
-use domain::{ListId, RoleId, UserId};
+use domain::{AntennaId, ChannelId, ListId, RoleId, UserId};
 use projections::world::FollowingRow;
 use serde_json::Value;
 
@@ -22,6 +22,10 @@ pub enum Kind {
     Global,
     /// Notes of the people in a list of one's own, and who comes and goes there.
     List,
+    /// Notes that an antenna of one's own hears.
+    Antenna,
+    /// Notes in a channel.
+    Channel,
     /// Notes with hashtags.
     Hashtag,
     /// Public notes of those who have a role.
@@ -47,6 +51,8 @@ pub struct Params {
 pub enum About {
     Nothing,
     List(ListId),
+    Antenna(AntennaId),
+    Channel(ChannelId),
     /// Notes that have all tags of one of these.
     Tags(Arc<[Vec<String>]>),
     Role(RoleId),
@@ -58,6 +64,8 @@ pub struct Ties {
     pub following: Option<FollowingRow>,
     /// In the list that the channel is about: whether their replies to others are wanted.
     pub listed: Option<bool>,
+    /// The viewer follows the channel that the note is in.
+    pub visits: bool,
 }
 
 /// What a timeline asks of a new note.
@@ -70,6 +78,7 @@ pub struct Post<'n> {
     pub answers: Option<UserId>,
     pub is_pure_renote: bool,
     pub has_files: bool,
+    pub channel: Option<ChannelId>,
     pub tags: &'n [String],
     /// The roles of its author.
     pub roles: &'n [RoleId],
@@ -77,29 +86,34 @@ pub struct Post<'n> {
 
 /// Whether a timeline carries a note to this viewer; the same choice as the timeline's own page makes.
 pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ties: Ties) -> bool {
-    let Ties { following, listed } = ties;
+    let Ties { following, listed, visits } = ties;
     if (params.with_files && !post.has_files) || (post.is_pure_renote && !params.with_renotes) {
         return false;
     }
     let mine = viewer == Some(post.author);
-    let near = mine || following.is_some();
-    let everywhere = post.visibility == Visibility::Public;
+    let (near, everywhere) = match post.channel {
+        Some(_) => (visits, false),
+        None => (mine || following.is_some(), post.visibility == Visibility::Public),
+    };
     let here = everywhere && post.author_is_local;
     let placed = match kind {
-        Kind::Main | Kind::Admin => false,
+        // What antennas hear is found out when it is written.
+        Kind::Main | Kind::Admin | Kind::Antenna => false,
         Kind::Role => everywhere && params.about.is_one_of(post.roles),
         Kind::Home => near,
         Kind::Local => here,
         Kind::Hybrid => near || here,
         Kind::Global => everywhere,
-        Kind::List => listed.is_some(),
+        Kind::List => listed.is_some() && post.channel.is_none(),
+        Kind::Channel => post.channel.is_some_and(|channel| params.about == About::Channel(channel)),
         Kind::Hashtag => params.about.asks_for(post.tags),
     };
     let Some(answered) = post.answers else { return placed };
     let between_us = mine || answered == post.author || viewer == Some(answered);
     let asked_of_author = following.is_some_and(|following| following.with_replies);
     let wanted = match kind {
-        Kind::Main | Kind::Admin | Kind::Global | Kind::Hashtag | Kind::Role => true,
+        Kind::Main | Kind::Admin | Kind::Global => true,
+        Kind::Antenna | Kind::Channel | Kind::Hashtag | Kind::Role => true,
         Kind::Home => asked_of_author,
         Kind::Local => params.with_replies,
         Kind::Hybrid => asked_of_author || params.with_replies,
@@ -116,6 +130,8 @@ impl Kind {
         Kind::Hybrid,
         Kind::Global,
         Kind::List,
+        Kind::Antenna,
+        Kind::Channel,
         Kind::Hashtag,
         Kind::Role,
         Kind::Admin,
@@ -133,6 +149,8 @@ impl Kind {
             Kind::Hybrid => "hybridTimeline",
             Kind::Global => "globalTimeline",
             Kind::List => "userList",
+            Kind::Antenna => "antenna",
+            Kind::Channel => "channel",
             Kind::Hashtag => "hashtag",
             Kind::Role => "roleTimeline",
             Kind::Admin => "admin",
@@ -140,13 +158,17 @@ impl Kind {
     }
 
     pub fn needs_account(self) -> bool {
-        matches!(self, Kind::Main | Kind::Admin | Kind::Home | Kind::Hybrid | Kind::List)
+        matches!(
+            self,
+            Kind::Main | Kind::Admin | Kind::Home | Kind::Hybrid | Kind::List | Kind::Antenna
+        )
     }
 
     /// The policy without which it is closed.
     pub fn policy(self) -> Option<&'static str> {
         match self {
-            Kind::Main | Kind::Admin | Kind::Role | Kind::Home | Kind::List | Kind::Hashtag => None,
+            Kind::Main | Kind::Admin | Kind::Home | Kind::List => None,
+            Kind::Antenna | Kind::Channel | Kind::Hashtag | Kind::Role => None,
             Kind::Local | Kind::Hybrid => Some("ltlAvailable"),
             Kind::Global => Some("gtlAvailable"),
         }
@@ -165,6 +187,8 @@ impl Params {
         let flag = |name: &str, usual| params.get(name).and_then(Value::as_bool).unwrap_or(usual);
         let about = match kind {
             Kind::List => About::List(params.get("listId")?.as_str()?.parse().ok()?),
+            Kind::Antenna => About::Antenna(params.get("antennaId")?.as_str()?.parse().ok()?),
+            Kind::Channel => About::Channel(params.get("channelId")?.as_str()?.parse().ok()?),
             Kind::Hashtag => About::Tags(tags(params.get("q")?)?),
             Kind::Role => About::Role(params.get("roleId")?.as_str()?.parse().ok()?),
             _ => About::Nothing,
@@ -207,6 +231,7 @@ impl<'n> Post<'n> {
             visibility: note.visibility,
             answers: note.reply.map(|reply| reply.author),
             is_pure_renote: note.is_pure_renote(),
+            channel: note.channel,
             tags: &note.tags,
             roles,
             has_files: !note.files.is_empty(),
@@ -236,6 +261,7 @@ mod tests {
             visibility,
             answers: None,
             is_pure_renote: false,
+            channel: None,
             tags: &[],
             roles: &[],
             has_files: false,
@@ -255,7 +281,7 @@ mod tests {
     ) -> [bool; 4] {
         [Kind::Home, Kind::Local, Kind::Hybrid, Kind::Global].map(|kind| {
             let params = Params::read(kind, params).unwrap();
-            receives(kind, &params, post, viewer.map(user), Ties { following, listed: None })
+            receives(kind, &params, post, viewer.map(user), Ties { following, ..Ties::default() })
         })
     }
 
@@ -331,7 +357,7 @@ mod tests {
     fn a_list_carries_its_people() {
         let params = Params::read(Kind::List, &json!({ "listId": "01ARZ3NDEKTSV4RRFFQ69G5FAV" })).unwrap();
         let carried = |post: &Post<'_>, viewer, listed| {
-            let ties = Ties { following: None, listed };
+            let ties = Ties { listed, ..Ties::default() };
             receives(Kind::List, &params, post, Some(user(viewer)), ties)
         };
         let plain = post(Visibility::Public);
@@ -341,6 +367,20 @@ mod tests {
         assert!(carried(&reply, OTHER, Some(false)));
         assert_eq!(Params::read(Kind::List, &json!({ "listId": 7 })), None);
         assert_eq!(Params::read(Kind::List, &json!({})), None);
+    }
+
+    #[test]
+    fn what_is_said_in_a_channel_is_heard_by_those_who_go_there() {
+        let channel: ChannelId = "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().unwrap();
+        let inside = Post { channel: Some(channel), ..post(Visibility::Public) };
+        assert_eq!(carried(&json!({}), &inside, Some(AUTHOR), Some(PLAIN)), [false; 4]);
+        let params = Params::read(Kind::Home, &json!({})).unwrap();
+        let visits = Ties { visits: true, ..Ties::default() };
+        assert!(receives(Kind::Home, &params, &inside, Some(user(2)), visits));
+        assert!(receives(Kind::Hybrid, &params, &inside, Some(user(2)), visits));
+        let there = Params::read(Kind::Channel, &json!({ "channelId": channel })).unwrap();
+        assert!(receives(Kind::Channel, &there, &inside, None, Ties::default()));
+        assert!(!receives(Kind::Channel, &there, &post(Visibility::Public), None, Ties::default()));
     }
 
     #[test]

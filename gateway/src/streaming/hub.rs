@@ -17,11 +17,11 @@ use domain::mute::Mute;
 use domain::note::{self, Created};
 use domain::notification::{Flushed, Read, told_by};
 use domain::policy::{Between, Company, Facts, Place, may_see};
-use domain::{Event, ListId, NoteId, RoleId, UserId};
+use domain::{AntennaId, ChannelId, Event, ListId, NoteId, RoleId, UserId};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use projections::announcement::AnnouncementRow;
 use projections::world::FollowingRow;
-use projections::{Projections, Wanted, World, hydrate, mute, notification, poll, reaction};
+use projections::{Projections, Wanted, World, antenna, hydrate, mute, notification, poll, reaction};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -216,6 +216,8 @@ struct Loaded {
     gone: HashMap<NoteId, Created>,
     /// Who of those whom a note concerns mutes which thread.
     muted_threads: HashSet<(UserId, NoteId)>,
+    /// Which antennas that somebody listens to heard a note.
+    heard: HashMap<NoteId, Vec<AntennaId>>,
     messages: HashMap<Position, Vec<(UserId, Message)>>,
     /// Moderators who listen to what they are told, when there is something.
     moderators: Vec<UserId>,
@@ -330,6 +332,7 @@ impl Teller {
     ) -> Result<Loaded, ApiError> {
         let Sources { pool, clock, .. } = &self.sources;
         let mut needs = self.needs(events);
+        let heard = self.heard(events, &mut needs).await?;
         let gone = self.gone(&needs.gone).await?;
         let notes: Vec<NoteId> = needs.told.keys().chain(&needs.changed).copied().collect();
         let mut users = std::mem::take(&mut needs.listed);
@@ -353,7 +356,7 @@ impl Teller {
         let messages = self.messages(needs.errands).await?;
         let reported = events.iter().any(|event| matches!(event.event, Some(Event::ReportFiled(_))));
         let moderators = if reported { self.moderators().await? } else { Vec::new() };
-        Ok(Loaded { world, own, gone, muted_threads, messages, moderators })
+        Ok(Loaded { world, own, gone, heard, muted_threads, messages, moderators })
     }
 
     /// Takes changes of followings in, and finds out what somebody here wants to hear of.
@@ -424,6 +427,33 @@ impl Teller {
             }
         }
         Ok(moderators)
+    }
+
+    /// Which antennas that somebody listens to heard which of the new notes; those are told, too.
+    async fn heard(
+        &self,
+        events: &[Arc<Recorded>],
+        needs: &mut Needs,
+    ) -> Result<HashMap<NoteId, Vec<AntennaId>>, ApiError> {
+        let antennas = self.hub.lock().antennas();
+        let mut heard: HashMap<NoteId, Vec<AntennaId>> = HashMap::new();
+        let written: Vec<NoteId> = events
+            .iter()
+            .filter_map(|recorded| match &recorded.event {
+                Some(Event::NoteCreated(note)) => Some(note.id),
+                _ => None,
+            })
+            .collect();
+        if antennas.is_empty() || written.is_empty() {
+            return Ok(heard);
+        }
+        let open: Vec<AntennaId> = antennas.keys().copied().collect();
+        for (antenna, note) in antenna::heard(&self.sources.pool, &open, &written).await? {
+            heard.entry(note).or_default().push(antenna);
+            let near = needs.told.entry(note).or_default();
+            near.extend(antennas.get(&antenna).into_iter().flatten());
+        }
+        Ok(heard)
     }
 
     /// Deleted notes as they were written, from the log: the read tables have them no more.
@@ -579,6 +609,12 @@ fn keep_up(listeners: &mut Listeners, event: &Event) {
         Event::ListMemberChanged(e) => listeners.list_joined(e.list, e.user, e.with_replies),
         Event::ListMemberRemoved(e) => listeners.list_left(e.list, e.user),
         Event::ListDeleted(e) => listeners.list_ended(e.id),
+        Event::ChannelFollowed(e) => listeners.channel_followed(e.user, e.channel, true),
+        Event::ChannelUnfollowed(e) => listeners.channel_followed(e.user, e.channel, false),
+        Event::ChannelMuted(e) => {
+            listeners.channel_muted(e.user, e.channel, Some(Mute { expires_at: e.expires_at }));
+        }
+        Event::ChannelUnmuted(e) => listeners.channel_muted(e.user, e.channel, None),
         Event::MuteStarted(e) => {
             let mute = Mute { expires_at: e.expires_at };
             listeners.changed(e.muter, e.mutee, Change::Mute(Some(mute)));
@@ -637,11 +673,19 @@ fn tell_note(listeners: &Listeners, look: Look<'_>, loaded: &Loaded, note: &Crea
     let (world, own) = (&loaded.world, &loaded.own);
     let mut telling = Telling::new(look, world, own, note.id);
     let anywhere = Company::of(note, false);
+    let renoted = note.renote.and_then(|renote| world.shell(renote.id)?.channel);
+    let mut wanted = |eyes: &Eyes<'_>| {
+        let mutes = |channel: &ChannelId| eyes.mutes_channel(*channel, world.now);
+        let in_muted_channel = note.channel.iter().chain(&renoted).any(mutes);
+        let company = Company { in_muted_channel, ..anywhere };
+        wants(world, eyes, &company, Place::Anywhere).then(|| telling.text(eyes)).flatten()
+    };
     let author = world.user(note.author);
     let roles: Vec<RoleId> = author.iter().flat_map(|author| &author.roles).map(|role| role.id).collect();
-    listeners.send_note(&Post::of(note, note.uri.is_none(), &roles), |eyes| {
-        wants(world, eyes, &anywhere, Place::Anywhere).then(|| telling.text(eyes)).flatten()
-    });
+    listeners.send_note(&Post::of(note, note.uri.is_none(), &roles), &mut wanted);
+    for antenna in loaded.heard.get(&note.id).into_iter().flatten() {
+        listeners.send_antenna(*antenna, &mut wanted);
+    }
     for (user, event) in concerned(note) {
         if !listeners.hears_main(user) {
             continue;

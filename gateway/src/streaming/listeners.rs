@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use domain::follow::Notify;
 use domain::mute::Mute;
 use domain::policy::{Stance, Viewer};
-use domain::{ListId, NoteId, RoleId, UserId};
+use domain::{AntennaId, ChannelId as RoomId, ListId, NoteId, RoleId, UserId};
 use projections::mute::Aversions;
 use projections::world::FollowingRow;
 use tokio::sync::mpsc::error::TrySendError;
@@ -98,6 +98,11 @@ pub struct Listeners {
     lists: HashMap<ListId, OpenList>,
     /// Those of them in which a person is.
     listed: HashMap<UserId, HashSet<ListId>>,
+    antennas: HashMap<AntennaId, HashSet<SocketId>>,
+    /// Sockets that listen to a channel.
+    rooms: HashMap<RoomId, HashSet<SocketId>>,
+    /// People here who follow a channel.
+    visitors: HashMap<RoomId, HashSet<UserId>>,
     /// Sockets with a channel that asks for this hashtag, perhaps together with others.
     tagged: HashMap<String, HashSet<SocketId>>,
     /// Sockets with a channel about this role.
@@ -134,26 +139,28 @@ struct Person {
     renote_mutes: Others<()>,
     blocks: Others<()>,
     blocked_by: Others<()>,
+    channels: Others<(), RoomId>,
+    channel_mutes: Others<Mute, RoomId>,
     /// In lower case; none before they are known.
     muted_hosts: Option<HashSet<String>>,
 }
 
 /// What a person is to others.
 #[derive(Debug)]
-struct Others<V> {
-    known: HashMap<UserId, V>,
+struct Others<V, K = UserId> {
+    known: HashMap<K, V>,
     /// Of whom something was heard while it was being read: that is newer than what is read.
-    heard: HashSet<UserId>,
+    heard: HashSet<K>,
 }
 
-impl<V> Default for Others<V> {
+impl<V, K> Default for Others<V, K> {
     fn default() -> Self {
         Self { known: HashMap::new(), heard: HashSet::new() }
     }
 }
 
-impl<V> Others<V> {
-    fn hear(&mut self, other: UserId, now: Option<V>, loading: bool) {
+impl<V, K: Copy + Eq + std::hash::Hash> Others<V, K> {
+    fn hear(&mut self, other: K, now: Option<V>, loading: bool) {
         match now {
             Some(value) => self.known.insert(other, value),
             None => self.known.remove(&other),
@@ -163,7 +170,7 @@ impl<V> Others<V> {
         }
     }
 
-    fn load(&mut self, read: impl IntoIterator<Item = (UserId, V)>) {
+    fn load(&mut self, read: impl IntoIterator<Item = (K, V)>) {
         let heard = std::mem::take(&mut self.heard);
         self.known.extend(read.into_iter().filter(|(other, _)| !heard.contains(other)));
     }
@@ -174,6 +181,9 @@ impl<V> Others<V> {
 pub struct Bearings {
     pub follows: Vec<(UserId, FollowingRow)>,
     pub aversions: Aversions,
+    /// Channels that they follow, and that they mute.
+    pub channels: Vec<RoomId>,
+    pub channel_mutes: Vec<(RoomId, Mute)>,
     /// Servers whose people they mute.
     pub muted_hosts: Vec<String>,
 }
@@ -200,6 +210,18 @@ impl Eyes<'_> {
 
     pub fn follows(&self, author: UserId) -> bool {
         self.following(author).is_some()
+    }
+
+    /// Whether the viewer follows a channel.
+    pub fn visits(&self, channel: RoomId) -> bool {
+        self.person.is_some_and(|person| person.channels.known.contains_key(&channel))
+    }
+
+    /// Whether the viewer mutes a channel now.
+    pub fn mutes_channel(&self, channel: RoomId, now: DateTime<Utc>) -> bool {
+        self.person
+            .and_then(|person| person.channel_mutes.known.get(&channel))
+            .is_some_and(|mute| mute.stands(now))
     }
 
     /// What the viewer is to somebody on a server, as far as it decides what they want to see.
@@ -254,9 +276,11 @@ impl Listeners {
         if !std::mem::take(&mut person.loading) {
             return;
         }
-        let Bearings { follows, aversions, muted_hosts } = bearings;
+        let Bearings { follows, aversions, channels, channel_mutes, muted_hosts } = bearings;
         let every = |others: Vec<UserId>| others.into_iter().map(|other| (other, ()));
         person.follows.load(follows);
+        person.channels.load(channels.into_iter().map(|channel| (channel, ())));
+        person.channel_mutes.load(channel_mutes);
         person.mutes.load(aversions.mutes);
         person.renote_mutes.load(every(aversions.renote_mutes));
         person.blocks.load(every(aversions.blocks));
@@ -264,6 +288,9 @@ impl Listeners {
         person.muted_hosts.get_or_insert_with(|| lower(&muted_hosts));
         for followee in person.follows.known.keys() {
             self.fans.entry(*followee).or_default().insert(user);
+        }
+        for channel in person.channels.known.keys() {
+            self.visitors.entry(*channel).or_default().insert(user);
         }
     }
 
@@ -288,8 +315,12 @@ impl Listeners {
         let Entry::Occupied(mut person) = self.people.entry(user) else { return };
         person.get_mut().sockets.retain(|other| *other != id);
         if person.get().sockets.is_empty() {
-            for followee in person.remove().follows.known.keys() {
+            let person = person.remove();
+            for followee in person.follows.known.keys() {
                 remove_from(&mut self.fans, followee, &user);
+            }
+            for channel in person.channels.known.keys() {
+                remove_from(&mut self.visitors, channel, &user);
             }
         }
     }
@@ -310,6 +341,12 @@ impl Listeners {
             About::List(list) => {
                 let new = || OpenList { left_meanwhile: Some(HashSet::new()), ..OpenList::default() };
                 self.lists.entry(*list).or_insert_with(new).sockets.insert(id);
+            }
+            About::Antenna(antenna) => {
+                self.antennas.entry(*antenna).or_default().insert(id);
+            }
+            About::Channel(channel) => {
+                self.rooms.entry(*channel).or_default().insert(id);
             }
             About::Tags(asked) => {
                 for tag in asked.iter().flatten() {
@@ -347,7 +384,11 @@ impl Listeners {
                 }
             }
             About::Role(role) if !left.contains(about) => remove_from(&mut self.roles, role, &id),
-            About::List(_) | About::Role(_) => (),
+            About::Antenna(antenna) if !left.contains(about) => {
+                remove_from(&mut self.antennas, antenna, &id);
+            }
+            About::Channel(channel) if !left.contains(about) => remove_from(&mut self.rooms, channel, &id),
+            About::List(_) | About::Role(_) | About::Antenna(_) | About::Channel(_) => (),
             About::Tags(asked) => {
                 let still: HashSet<&String> = left
                     .iter()
@@ -409,6 +450,26 @@ impl Listeners {
     /// Whether anybody listens to a list.
     pub fn hears_list(&self, list: ListId) -> bool {
         self.lists.contains_key(&list)
+    }
+
+    /// The antennas that somebody listens to, and who that is.
+    pub fn antennas(&self) -> HashMap<AntennaId, HashSet<UserId>> {
+        let viewer = |id: &SocketId| self.sockets.get(id)?.visitor.viewer;
+        let people = |sockets: &HashSet<SocketId>| sockets.iter().filter_map(viewer).collect();
+        self.antennas.iter().map(|(antenna, sockets)| (*antenna, people(sockets))).collect()
+    }
+
+    /// Sends a note to those who listen to an antenna that heard it. `body` makes the text for a viewer, or
+    /// none when they may not see the note.
+    pub fn send_antenna(&self, antenna: AntennaId, mut body: impl FnMut(&Eyes<'_>) -> Option<Arc<str>>) {
+        let sockets = self.antennas.get(&antenna).into_iter().flatten();
+        for socket in sockets.filter_map(|id| self.sockets.get(id)) {
+            let Some(text) = body(&self.eyes(socket.visitor.viewer)) else { continue };
+            let about = About::Antenna(antenna);
+            for channel in socket.channels.iter().filter(|channel| channel.params.about == about) {
+                socket.send(channel, "note", text.clone());
+            }
+        }
     }
 
     /// Sends an event to those who listen to a list.
@@ -476,6 +537,24 @@ impl Listeners {
         }
     }
 
+    /// Takes in that somebody follows a channel, or no more.
+    pub fn channel_followed(&mut self, user: UserId, channel: RoomId, follows: bool) {
+        let Some(person) = self.people.get_mut(&user) else { return };
+        person.channels.hear(channel, follows.then_some(()), person.loading);
+        if follows {
+            self.visitors.entry(channel).or_default().insert(user);
+        } else {
+            remove_from(&mut self.visitors, &channel, &user);
+        }
+    }
+
+    /// Takes in that somebody mutes a channel, or no more.
+    pub fn channel_muted(&mut self, user: UserId, channel: RoomId, mute: Option<Mute>) {
+        if let Some(person) = self.people.get_mut(&user) {
+            person.channel_mutes.hear(channel, mute, person.loading);
+        }
+    }
+
     /// Takes in whose people somebody mutes.
     pub fn hosts_muted(&mut self, user: UserId, hosts: &[String]) {
         if let Some(person) = self.people.get_mut(&user) {
@@ -511,7 +590,10 @@ impl Listeners {
         let by_list = lists.filter_map(|list| self.lists.get(list)).flat_map(|open| &open.sockets);
         let by_tag = post.tags.iter().filter_map(|tag| self.tagged.get(tag)).flatten();
         let by_role = post.roles.iter().filter_map(|role| self.roles.get(role)).flatten();
-        by_list.chain(by_tag).chain(by_role).copied()
+        let rooms = post.channel.and_then(|channel| self.rooms.get(&channel)).into_iter().flatten();
+        let visitors = post.channel.and_then(|channel| self.visitors.get(&channel)).into_iter().flatten();
+        let by_visit = visitors.filter_map(|user| self.people.get(user)).flat_map(|person| &person.sockets);
+        by_list.chain(by_tag).chain(by_role).chain(rooms).chain(by_visit).copied()
     }
 
     /// Whom a new note might reach through a timeline.
@@ -567,7 +649,8 @@ impl Listeners {
                 About::List(list) => self.lists.get(&list).and_then(|open| open.members.get(&post.author)),
                 _ => None,
             };
-            let ties = Ties { following, listed: listed.copied() };
+            let visits = post.channel.is_some_and(|channel| eyes.visits(channel));
+            let ties = Ties { following, listed: listed.copied(), visits };
             if !receives(channel.kind, &channel.params, post, eyes.viewer, ties) {
                 continue;
             }
@@ -704,7 +787,7 @@ fn lower(hosts: &[String]) -> HashSet<String> {
 }
 
 fn receives_public(post: &Post<'_>) -> bool {
-    post.visibility == domain::note::Visibility::Public
+    post.visibility == domain::note::Visibility::Public && post.channel.is_none()
 }
 
 fn remove_from<K: Eq + std::hash::Hash, V: Eq + std::hash::Hash>(
@@ -804,6 +887,7 @@ pub(super) mod tests {
                 visibility,
                 answers: None,
                 is_pure_renote: false,
+                channel: None,
                 tags: &[],
                 roles: &[],
                 has_files: false,
@@ -857,6 +941,7 @@ pub(super) mod tests {
             visibility: Visibility::Public,
             answers: None,
             is_pure_renote: false,
+            channel: None,
             tags: &[],
             roles: &[],
             has_files: false,
@@ -927,6 +1012,38 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_followed_channel_is_heard_at_home_until_it_is_left() {
+        let mut room = Room::new();
+        let channel: RoomId = LIST.parse().unwrap();
+        let (_, mut visitor) = room.comes(Some(BOB), &[], &[Kind::Home, Kind::Local]);
+        let (_, mut fan) = room.comes(Some(3), &[ALICE], &[Kind::Home]);
+        let (id, mut inside) = room.comes(None, &[], &[]);
+        room.listeners.connect(id, channel_about(Kind::Channel, json!({ "channelId": LIST })));
+        room.listeners.channel_followed(user(BOB), channel, true);
+        let says = |room: &Room| {
+            let post = Post {
+                author: user(ALICE),
+                author_is_local: true,
+                visibility: Visibility::Public,
+                answers: None,
+                is_pure_renote: false,
+                channel: Some(channel),
+                tags: &[],
+            };
+            room.listeners.send_note(&post, |_| Some("{}".into()));
+        };
+        says(&room);
+        assert_eq!(heard(&mut visitor), [("homeTimeline", "note")]);
+        assert_eq!(heard(&mut inside), [("channel", "note")]);
+        assert_eq!(heard(&mut fan), []);
+        room.listeners.channel_followed(user(BOB), channel, false);
+        says(&room);
+        assert_eq!((heard(&mut visitor), heard(&mut inside).len()), (Vec::new(), 1));
+        room.listeners.channel_muted(user(BOB), channel, Some(Mute { expires_at: None }));
+        assert!(room.listeners.eyes(Some(user(BOB))).mutes_channel(channel, DateTime::UNIX_EPOCH));
+    }
+
+    #[test]
     fn hashtags_are_heard_as_long_as_a_channel_asks_for_them() {
         let mut room = Room::new();
         let (id, mut inbox) = room.comes(None, &[], &[]);
@@ -946,6 +1063,7 @@ pub(super) mod tests {
                 answers: None,
                 is_pure_renote: false,
                 has_files: false,
+                channel: None,
                 tags: &tags,
                 roles: &[],
             };
@@ -1032,11 +1150,17 @@ pub(super) mod tests {
         let (first, _a) = room.comes(Some(BOB), &[ALICE], &[Kind::Hybrid]);
         let (second, _b) = room.comes(Some(BOB), &[], &[Kind::Main]);
         room.listeners.capture(first, note(1));
-        for about in [json!({ "listId": LIST }), json!({ "listId": LIST }), json!({ "q": [["tag", "b"]] })] {
-            let kind = if about.get("q").is_some() { Kind::Hashtag } else { Kind::List };
+        for (kind, about) in [
+            (Kind::List, json!({ "listId": LIST })),
+            (Kind::List, json!({ "listId": LIST })),
+            (Kind::Antenna, json!({ "antennaId": LIST })),
+            (Kind::Channel, json!({ "channelId": LIST })),
+            (Kind::Hashtag, json!({ "q": [["tag", "b"]] })),
+        ] {
             assert!(room.listeners.connect(first, channel_about(kind, about)));
         }
         room.listeners.list_loaded(LIST.parse().unwrap(), [(user(ALICE), false)]);
+        room.listeners.channel_followed(user(BOB), LIST.parse().unwrap(), true);
         room.listeners.leave(first);
         assert!(room.listeners.eyes(Some(user(BOB))).follows(user(ALICE)));
         room.listeners.leave(second);
@@ -1053,12 +1177,16 @@ pub(super) mod tests {
             captured,
             lists,
             listed,
+            antennas,
+            rooms,
+            visitors,
             tagged,
             roles,
         } = &room.listeners;
         assert!(sockets.is_empty() && people.is_empty() && strangers.is_empty() && fans.is_empty());
         assert!(public.is_empty() && captured.is_empty());
-        assert!(lists.is_empty() && listed.is_empty() && tagged.is_empty() && roles.is_empty());
+        assert!(lists.is_empty() && listed.is_empty() && antennas.is_empty() && tagged.is_empty());
+        assert!(rooms.is_empty() && visitors.is_empty() && roles.is_empty());
     }
 
     #[test]

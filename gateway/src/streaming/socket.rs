@@ -85,13 +85,17 @@ impl Served {
         if let Some(caller) = &self.caller {
             let (pool, id) = (&self.app.pool, caller.id());
             let ids = [id];
-            let (follows, aversions, me) = tokio::try_join!(
+            let (follows, channels, channel_mutes, aversions, me) = tokio::try_join!(
                 projections::follow::all_of(pool, id),
+                projections::channel::all_followed(pool, id),
+                projections::channel::all_muted(pool, id),
                 projections::mute::all_of(pool, id),
                 projections::user::by_ids(pool, &ids),
             )?;
             let muted_hosts = me.into_values().flat_map(|me| me.profile.muted_instances).collect();
-            self.guest.listeners().loaded(id, Bearings { follows, aversions, muted_hosts });
+            self.guest
+                .listeners()
+                .loaded(id, Bearings { follows, aversions, channels, channel_mutes, muted_hosts });
         }
         Ok(true)
     }
@@ -214,6 +218,7 @@ impl Served {
 
     /// Whether what a channel is about is there, and theirs where it must be.
     async fn may_hear(&self, about: &About) -> bool {
+        let mine = |owner| self.caller.as_ref().is_some_and(|me| me.id() == owner);
         let found = match about {
             About::Nothing | About::Tags(_) => Ok(true),
             About::Role(role) => {
@@ -222,9 +227,13 @@ impl Served {
                     found.is_some_and(|(row, _)| row.definition.is_public && row.definition.is_explorable)
                 })
             }
-            About::List(list) => projections::list::by_id(&self.app.pool, *list).await.map(|list| {
-                list.is_some_and(|list| self.caller.as_ref().is_some_and(|me| me.id() == list.owner))
-            }),
+            About::Antenna(antenna) => projections::antenna::by_id(&self.app.pool, *antenna)
+                .await
+                .map(|antenna| antenna.is_some_and(|antenna| mine(antenna.owner))),
+            About::Channel(channel) => projections::channel::exists(&self.app.pool, *channel).await,
+            About::List(list) => projections::list::by_id(&self.app.pool, *list)
+                .await
+                .map(|list| list.is_some_and(|list| mine(list.owner))),
         };
         found.unwrap_or_else(|error| {
             tracing::error!(%error, "it can't be read what a channel is about");

@@ -344,7 +344,7 @@ async fn readers_writers_and_projectors_go_on_meanwhile(pool: PgPool) {
                 let mut seen = Vec::new();
                 let mut page = Page::newest(25);
                 loop {
-                    let ids = note::of_user(&pool, user(9), None, ALL, &page).await.unwrap();
+                    let ids = note::of_user(&pool, user(9), None, ALL, false, &page).await.unwrap();
                     let Some(last) = ids.last() else { break };
                     page.until = Some(last.0);
                     let world =
@@ -565,7 +565,7 @@ async fn tables_of_an_older_version_are_replaced_uncompared(pool: PgPool) {
         assert_eq!(projector.position, if is_old { head_position.0 } else { head_position.0 - 1 });
     }
     assert!(report.is_clean());
-    let notes = note::of_user(&pool, user(1), None, ALL, &Page::newest(1)).await.unwrap();
+    let notes = note::of_user(&pool, user(1), None, ALL, false, &Page::newest(1)).await.unwrap();
     assert_eq!(notes, [head]);
     project(&story).await;
     assert!(verified(&story).await.projectors.iter().all(|p| p.compared && p.position == head_position.0));
