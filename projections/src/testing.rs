@@ -616,12 +616,12 @@ fn an_act() -> impl Strategy<Value = Act> {
         2 => (someone(), someone(), prop::option::of(0..1_000_i64))
             .prop_map(|(muter, mutee, until)| Act::Mute { muter, mutee, until }),
         1 => (someone(), someone()).prop_map(|(muter, mutee)| Act::MuteRenotes { muter, mutee }),
-        1 => (someone(), any::<usize>()).prop_map(|(by, note)| Act::MuteThread { by, note }),
-        1 => (someone(), someone(), prop::option::of(Just("a memo")))
+        2 => (someone(), any::<usize>()).prop_map(|(by, note)| Act::MuteThread { by, note }),
+        4 => (someone(), someone(), prop::option::weighted(0.8, Just("a memo")))
             .prop_map(|(user, about, memo)| Act::Memo { user, about, memo }),
         1 => someone().prop_map(Act::Active),
         1 => someone().prop_map(Act::ReadAll),
-        8 => (someone(), 0..6u8, any::<usize>(), someone())
+        6 => (someone(), 0..6u8, any::<usize>(), someone())
             .prop_map(|(by, what, list, other)| Act::List { by, what, list, other }),
         2 => (someone(), 0..ROLES, any::<bool>(), prop::option::of(1..100_i64))
             .prop_map(|(user, role, tells, end)| {
@@ -632,7 +632,7 @@ fn an_act() -> impl Strategy<Value = Act> {
         1 => (0..ROLES).prop_map(Act::EndRole),
         1 => someone().prop_map(Act::Flush),
         1 => any::<usize>().prop_map(Act::EndPoll),
-        1 => (someone(), prop::sample::select(vec!["reaction", "mention"]),
+        3 => (someone(), prop::sample::select(vec!["reaction", "mention"]),
               prop::option::of(prop::sample::select(vec!["never", "following", "follower"])))
             .prop_map(|(user, kind, word)| Act::Wish { user, kind, word }),
         12 => (0..14_u8, someone(), someone(), any::<usize>())
@@ -650,7 +650,7 @@ fn an_act() -> impl Strategy<Value = Act> {
 }
 
 pub fn a_life() -> impl Strategy<Value = Vec<Act>> {
-    prop::collection::vec(an_act(), 0..100)
+    prop::collection::vec(an_act(), 50..120)
 }
 
 /// The channels of a random life.
