@@ -1020,7 +1020,8 @@ mod tests {
         let file = story.file(2, |_| ());
         let picture = story.note(2, |n| n.files = vec![file]);
         story.project().await;
-        let get = async |filter| of_user(&pool, user(2), None, filter, &Page::newest(10)).await.unwrap();
+        let get =
+            async |filter| of_user(&pool, user(2), None, filter, false, &Page::newest(10)).await.unwrap();
         assert_eq!(get(Filter { with_files: true, ..ALL }).await, [picture]);
         assert_eq!(with_file(&pool, file, user(2), &Page::newest(10)).await.unwrap(), [picture]);
     }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use domain::drive::{self, FileChanges};
 use domain::antenna::Source;
+use domain::drive::{self, FileChanges};
 use domain::emoji::{Asked, Reaction, parse};
 use domain::event::Event;
 use domain::follow::{Changed, Ended, Notify, RequestEnd, RequestEnded, Requested, Started};

@@ -127,8 +127,7 @@ impl World {
             let (app, people, notes) = (app.clone(), people.clone(), notes.clone());
             let (lists, antennas, channels) = (lists.clone(), antennas.clone(), channels.clone());
             let (files, folders) = (Vec::new(), Vec::new());
-            let story =
-                Story { app, people, notes, lists, antennas, channels, files, folders, rng, done: 0 };
+            let story = Story { app, people, notes, lists, antennas, channels, files, folders, rng, done: 0 };
             tokio::spawn(story.happens(COMMANDS / apps.len()))
         });
         let stories: Vec<_> = stories.collect();

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::channel::ChannelId;
 use super::timeline::seen_page;
-use crate::api::param::{AnyId, Id, Limit, NoteId, Page, Text, Unique, UserId};
+use crate::api::param::{Id, Limit, NoteId, Page, Text, Unique, UserId};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
 use crate::json::{self, Look};
@@ -188,7 +188,6 @@ impl Endpoint for Create {
     async fn handle(self, app: &App, me: SignedIn) -> Result<Option<Created>, ApiError> {
         if self.scheduled_at.is_some() {
             return Err(CANNOT_SCHEDULE.into());
-        }
         }
         let by = app.by(&me);
         let (now, viewer) = (by.now, Some(me.id()));

@@ -123,7 +123,7 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
 }
 
 impl Kind {
-    const ALL: [Kind; 9] = [
+    const ALL: [Kind; 11] = [
         Kind::Main,
         Kind::Home,
         Kind::Local,
@@ -158,10 +158,7 @@ impl Kind {
     }
 
     pub fn needs_account(self) -> bool {
-        matches!(
-            self,
-            Kind::Main | Kind::Admin | Kind::Home | Kind::Hybrid | Kind::List | Kind::Antenna
-        )
+        matches!(self, Kind::Main | Kind::Admin | Kind::Home | Kind::Hybrid | Kind::List | Kind::Antenna)
     }
 
     /// The policy without which it is closed.

@@ -1027,8 +1027,10 @@ pub(super) mod tests {
                 visibility: Visibility::Public,
                 answers: None,
                 is_pure_renote: false,
+                has_files: false,
                 channel: Some(channel),
                 tags: &[],
+                roles: &[],
             };
             room.listeners.send_note(&post, |_| Some("{}".into()));
         };

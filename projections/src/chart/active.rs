@@ -69,7 +69,8 @@ impl Active {
         let known: HashMap<(Uuid, &str, DateTime<Utc>), i16> =
             known.iter().map(|(id, span, start, did)| ((*id, span.as_str(), *start), *did)).collect();
         let mut kept: Sums<(NaiveDate, NaiveDate)> = Sums::default();
-        let mut changed: Vec<((Uuid, Span, DateTime<Utc>), i16)> = Vec::new();
+        type Place = (Uuid, Span, DateTime<Utc>);
+        let mut changed: Vec<(Place, i16)> = Vec::new();
         for ((id, span, start), now) in &self.0 {
             let before = known.get(&(*id, span.word(), *start)).copied().unwrap_or(0);
             let after = before | *now;
