@@ -10,8 +10,11 @@
 //! To add a command: a method on [`Commands`] in the file of its feature. It loads the states that the
 //! decision wants ([`Commands::load`]), and hands the decision to [`Commands::execute`].
 
+mod achievement;
 mod block;
 pub mod bus;
+mod clip;
+mod favorite;
 mod follow;
 mod instance;
 mod list;
@@ -20,8 +23,10 @@ mod memo;
 mod mute;
 mod note;
 mod notification;
+mod pin;
 mod poll;
 mod reaction;
+mod registry;
 mod role;
 mod states;
 mod user;

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::ids::UserId;
 use crate::{
-    block, follow, instance, list, memo, mute, note, notification, poll, reaction, role, upcast, user,
+    achievement, block, clip, favorite, follow, instance, list, memo, mute, note, notification, pin, poll,
+    reaction, registry, role, upcast, user,
 };
 
 /// A payload knows whose data it holds.
@@ -141,4 +142,18 @@ events! {
     "notifications.flushed" 1 NotificationsFlushed(notification::Flushed),
     "notifications.tested" 1 NotificationsTested(notification::Tested),
     "notification.sent" 1 NotificationSent(notification::Sent),
+    "favorite.added" 1 FavoriteAdded(favorite::Added),
+    "favorite.removed" 1 FavoriteRemoved(favorite::Removed),
+    "clip.created" 1 ClipCreated(clip::Created),
+    "clip.changed" 1 ClipChanged(clip::Changed),
+    "clip.deleted" 1 ClipDeleted(clip::Deleted),
+    "clip.note_added" 1 ClipNoteAdded(clip::NoteAdded),
+    "clip.note_removed" 1 ClipNoteRemoved(clip::NoteRemoved),
+    "clip.favorited" 1 ClipFavorited(clip::Favorited),
+    "clip.unfavorited" 1 ClipUnfavorited(clip::Unfavorited),
+    "pin.added" 1 PinAdded(pin::Added),
+    "pin.removed" 1 PinRemoved(pin::Removed),
+    "registry.set" 1 RegistrySet(registry::Set),
+    "registry.removed" 1 RegistryRemoved(registry::Removed),
+    "achievement.earned" 1 AchievementEarned(achievement::Earned),
 }

@@ -11,9 +11,12 @@
 //! `apply`, its decisions (`Result<Vec<Event>, Cannot…>`, a closed enum) and given/when/then tests;
 //! then the file of the same name in each other crate.
 
+pub mod achievement;
 pub mod block;
+pub mod clip;
 pub mod emoji;
 pub mod event;
+pub mod favorite;
 pub mod follow;
 pub mod ids;
 pub mod instance;
@@ -23,9 +26,11 @@ pub mod memo;
 pub mod mute;
 pub mod note;
 pub mod notification;
+pub mod pin;
 pub mod policy;
 pub mod poll;
 pub mod reaction;
+pub mod registry;
 pub mod remote;
 pub mod role;
 pub mod text;

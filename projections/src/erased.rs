@@ -46,6 +46,13 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("lists", &["owner"]),
     ("list_members", &["user_id"]),
     ("list_favorites", &["user_id"]),
+    ("favorites", &["user_id"]),
+    ("clips", &["user_id"]),
+    ("clip_notes", &["user_id"]),
+    ("clip_favorites", &["user_id"]),
+    ("pins", &["user_id"]),
+    ("registry", &["user_id"]),
+    ("achievements", &["user_id"]),
 ];
 
 /// The batch, cut behind each such event.

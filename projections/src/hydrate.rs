@@ -1,5 +1,5 @@
 //! Loads everything that a page shows, in two rounds whatever its size: the notes with what they
-//! answer and pass on; then, at once, people, counts and what the viewer is to them.
+//! answer and pass on (before them what people pinned, where it is shown); then, at once, people, counts and what the viewer is to them.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
 use crate::world::World;
-use crate::{note, poll, reaction, relation, role, user};
+use crate::{note, pin, poll, reaction, relation, role, user};
 
 /// What a page is about.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +20,8 @@ pub struct Wanted {
     pub users: Vec<UserId>,
     /// Roles beside those that people have.
     pub roles: Vec<RoleId>,
+    /// The notes that these people pinned, too.
+    pub pins: bool,
 }
 
 impl Wanted {
@@ -30,6 +32,11 @@ impl Wanted {
     pub fn users(users: impl IntoIterator<Item = UserId>) -> Self {
         Self { users: users.into_iter().collect(), ..Self::default() }
     }
+
+    /// People with all that is shown of them in detail.
+    pub fn in_detail(users: impl IntoIterator<Item = UserId>) -> Self {
+        Self { pins: true, ..Self::users(users) }
+    }
 }
 
 /// Loads a world. What is not there is left out of it, and so is a note whose author is not there.
@@ -39,7 +46,8 @@ pub async fn hydrate(
     viewer: Viewer,
     now: DateTime<Utc>,
 ) -> sqlx::Result<World> {
-    let ids: Vec<Uuid> = wanted.notes.iter().map(|note| note.0).collect();
+    let pins = unless(!wanted.pins || wanted.users.is_empty(), pin::of_people(pool, &wanted.users)).await?;
+    let ids: Vec<Uuid> = wanted.notes.iter().chain(pins.values().flatten()).map(|note| note.0).collect();
     let mut notes = if ids.is_empty() { HashMap::new() } else { note::by_ids(pool, &ids, viewer).await? };
 
     let ids: Vec<Uuid> = notes.keys().map(|note| note.0).collect();
@@ -91,6 +99,7 @@ pub async fn hydrate(
         my_votes: mine.votes,
         roles,
         muted_hosts,
+        pins,
     })
 }
 

@@ -23,11 +23,14 @@
 
 use std::sync::Arc;
 
+pub mod achievement;
 pub mod acquaintance;
 mod backoff;
 pub mod block;
 pub mod chart;
+pub mod clip;
 pub mod erased;
+pub mod favorite;
 pub mod follow;
 mod followed;
 pub mod hydrate;
@@ -40,9 +43,11 @@ pub mod note;
 pub mod notification;
 pub mod page;
 mod pairs;
+pub mod pin;
 pub mod poll;
 pub mod reaction;
 pub mod rebuild;
+pub mod registry;
 pub mod relation;
 pub mod role;
 pub mod runtime;
@@ -76,5 +81,10 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(notification::Projection),
         Arc::new(chart::Projection),
         Arc::new(list::Projection),
+        Arc::new(favorite::Projection),
+        Arc::new(clip::Projection),
+        Arc::new(pin::Projection),
+        Arc::new(registry::Projection),
+        Arc::new(achievement::Projection),
     ]
 }

@@ -409,7 +409,8 @@ pub(crate) async fn by_ids(
                 n.tags, n.emojis, n.poll, n.uri, n.pure, n.replies, n.renotes,
                 coalesce(n.thread_id, n.id) as thread,
                 exists (select from read.thread_mutes t
-                         where t.user_id = $2 and t.thread_id = coalesce(n.thread_id, n.id)) as in_muted_thread
+                         where t.user_id = $2 and t.thread_id = coalesce(n.thread_id, n.id)) as in_muted_thread,
+                (select count(*) from read.clip_notes k where k.note_id = n.id) as clipped
            from read.notes n
           where n.id in (select id from needed)",
     )
@@ -446,6 +447,7 @@ fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
         thread: NoteId(row.try_get("thread")?),
         replies: row.try_get("replies")?,
         renotes: row.try_get("renotes")?,
+        clipped: row.try_get("clipped")?,
         reactions: Vec::new(),
         votes: Vec::new(),
         rules: AuthorRules::default(),

@@ -44,6 +44,8 @@ pub struct NoteRow {
     pub thread: NoteId,
     pub replies: i64,
     pub renotes: i64,
+    /// Clips that it is in.
+    pub clipped: i64,
     /// Each reaction with its count, none at zero.
     pub reactions: Vec<(Reaction, i64)>,
     /// Votes per choice, as long as the choices of the poll.
@@ -94,6 +96,7 @@ pub struct Shell<'w> {
     pub mentions: &'w [UserId],
     pub replies: i64,
     pub renotes: i64,
+    pub clipped: i64,
 }
 
 /// A person with their counts.
@@ -185,6 +188,7 @@ pub struct World {
     pub(crate) roles: HashMap<RoleId, (RoleRow, i64)>,
     /// Servers whose people the viewer mutes, in lower case.
     pub(crate) muted_hosts: HashSet<String>,
+    pub(crate) pins: HashMap<UserId, Vec<NoteId>>,
 }
 
 impl World {
@@ -205,6 +209,7 @@ impl World {
             my_votes: HashMap::new(),
             roles: HashMap::new(),
             muted_hosts: HashSet::new(),
+            pins: HashMap::new(),
         }
     }
 
@@ -248,6 +253,7 @@ impl World {
             mentions: &note.mentions,
             replies: note.replies,
             renotes: note.renotes,
+            clipped: note.clipped,
         })
     }
 
@@ -281,6 +287,7 @@ impl World {
             my_votes: theirs.votes,
             roles: HashMap::new(),
             muted_hosts: HashSet::new(),
+            pins: HashMap::new(),
         }
     }
 
@@ -291,6 +298,11 @@ impl World {
     /// A role, and how many people are assigned to it.
     pub fn role(&self, id: RoleId) -> Option<&(RoleRow, i64)> {
         self.roles.get(&id)
+    }
+
+    /// The notes that somebody pinned, when they were [wanted](crate::Wanted::pins); the latest first.
+    pub fn pins(&self, id: UserId) -> &[NoteId] {
+        self.pins.get(&id).map_or(&[], Vec::as_slice)
     }
 
     /// What the viewer and this person are to each other.

@@ -16,6 +16,7 @@ mod eventstore_double;
 mod first_day;
 mod golden;
 mod harness;
+mod keeping;
 mod list;
 mod mail;
 mod misskey_js;

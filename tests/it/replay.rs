@@ -8,12 +8,14 @@ use chrono::TimeDelta;
 use commands::bus::Bus;
 use commands::log::{EventStoreLog, Keyring, MasterKey, MemoryLog, PostgresLog, Takeover};
 use commands::{AskedBy, Commands, Failed, NewAccount, NewNote};
+use domain::clip::About;
 use domain::log::{By, EventLog};
 use domain::note::{Allowed, Visibility};
 use domain::poll::Poll;
+use domain::registry::Place;
 use domain::role::{Definition, Target, Terms};
 use domain::user::ProfileChanges;
-use domain::{ListId, NoteId, RoleId, UserId, list};
+use domain::{ClipId, ListId, NoteId, RoleId, UserId, list};
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
 use gateway::platform::shutdown::{Shutdown, Stop};
@@ -111,7 +113,8 @@ impl World {
         let stories = apps.iter().zip(0..).map(|(app, n)| {
             let rng = StdRng::seed_from_u64(seed * 100 + n);
             let (app, people, notes, lists) = (app.clone(), people.clone(), notes.clone(), lists.clone());
-            tokio::spawn(Story { app, people, notes, lists, rng, done: 0 }.happens(COMMANDS / apps.len()))
+            let story = Story { app, people, notes, lists, clips: Vec::new(), rng, done: 0 };
+            tokio::spawn(story.happens(COMMANDS / apps.len()))
         });
         let stories: Vec<_> = stories.collect();
         let mut done = 0;
@@ -182,6 +185,7 @@ struct Story {
     /// Of all parts.
     notes: Arc<Mutex<Vec<NoteId>>>,
     lists: Arc<Mutex<Vec<(UserId, ListId)>>>,
+    clips: Vec<(UserId, ClipId)>,
     rng: StdRng,
     done: usize,
 }
@@ -200,7 +204,7 @@ impl Story {
         let commands: Commands = self.app.commands.clone();
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
-        match (self.rng.random_range(0..33), note) {
+        match (self.rng.random_range(0..39), note) {
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
             (7..10, Some(note)) => {
@@ -260,6 +264,31 @@ impl Story {
                     self.take(commands.delete_role(by.step(1), role).await);
                 } else {
                     self.take(commands.unassign_role(by.step(1), role, other, true).await);
+                }
+            }
+            (33, Some(note)) => self.take(commands.favorite(by, me, note).await),
+            (34, Some(note)) => match self.rng.random() {
+                true => self.take(commands.unfavorite(by, me, note).await),
+                false => self.take(commands.unpin(by, me, note).await),
+            },
+            (35, Some(note)) => self.take(commands.pin(by, me, note, 3).await),
+            (36, _) => self.clip(by, me).await,
+            (37, Some(note)) => {
+                let (owner, clip) = self.a_clip();
+                match self.rng.random_range(0..5) {
+                    0 => self.take(commands.unclip_note(by, owner, clip, note).await),
+                    1 => self.take(commands.delete_clip(by, owner, clip).await),
+                    2 => self.take(commands.favorite_clip(by, me, owner, clip).await),
+                    3 => self.take(commands.unfavorite_clip(by, me, owner, clip).await),
+                    _ => self.take(commands.clip_note(by, owner, clip, note, 4).await),
+                }
+            }
+            (38, _) => {
+                let key = self.rng.random_range(0..3).to_string();
+                let place = Place { domain: None, scope: Vec::new(), key };
+                match self.rng.random_bool(0.3) {
+                    true => self.take(commands.remove_registry(by, me, place).await),
+                    false => self.take(commands.set_registry(by, me, place, json!({ "n": 1 }), 0).await),
                 }
             }
             _ => self.take(commands.read_notifications(by, me).await),
@@ -370,6 +399,22 @@ impl Story {
             Err(Failed::Refused(_)) => (),
             Err(other) => panic!("{other:?}"),
         }
+    }
+
+    async fn clip(&mut self, by: By, me: UserId) {
+        let id = ClipId(self.app.ids.at(by.now));
+        let about = About { name: id.to_string(), description: None, public: self.rng.random() };
+        let made = self.app.commands.create_clip(by, me, id, about, 5).await;
+        if made.is_ok() {
+            self.clips.push((me, id));
+        }
+        self.take(made);
+    }
+
+    /// Somebody's clip, or one that isn't there.
+    fn a_clip(&mut self) -> (UserId, ClipId) {
+        let nobodys = (self.people[0], ClipId(self.people[0].0));
+        self.clips.choose(&mut self.rng).copied().unwrap_or(nobodys)
     }
 
     fn a_note(&mut self) -> Option<NoteId> {

@@ -59,6 +59,7 @@ pub fn wanted(rows: &[NotificationRow]) -> Wanted {
         notes: rows.iter().filter_map(|row| row.note).collect(),
         users: rows.iter().filter_map(|row| row.notifier).collect(),
         roles: rows.iter().filter_map(|row| row.role).collect(),
+        ..Wanted::default()
     }
 }
 

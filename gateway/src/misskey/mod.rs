@@ -1,11 +1,14 @@
 //! The endpoints of the Misskey API, a file for each feature; how they are called is in [`crate::api`].
 
 pub mod account;
+pub mod achievement;
 pub mod acquaintance;
 pub mod admin;
 pub mod app;
 pub mod block;
 pub mod chart;
+pub mod clip;
+pub mod favorite;
 pub mod follow;
 pub mod i;
 pub mod list;
@@ -16,8 +19,10 @@ pub mod miauth;
 pub mod mute;
 pub mod note;
 pub mod notification;
+pub mod pin;
 pub mod poll;
 pub mod reaction;
+pub mod registry;
 pub mod role;
 pub mod second_factor;
 pub mod signin;
@@ -68,6 +73,17 @@ pub fn registry() -> &'static Registry {
             chart::NotesOfUser,
             chart::ReactionsOfUser,
             chart::Users,
+            clip::AddNote,
+            clip::Create,
+            clip::Delete,
+            clip::Favorite,
+            clip::List,
+            clip::MyFavorites,
+            clip::Notes,
+            clip::RemoveNote,
+            clip::Show,
+            clip::Unfavorite,
+            clip::Update,
             mail::Available,
             meta::ShowEmoji,
             meta::Emojis,
@@ -96,12 +112,24 @@ pub fn registry() -> &'static Registry {
             app::Granted,
             app::Authorized,
             account::ChangePassword,
+            achievement::Claim,
             account::Delete,
+            favorite::List,
             notification::List,
             notification::ListGrouped,
+            pin::Pin,
             i::RegenerateToken,
+            registry::Get,
+            registry::GetAll,
+            registry::GetDetail,
+            registry::Keys,
+            registry::KeysWithType,
+            registry::Remove,
+            registry::ScopesWithDomain,
+            registry::Set,
             app::Revoke,
             account::SignInHistory,
+            pin::Unpin,
             i::Update,
             mail::UpdateEmail,
             meta::Show,
@@ -111,9 +139,12 @@ pub fn registry() -> &'static Registry {
             mute::List,
             app::Registered,
             note::Children,
+            clip::OfNote,
             note::Conversation,
             note::Create,
             note::Delete,
+            favorite::Create,
+            favorite::Delete,
             timeline::Global,
             timeline::Hybrid,
             timeline::Local,
@@ -136,6 +167,7 @@ pub fn registry() -> &'static Registry {
             notification::MarkAllAsRead,
             notification::Test,
             meta::Ping,
+            pin::PinnedUsers,
             mute::CreateOfRenotes,
             mute::DeleteOfRenotes,
             mute::ListOfRenotes,
@@ -149,6 +181,8 @@ pub fn registry() -> &'static Registry {
             meta::Stats,
             user::UsernameAvailable,
             user::List,
+            achievement::OfUser,
+            clip::OfUser,
             user::Followers,
             user::Following,
             acquaintance::AnsweredMost,

@@ -7,9 +7,9 @@ use domain::follow::RequestEnd;
 use domain::log::{Position, Recorded};
 use domain::notification::Kind;
 use domain::user::Security;
-use domain::{CommandId, Event, UserId};
+use domain::{CommandId, Event, UserId, registry};
 use projections::notification::NotificationRow;
-use projections::{Wanted, World, follow, hydrate, notification};
+use projections::{Wanted, World, achievement, follow, hydrate, notification};
 use serde_json::{Value, json};
 
 use super::hub::Sources;
@@ -38,6 +38,8 @@ pub enum What {
     SignedIn(CommandId, DateTime<Utc>),
     TokenRegenerated,
     AllRead,
+    /// A value was set that an app keeps; those of no app of their own are told.
+    Kept(registry::Place, Value),
     Flushed,
     Notified(NotificationRow),
 }
@@ -82,6 +84,9 @@ pub fn errands(recorded: &Recorded) -> Vec<(UserId, What)> {
         // A new password is seen nowhere.
         Event::UserSecurityChanged(e) if e.what != Security::Password => vec![(e.user, What::Me)],
         Event::UserSignedIn(e) => vec![(e.user, What::SignedIn(recorded.command, recorded.at))],
+        Event::RegistrySet(e) if e.place.domain.is_none() => {
+            vec![(e.user, What::Kept(e.place.clone(), e.value.clone()))]
+        }
         Event::UserTokenRegenerated(e) => vec![(e.user, What::TokenRegenerated)],
         Event::NotificationsRead(e) => vec![(e.user, What::AllRead)],
         Event::NotificationsFlushed(e) => vec![(e.user, What::Flushed)],
@@ -115,16 +120,21 @@ fn wanted(user: UserId, errands: &[Errand]) -> Wanted {
     let mut wanted = Wanted::default();
     for errand in errands {
         match &errand.what {
-            What::Follow(other) | What::Unfollow(other) | What::Followed(other) | What::Asked(other) => {
+            What::Follow(other) | What::Unfollow(other) => {
                 wanted.users.push(*other);
+                wanted.pins = true;
             }
-            What::Me => wanted.users.push(user),
+            What::Followed(other) | What::Asked(other) => wanted.users.push(*other),
+            What::Me => {
+                wanted.users.push(user);
+                wanted.pins = true;
+            }
             What::Notified(row) => {
                 wanted.notes.extend(row.note);
                 wanted.users.extend(row.notifier);
                 wanted.roles.extend(row.role);
             }
-            What::SignedIn(..) | What::TokenRegenerated | What::AllRead | What::Flushed => (),
+            What::SignedIn(..) | What::TokenRegenerated | What::AllRead | What::Flushed | What::Kept(..) => {}
         }
     }
     wanted
@@ -143,6 +153,7 @@ async fn eyes(sources: &Sources, user: UserId) -> Result<Eyes, ApiError> {
         passkeys: Vec::new(),
         unread: notification::unread_count(&sources.pool, user).await?,
         asked: follow::asked(&sources.pool, &[user]).await?,
+        achievements: achievement::of_people(&sources.pool, &[user]).await?,
         ..Eyes::default()
     })
 }
@@ -162,6 +173,9 @@ fn present(
         What::Followed(other) | What::Asked(other) => to_text(&lite(*other)?),
         What::Me => to_text(&json::user::me_detailed(look, world, user, eyes)?),
         What::SignedIn(id, at) => to_text(&signed_in(*id, *at)),
+        What::Kept(place, value) => {
+            to_text(&json!({ "scope": place.scope, "key": place.key, "value": value }))
+        }
         What::TokenRegenerated | What::AllRead | What::Flushed => to_text(&Value::Null),
         What::Notified(row) => to_text(&json::notification::notification(look, world, row)?),
     };
@@ -179,6 +193,7 @@ fn name(what: &What) -> &'static str {
         What::TokenRegenerated => "myTokenRegenerated",
         What::AllRead => "readAllNotifications",
         What::Flushed => "notificationFlushed",
+        What::Kept(..) => "registryUpdated",
         What::Notified(_) => NOTIFICATION,
     }
 }
