@@ -10,14 +10,17 @@
 //! To add a command: a method on [`Commands`] in the file of its feature. It loads the states that the
 //! decision wants ([`Commands::load`]), and hands the decision to [`Commands::execute`].
 
+mod achievement;
 mod ad;
 mod announcement;
 mod antenna;
 mod block;
 pub mod bus;
 mod channel;
+mod clip;
 mod decoration;
 mod drive;
+mod favorite;
 mod follow;
 mod instance;
 mod invitation;
@@ -28,8 +31,10 @@ mod moderation;
 mod mute;
 mod note;
 mod notification;
+mod pin;
 mod poll;
 mod reaction;
+mod registry;
 mod report;
 mod role;
 mod states;

@@ -149,6 +149,17 @@ impl Commands {
         Ok(note)
     }
 
+    /// Those of these notes that are no more.
+    pub(crate) async fn gone(&self, notes: &[NoteId]) -> Result<Vec<NoteId>, LogError> {
+        let mut gone = Vec::new();
+        for chunk in notes.chunks(LOOKUPS_AT_ONCE) {
+            let states = try_join_all(chunk.iter().map(|note| self.note(*note))).await?;
+            let missing = chunk.iter().zip(states).filter(|(_, state)| state.existing().is_none());
+            gone.extend(missing.map(|(note, _)| *note));
+        }
+        Ok(gone)
+    }
+
     /// Whether somebody may see a note now.
     pub(crate) async fn sees(&self, viewer: UserId, note: &Created, by: &By) -> Result<bool, LogError> {
         if viewer == note.author {

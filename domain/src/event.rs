@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use crate::ids::UserId;
 use crate::{
-    ad, announcement, antenna, block, channel, decoration, drive, follow, instance, invitation, list, memo,
-    moderation, mute, note, notification, poll, reaction, report, role, upcast, user,
+    achievement, ad, announcement, antenna, block, channel, clip, decoration, drive, favorite, follow,
+    instance, invitation, list, memo, moderation, mute, note, notification, pin, poll, reaction, registry,
+    report, role, upcast, user,
 };
 
 /// A payload knows whose data it holds.
@@ -180,4 +181,18 @@ events! {
     "drive.folder_added" 1 FolderAdded(drive::FolderAdded),
     "drive.folder_changed" 1 FolderChanged(drive::FolderChanged),
     "drive.folder_deleted" 1 FolderDeleted(drive::FolderDeleted),
+    "favorite.added" 1 FavoriteAdded(favorite::Added),
+    "favorite.removed" 1 FavoriteRemoved(favorite::Removed),
+    "clip.created" 1 ClipCreated(clip::Created),
+    "clip.changed" 1 ClipChanged(clip::Changed),
+    "clip.deleted" 1 ClipDeleted(clip::Deleted),
+    "clip.note_added" 1 ClipNoteAdded(clip::NoteAdded),
+    "clip.note_removed" 1 ClipNoteRemoved(clip::NoteRemoved),
+    "clip.favorited" 1 ClipFavorited(clip::Favorited),
+    "clip.unfavorited" 1 ClipUnfavorited(clip::Unfavorited),
+    "pin.added" 1 PinAdded(pin::Added),
+    "pin.removed" 1 PinRemoved(pin::Removed),
+    "registry.set" 1 RegistrySet(registry::Set),
+    "registry.removed" 1 RegistryRemoved(registry::Removed),
+    "achievement.earned" 1 AchievementEarned(achievement::Earned),
 }

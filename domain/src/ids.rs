@@ -168,6 +168,16 @@ ids! {
     EventId,
     /// One command: the idempotency key of an append.
     CommandId,
+    /// One note that somebody keeps for themselves; what `i/favorites` pages by.
+    FavoriteId,
+    /// A collection of notes.
+    ClipId,
+    /// One collection that somebody keeps for themselves.
+    ClipFavoriteId,
+    /// One note that somebody pinned to their profile.
+    PinId,
+    /// One value that an app keeps for a person.
+    RegistryItemId,
 }
 
 /// Low bits of a fresh id that are zero, so that ids can be derived from it: 3 for [`CommandId::step`],

@@ -11,15 +11,18 @@
 //! `apply`, its decisions (`Result<Vec<Event>, Cannot…>`, a closed enum) and given/when/then tests;
 //! then the file of the same name in each other crate.
 
+pub mod achievement;
 pub mod ad;
 pub mod announcement;
 pub mod antenna;
 pub mod block;
 pub mod channel;
+pub mod clip;
 pub mod decoration;
 pub mod drive;
 pub mod emoji;
 pub mod event;
+pub mod favorite;
 pub mod follow;
 pub mod ids;
 pub mod instance;
@@ -31,9 +34,11 @@ pub mod moderation;
 pub mod mute;
 pub mod note;
 pub mod notification;
+pub mod pin;
 pub mod policy;
 pub mod poll;
 pub mod reaction;
+pub mod registry;
 pub mod remote;
 pub mod report;
 pub mod role;

@@ -98,6 +98,7 @@ kinds! {
     RoleAssigned "roleAssigned",
     Login "login",
     CreateToken "createToken",
+    AchievementEarned "achievementEarned",
     App "app",
     Test "test",
 }
@@ -161,6 +162,9 @@ pub fn told_by(event: &Event) -> Vec<(UserId, Told)> {
         }
         Event::UserSignedIn(e) => vec![(e.user, Told::new(Kind::Login))],
         Event::UserAppAuthorized(e) => vec![(e.user, Told::new(Kind::CreateToken))],
+        Event::AchievementEarned(e) => {
+            vec![(e.user, Told::new(Kind::AchievementEarned).with("achievement", e.name.as_str()))]
+        }
         Event::NotificationSent(e) => {
             let told = Told::new(Kind::App).with("body", e.body.as_str());
             vec![(e.user, told.with("header", json!(e.header)).with("icon", json!(e.icon)))]

@@ -66,6 +66,13 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("channel_follows", &["user_id"]),
     ("channel_favorites", &["user_id"]),
     ("channel_mutes", &["user_id"]),
+    ("favorites", &["user_id"]),
+    ("clips", &["user_id"]),
+    ("clip_notes", &["user_id"]),
+    ("clip_favorites", &["user_id"]),
+    ("pins", &["user_id"]),
+    ("registry", &["user_id"]),
+    ("achievements", &["user_id"]),
 ];
 
 /// The batch, cut behind each such event.

@@ -1,5 +1,5 @@
 //! Loads everything that a page shows, in two rounds whatever its size: the notes with what they
-//! answer and pass on; then, at once, people, counts and what the viewer is to them.
+//! answer and pass on (before them what people pinned, where it is shown); then, at once, people, counts and what the viewer is to them.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
 use crate::world::World;
-use crate::{channel, decoration, drive, note, poll, reaction, relation, role, user};
+use crate::{channel, decoration, drive, note, pin, poll, reaction, relation, role, user};
 
 /// What a page is about.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +22,8 @@ pub struct Wanted {
     pub roles: Vec<RoleId>,
     /// Files beside those of the notes.
     pub files: Vec<FileId>,
+    /// The notes that these people pinned, too.
+    pub pins: bool,
 }
 
 impl Wanted {
@@ -32,6 +34,11 @@ impl Wanted {
     pub fn users(users: impl IntoIterator<Item = UserId>) -> Self {
         Self { users: users.into_iter().collect(), ..Self::default() }
     }
+
+    /// People with all that is shown of them in detail.
+    pub fn in_detail(users: impl IntoIterator<Item = UserId>) -> Self {
+        Self { pins: true, ..Self::users(users) }
+    }
 }
 
 /// Loads a world. What is not there is left out of it, and so is a note whose author is not there.
@@ -41,7 +48,8 @@ pub async fn hydrate(
     viewer: Viewer,
     now: DateTime<Utc>,
 ) -> sqlx::Result<World> {
-    let ids: Vec<Uuid> = wanted.notes.iter().map(|note| note.0).collect();
+    let pins = unless(!wanted.pins || wanted.users.is_empty(), pin::of_people(pool, &wanted.users)).await?;
+    let ids: Vec<Uuid> = wanted.notes.iter().chain(pins.values().flatten()).map(|note| note.0).collect();
     let mut notes =
         if ids.is_empty() { HashMap::new() } else { note::by_ids(pool, &ids, viewer, now).await? };
 
@@ -106,6 +114,7 @@ pub async fn hydrate(
         my_votes: mine.votes,
         roles,
         muted_hosts,
+        pins,
     })
 }
 

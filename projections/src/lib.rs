@@ -23,6 +23,7 @@
 
 use std::sync::Arc;
 
+pub mod achievement;
 pub mod acquaintance;
 pub mod ad;
 pub mod announcement;
@@ -31,9 +32,11 @@ mod backoff;
 pub mod block;
 pub mod channel;
 pub mod chart;
+pub mod clip;
 pub mod decoration;
 pub mod drive;
 pub mod erased;
+pub mod favorite;
 pub mod follow;
 mod followed;
 pub mod hydrate;
@@ -48,9 +51,11 @@ pub mod note;
 pub mod notification;
 pub mod page;
 mod pairs;
+pub mod pin;
 pub mod poll;
 pub mod reaction;
 pub mod rebuild;
+pub mod registry;
 pub mod relation;
 pub mod role;
 pub mod runtime;
@@ -92,5 +97,10 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(drive::Projection),
         Arc::new(antenna::Projection::default()),
         Arc::new(channel::Projection),
+        Arc::new(favorite::Projection),
+        Arc::new(clip::Projection),
+        Arc::new(pin::Projection),
+        Arc::new(registry::Projection),
+        Arc::new(achievement::Projection),
     ]
 }

@@ -418,7 +418,8 @@ pub(crate) async fn by_ids(
                 exists (select from read.channel_mutes m
                          where m.user_id = $2 and (m.expires_at is null or m.expires_at > $3)
                            and m.channel_id in (n.channel_id, (select r.channel_id from read.notes r
-                                                                where r.id = n.renote_id))) as in_muted_channel
+                                                                where r.id = n.renote_id))) as in_muted_channel,
+                (select count(*) from read.clip_notes k where k.note_id = n.id) as clipped
            from read.notes n
           where n.id in (select id from needed)",
     )
@@ -457,6 +458,7 @@ fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
         thread: NoteId(row.try_get("thread")?),
         replies: row.try_get("replies")?,
         renotes: row.try_get("renotes")?,
+        clipped: row.try_get("clipped")?,
         reactions: Vec::new(),
         votes: Vec::new(),
         rules: AuthorRules::default(),

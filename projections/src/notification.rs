@@ -149,6 +149,7 @@ impl Projector for Projection {
             "role.assigned",
             "user.signed_in",
             "user.app_authorized",
+            "achievement.earned",
             "notifications.read",
             "notifications.flushed",
             "notifications.tested",

@@ -16,13 +16,15 @@ use domain::mute::Mute;
 use domain::note::{Created, Deleted, Parent, Visibility};
 use domain::policy::Stance;
 use domain::poll::{self, Poll, Voted};
+use domain::registry::{self, Place};
 use domain::remote::ObjectUri;
 use domain::user::{Active, ProfileChanges};
 use domain::{
-    AnnouncementId, AntennaId, BlockId, ChannelId, CommandId, FileId, FolderId, FollowId, FollowRequestId,
-    InvitationId, ListId, MembershipId, MuteId, NoteId, ReactionId, RenoteMuteId, ReportId, RoleAssignmentId,
-    RoleId, UserId, VoteId, announcement, antenna, block, channel, invitation, list, memo, moderation, mute,
-    reaction, report, role, user as person,
+    AnnouncementId, AntennaId, BlockId, ChannelId, ClipFavoriteId, ClipId, CommandId, FavoriteId, FileId,
+    FolderId, FollowId, FollowRequestId, InvitationId, ListId, MembershipId, MuteId, NoteId, PinId,
+    ReactionId, RegistryItemId, RenoteMuteId, ReportId, RoleAssignmentId, RoleId, UserId, VoteId,
+    achievement, announcement, antenna, block, channel, clip, favorite, invitation, list, memo, moderation,
+    mute, pin, reaction, report, role, user as person,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -380,6 +382,54 @@ impl Story {
         self.clock += days * 86_400_000;
     }
 
+    pub fn favorite(&mut self, by: u8, note: NoteId) -> FavoriteId {
+        let id = FavoriteId(self.id());
+        self.says(favorite::Added { id, note, user: user(by) });
+        id
+    }
+
+    pub fn unfavorite(&mut self, by: u8, note: NoteId) {
+        self.says(favorite::Removed { note, user: user(by) });
+    }
+
+    pub fn pin(&mut self, by: u8, note: NoteId) {
+        let id = PinId(self.id());
+        self.says(pin::Added { id, user: user(by), note });
+    }
+
+    pub fn unpin(&mut self, by: u8, note: NoteId) {
+        self.says(pin::Removed { user: user(by), note });
+    }
+
+    pub fn clip(&mut self, by: u8, name: &str, public: bool) -> ClipId {
+        let id = ClipId(self.id());
+        let about = clip::About { name: name.to_owned(), description: None, public };
+        self.says(clip::Created { id, user: user(by), about });
+        id
+    }
+
+    pub fn put_in(&mut self, owner: u8, clip: ClipId, note: NoteId) {
+        self.says(clip::NoteAdded { clip, user: user(owner), note });
+    }
+
+    pub fn keep_clip(&mut self, by: u8, clip: ClipId) {
+        let id = ClipFavoriteId(self.id());
+        self.says(clip::Favorited { id, clip, user: user(by) });
+    }
+
+    pub fn keep(&mut self, by: u8, place: Place, value: serde_json::Value) {
+        let id = RegistryItemId(self.id());
+        self.says(registry::Set { id, user: user(by), place, value });
+    }
+
+    pub fn drop_kept(&mut self, by: u8, place: Place) {
+        self.says(registry::Removed { user: user(by), place });
+    }
+
+    pub fn earn(&mut self, by: u8, name: &str) {
+        self.says(achievement::Earned { user: user(by), name: name.to_owned() });
+    }
+
     /// Applies what was told since the last time, as one batch.
     pub async fn project(&mut self) {
         self.project_in(usize::MAX).await;
@@ -575,6 +625,41 @@ pub enum Act {
         what: u8,
         antenna: usize,
     },
+    /// Keeps a note, or lets it go.
+    Favorite {
+        by: u8,
+        note: usize,
+    },
+    /// Pins a note, or unpins it.
+    Pin {
+        by: u8,
+        note: usize,
+    },
+    Clip {
+        by: u8,
+        public: bool,
+    },
+    /// Deletes a clip, renames it, or keeps it or lets it go.
+    OfClip {
+        clip: usize,
+        what: u8,
+        by: u8,
+    },
+    /// Puts a note into a clip, or takes it out.
+    PutIn {
+        clip: usize,
+        note: usize,
+    },
+    /// Sets a value, or removes it.
+    Set {
+        by: u8,
+        key: &'static str,
+        value: Option<i32>,
+    },
+    Earn {
+        by: u8,
+        name: &'static str,
+    },
 }
 
 fn someone() -> impl Strategy<Value = u8> {
@@ -646,6 +731,15 @@ fn an_act() -> impl Strategy<Value = Act> {
             .prop_map(|(by, what, channel)| Act::Channel { by, what, channel }),
         3 => (someone(), 0..9u8, any::<usize>())
             .prop_map(|(by, what, antenna)| Act::Antenna { by, what, antenna }),
+        2 => (someone(), any::<usize>()).prop_map(|(by, note)| Act::Favorite { by, note }),
+        1 => (someone(), any::<usize>()).prop_map(|(by, note)| Act::Pin { by, note }),
+        2 => (someone(), any::<bool>()).prop_map(|(by, public)| Act::Clip { by, public }),
+        3 => (any::<usize>(), 0..5_u8, someone()).prop_map(|(clip, what, by)| Act::OfClip { clip, what, by }),
+        3 => any::<(usize, usize)>().prop_map(|(clip, note)| Act::PutIn { clip, note }),
+        2 => (someone(), prop::sample::select(vec!["a", "b"]), any::<Option<i32>>())
+            .prop_map(|(by, key, value)| Act::Set { by, key, value }),
+        4 => (someone(), prop::sample::select(vec!["notes1", "login3"]))
+            .prop_map(|(by, name)| Act::Earn { by, name }),
     ]
 }
 
@@ -853,6 +947,8 @@ impl Story {
         let mut lists = RandomLists::default();
         let mut antennas: Vec<(AntennaId, u8)> = Vec::new();
         let mut channels = RandomChannels::default();
+        let (mut kept, mut pinned, mut kept_clips) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut clips, mut clipped): (Vec<(ClipId, u8)>, Vec<_>) = Default::default();
         for n in 1..=PEOPLE {
             self.person(n, &format!("user{n}"));
             truth.profiles.push(person::Profile::default());
@@ -1150,6 +1246,57 @@ impl Story {
                     }
                 }
                 Act::MoveFile { .. } | Act::DeleteFile(_) | Act::DeleteFolder(_) => (),
+                Act::Favorite { by, note } if !written.is_empty() => {
+                    let note = written[note % written.len()].0;
+                    if toggle(&mut kept, (by, note)) {
+                        self.favorite(by, note);
+                    } else {
+                        self.unfavorite(by, note);
+                    }
+                }
+                Act::Pin { by, note } if !written.is_empty() => {
+                    let note = written[note % written.len()].0;
+                    if toggle(&mut pinned, (by, note)) {
+                        self.pin(by, note);
+                    } else {
+                        self.unpin(by, note);
+                    }
+                }
+                Act::Clip { by, public } => clips.push((self.clip(by, "clip", public), by)),
+                Act::OfClip { clip, what, by } if !clips.is_empty() => {
+                    let at = clip % clips.len();
+                    let (id, owner) = clips[at];
+                    match what {
+                        0 => {
+                            self.says(clip::Deleted { id, user: user(owner) });
+                            clips.remove(at);
+                        }
+                        1 => {
+                            let about = clip::About { name: "new".into(), description: None, public: true };
+                            self.says(clip::Changed { id, user: user(owner), about });
+                        }
+                        _ if toggle(&mut kept_clips, (id, by)) => self.keep_clip(by, id),
+                        _ => {
+                            self.says(clip::Unfavorited { clip: id, user: user(by) });
+                        }
+                    }
+                }
+                Act::PutIn { clip, note } if !clips.is_empty() && !written.is_empty() => {
+                    let ((clip, owner), note) = (clips[clip % clips.len()], written[note % written.len()].0);
+                    if toggle(&mut clipped, (clip, note)) {
+                        self.put_in(owner, clip, note);
+                    } else {
+                        self.says(clip::NoteRemoved { clip, user: user(owner), note });
+                    }
+                }
+                Act::Set { by, key, value } => {
+                    let place = Place { domain: None, scope: vec!["s".to_owned()], key: key.to_owned() };
+                    match value {
+                        Some(value) => self.keep(by, place, value.into()),
+                        None => self.drop_kept(by, place),
+                    }
+                }
+                Act::Earn { by, name } => self.earn(by, name),
                 Act::Antenna { .. }
                 | Act::Delete(_)
                 | Act::Follow { .. }
@@ -1159,7 +1306,11 @@ impl Story {
                 | Act::Mute { .. }
                 | Act::MuteRenotes { .. }
                 | Act::MuteThread { .. }
-                | Act::EndPoll(_) => (),
+                | Act::EndPoll(_)
+                | Act::Favorite { .. }
+                | Act::Pin { .. }
+                | Act::OfClip { .. }
+                | Act::PutIn { .. } => (),
             }
         }
         let standing = |as_what| {

@@ -248,6 +248,25 @@ pub async fn by_username(pool: &PgPool, username: &str, host: Option<&str>) -> s
     Ok(id.map(UserId))
 }
 
+/// The people of these names and hosts, in that order; an empty host means this server.
+pub async fn by_usernames(pool: &PgPool, names: &[(String, String)]) -> sqlx::Result<Vec<UserId>> {
+    let (names, hosts): (Vec<String>, Vec<String>) = names
+        .iter()
+        .map(|(name, host)| (sql::clean(name).to_lowercase(), sql::clean(host).to_lowercase()))
+        .unzip();
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "select u.id
+           from unnest($1::text[], $2::text[]) with ordinality as w(name, host, n)
+           join read.users u on u.username_lower = w.name and coalesce(u.host, '') = w.host
+          order by w.n",
+    )
+    .bind(names)
+    .bind(hosts)
+    .fetch_all(pool)
+    .await?;
+    Ok(sql::users(ids))
+}
+
 /// By what a list of people is sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SortKey {
@@ -406,6 +425,9 @@ mod tests {
         assert_eq!(by_username(&pool, "alice", Some("Remote.Example")).await.unwrap(), Some(user(2)));
         assert_eq!(by_username(&pool, "alice", Some("other.example")).await.unwrap(), None);
         assert_eq!(by_username(&pool, "bob\0", None).await.unwrap(), None);
+        let names = [("alice", "remote.example"), ("nobody", ""), ("Alice", "")];
+        let names = names.map(|(name, host)| (name.to_owned(), host.to_owned()));
+        assert_eq!(by_usernames(&pool, &names).await.unwrap(), [user(2), user(1)]);
         let expected = Stats { users: 2, original_users: 1, instances: 1, ..Stats::default() };
         assert_eq!(stats(&pool).await.unwrap(), expected);
     }

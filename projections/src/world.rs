@@ -48,6 +48,8 @@ pub struct NoteRow {
     pub thread: NoteId,
     pub replies: i64,
     pub renotes: i64,
+    /// Clips that it is in.
+    pub clipped: i64,
     /// Each reaction with its count, none at zero.
     pub reactions: Vec<(Reaction, i64)>,
     /// Votes per choice, as long as the choices of the poll.
@@ -123,6 +125,7 @@ pub struct Shell<'w> {
     pub mentions: &'w [UserId],
     pub replies: i64,
     pub renotes: i64,
+    pub clipped: i64,
 }
 
 /// A file of somebody's drive.
@@ -249,6 +252,7 @@ pub struct World {
     pub(crate) roles: HashMap<RoleId, (RoleRow, i64)>,
     /// Servers whose people the viewer mutes, in lower case.
     pub(crate) muted_hosts: HashSet<String>,
+    pub(crate) pins: HashMap<UserId, Vec<NoteId>>,
 }
 
 impl World {
@@ -271,6 +275,7 @@ impl World {
             my_votes: HashMap::new(),
             roles: HashMap::new(),
             muted_hosts: HashSet::new(),
+            pins: HashMap::new(),
         }
     }
 
@@ -315,6 +320,7 @@ impl World {
             mentions: &note.mentions,
             replies: note.replies,
             renotes: note.renotes,
+            clipped: note.clipped,
         })
     }
 
@@ -354,6 +360,7 @@ impl World {
             my_votes: theirs.votes,
             roles: HashMap::new(),
             muted_hosts: HashSet::new(),
+            pins: HashMap::new(),
         }
     }
 
@@ -378,6 +385,11 @@ impl World {
     /// A role, and how many people are assigned to it.
     pub fn role(&self, id: RoleId) -> Option<&(RoleRow, i64)> {
         self.roles.get(&id)
+    }
+
+    /// The notes that somebody pinned, when they were [wanted](crate::Wanted::pins); the latest first.
+    pub fn pins(&self, id: UserId) -> &[NoteId] {
+        self.pins.get(&id).map_or(&[], Vec::as_slice)
     }
 
     /// What the viewer and this person are to each other.

@@ -23,6 +23,7 @@ mod first_day;
 mod golden;
 mod harness;
 mod invitation;
+mod keeping;
 mod list;
 mod mail;
 mod misskey_js;

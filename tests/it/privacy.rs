@@ -31,6 +31,9 @@ const FOLLOWER: usize = 5;
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_reads_what_is_not_for_them() {
     let (app, root) = TestApp::opened().await;
+    let policies = json!({ "policies": { "pinLimit": 100 } });
+    app.ok(&root, "admin/roles/update-default-policies", policies).await;
+    app.ok(&root, "admin/update-meta", json!({ "pinnedUsers": NAMES })).await;
     let mut people = Vec::new();
     for name in NAMES {
         people.push(app.sign_up(name).await);
@@ -73,6 +76,7 @@ async fn nobody_reads_what_is_not_for_them() {
     }
     let pins: Vec<String> = written.iter().map(|note| note.note.id.to_string()).collect();
     app.ok(&people[1], "channels/update", json!({ "channelId": channel, "pinnedNoteIds": pins })).await;
+    let clip = show_off(&app, &people, &written).await;
     let role = crate::role::role(&app, &root, json!({})).await;
     for author in AUTHORS {
         app.ok(&root, "admin/roles/assign", json!({ "roleId": role, "userId": people[author].id })).await;
@@ -80,7 +84,7 @@ async fn nobody_reads_what_is_not_for_them() {
 
     let mine = [lists[0].as_str(), &antennas[0], &channel, &role];
     let paths: BTreeSet<&str> =
-        calls(&people, &question, &written[0], mine).iter().map(|(path, _)| *path).collect();
+        calls(&people, &question, &clip, &written[0], mine).iter().map(|(path, _)| *path).collect();
     let missing: Vec<_> = showing_notes().into_iter().filter(|path| !paths.contains(path)).collect();
     assert!(missing.is_empty(), "endpoints that show notes and are not called here: {missing:?}");
 
@@ -96,7 +100,7 @@ async fn nobody_reads_what_is_not_for_them() {
         for note in &written {
             let own = viewer.unwrap_or(0);
             let mine = [lists[own].as_str(), &antennas[own], &channel, &role];
-            for (path, params) in calls(&people, &question, note, mine) {
+            for (path, params) in calls(&people, &question, &clip, note, mine) {
                 let answer = app.call(by, path, params.clone()).await;
                 let text = answer.body.to_string();
                 let leaks = written.iter().filter(|other| text.contains(&other.words) && !told_of(other));
@@ -146,6 +150,22 @@ async fn write(app: &TestApp, people: &[User], question: &str) -> Vec<Written> {
     written
 }
 
+/// Each author pins all of their notes, and puts them into a public clip; the first one's clip.
+async fn show_off(app: &TestApp, people: &[User], written: &[Written]) -> String {
+    let mut clips = Vec::new();
+    for author in AUTHORS {
+        let clip = json!({ "name": "all", "isPublic": true });
+        let clip = app.ok(&people[author], "clips/create", clip).await["id"].as_str().unwrap().to_owned();
+        for note in written.iter().filter(|note| note.author == author) {
+            let id = note.note.id.to_string();
+            app.ok(&people[author], "i/pin", json!({ "noteId": id })).await;
+            app.ok(&people[author], "clips/add-note", json!({ "clipId": clip, "noteId": id })).await;
+        }
+        clips.push(clip);
+    }
+    clips.remove(0)
+}
+
 /// A state as the write side has it: the log is the truth, and nothing that is tested here.
 async fn fold<S: Fold>(app: &TestApp, stream: &StreamId) -> S {
     let (recorded, _) = app.app.log.stream(stream).await.unwrap();
@@ -156,6 +176,7 @@ async fn fold<S: Fold>(app: &TestApp, stream: &StreamId) -> S {
 fn calls(
     people: &[User],
     question: &str,
+    clip: &str,
     note: &Written,
     [list, antenna, channel, role]: [&str; 4],
 ) -> Vec<(&'static str, Value)> {
@@ -191,7 +212,24 @@ fn calls(
         ("roles/notes", json!({ "roleId": role, "limit": 100 })),
         ("roles/users", json!({ "roleId": role })),
         ("admin/roles/users", json!({ "roleId": role })),
+        ("users", json!({ "limit": 100 })),
+        ("users/followers", json!({ "userId": people[note.author].id, "limit": 100 })),
+        ("users/following", json!({ "userId": people[FOLLOWER].id, "limit": 100 })),
+        ("pinned-users", json!({})),
+        ("blocking/list", all()),
+        ("blocking/delete", json!({ "userId": people[note.author].id })),
+        ("mute/list", all()),
+        ("renote-mute/list", all()),
+        ("users/recommendation", all()),
+        ("users/get-frequently-replied-users", json!({ "userId": people[note.author].id, "limit": 100 })),
+        ("i/update-email", json!({ "password": "x" })),
+        ("auth/session/userkey", json!({ "appSecret": "x", "token": "x" })),
         ("i", json!({})),
+        ("i/unpin", json!({ "noteId": id })),
+        ("i/pin", json!({ "noteId": id })),
+        ("i/favorites", all()),
+        ("notes/favorites/create", json!({ "noteId": id })),
+        ("clips/notes", json!({ "clipId": clip, "limit": 100 })),
         ("i/notifications", json!({ "limit": 100, "markAsRead": false })),
         ("i/notifications-grouped", json!({ "limit": 100 })),
     ]

@@ -10,15 +10,17 @@ use commands::log::{EventStoreLog, Keyring, MasterKey, MemoryLog, PostgresLog, T
 use commands::{AskedBy, Commands, Failed, NewAccount, NewFile, NewNote};
 use domain::antenna::Source;
 use domain::channel::Wish;
+use domain::clip::About;
 use domain::drive::{self, FileAdded, FileChanges, FolderAdded, Properties};
 use domain::log::{By, EventLog};
 use domain::note::{Allowed, Visibility};
 use domain::poll::Poll;
+use domain::registry::Place;
 use domain::role::{Definition, Target, Terms};
 use domain::user::ProfileChanges;
 use domain::{
-    AnnouncementId, AntennaId, ChannelId, DecorationId, FileId, FolderId, ListId, NoteId, RoleId, UserId,
-    announcement, antenna, channel, decoration, list,
+    AnnouncementId, AntennaId, ChannelId, ClipId, DecorationId, FileId, FolderId, ListId, NoteId, RoleId,
+    UserId, announcement, antenna, channel, decoration, list,
 };
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
@@ -126,8 +128,9 @@ impl World {
             let rng = StdRng::seed_from_u64(seed * 100 + n);
             let (app, people, notes) = (app.clone(), people.clone(), notes.clone());
             let (lists, antennas, channels) = (lists.clone(), antennas.clone(), channels.clone());
-            let (files, folders) = (Vec::new(), Vec::new());
-            let story = Story { app, people, notes, lists, antennas, channels, files, folders, rng, done: 0 };
+            let (files, folders, clips) = (Vec::new(), Vec::new(), Vec::new());
+            let story =
+                Story { app, people, notes, lists, antennas, channels, clips, files, folders, rng, done: 0 };
             tokio::spawn(story.happens(COMMANDS / apps.len()))
         });
         let stories: Vec<_> = stories.collect();
@@ -201,6 +204,7 @@ struct Story {
     lists: Arc<Mutex<Vec<(UserId, ListId)>>>,
     antennas: Arc<Mutex<Vec<(UserId, AntennaId)>>>,
     channels: Arc<Mutex<Vec<ChannelId>>>,
+    clips: Vec<(UserId, ClipId)>,
     rng: StdRng,
     files: Vec<(UserId, FileId)>,
     folders: Vec<(UserId, FolderId)>,
@@ -221,7 +225,7 @@ impl Story {
         let commands: Commands = self.app.commands.clone();
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
-        match (self.rng.random_range(0..41), note) {
+        match (self.rng.random_range(0..47), note) {
             (36..39, _) => self.keep(by, me).await,
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
@@ -287,6 +291,31 @@ impl Story {
             }
             (39, _) => self.antenna(by, me).await,
             (40, _) => self.channel(by, me).await,
+            (41, Some(note)) => self.take(commands.favorite(by, me, note).await),
+            (42, Some(note)) => match self.rng.random() {
+                true => self.take(commands.unfavorite(by, me, note).await),
+                false => self.take(commands.unpin(by, me, note).await),
+            },
+            (43, Some(note)) => self.take(commands.pin(by, me, note, 3).await),
+            (44, _) => self.clip(by, me).await,
+            (45, Some(note)) => {
+                let (owner, clip) = self.a_clip();
+                match self.rng.random_range(0..5) {
+                    0 => self.take(commands.unclip_note(by, owner, clip, note).await),
+                    1 => self.take(commands.delete_clip(by, owner, clip).await),
+                    2 => self.take(commands.favorite_clip(by, me, owner, clip).await),
+                    3 => self.take(commands.unfavorite_clip(by, me, owner, clip).await),
+                    _ => self.take(commands.clip_note(by, owner, clip, note, 4).await),
+                }
+            }
+            (46, _) => {
+                let key = self.rng.random_range(0..3).to_string();
+                let place = Place { domain: None, scope: Vec::new(), key };
+                match self.rng.random_bool(0.3) {
+                    true => self.take(commands.remove_registry(by, me, place).await),
+                    false => self.take(commands.set_registry(by, me, place, json!({ "n": 1 }), 0).await),
+                }
+            }
             _ => self.take(commands.read_notifications(by, me).await),
         }
     }
@@ -590,6 +619,22 @@ impl Story {
             Err(Failed::Refused(_)) => (),
             Err(other) => panic!("{other:?}"),
         }
+    }
+
+    async fn clip(&mut self, by: By, me: UserId) {
+        let id = ClipId(self.app.ids.at(by.now));
+        let about = About { name: id.to_string(), description: None, public: self.rng.random() };
+        let made = self.app.commands.create_clip(by, me, id, about, 5).await;
+        if made.is_ok() {
+            self.clips.push((me, id));
+        }
+        self.take(made);
+    }
+
+    /// Somebody's clip, or one that isn't there.
+    fn a_clip(&mut self) -> (UserId, ClipId) {
+        let nobodys = (self.people[0], ClipId(self.people[0].0));
+        self.clips.choose(&mut self.rng).copied().unwrap_or(nobodys)
     }
 
     fn a_note(&mut self) -> Option<NoteId> {

@@ -151,7 +151,21 @@ async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Resul
         | Event::NotificationsRead(_)
         | Event::NotificationsFlushed(_)
         | Event::NotificationsTested(_)
-        | Event::NotificationSent(_) => None,
+        | Event::NotificationSent(_)
+        | Event::FavoriteAdded(_)
+        | Event::FavoriteRemoved(_)
+        | Event::ClipCreated(_)
+        | Event::ClipChanged(_)
+        | Event::ClipDeleted(_)
+        | Event::ClipNoteAdded(_)
+        | Event::ClipNoteRemoved(_)
+        | Event::ClipFavorited(_)
+        | Event::ClipUnfavorited(_)
+        | Event::PinAdded(_)
+        | Event::PinRemoved(_)
+        | Event::RegistrySet(_)
+        | Event::RegistryRemoved(_)
+        | Event::AchievementEarned(_) => None,
     };
     Ok(told)
 }

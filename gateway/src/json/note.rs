@@ -65,7 +65,7 @@ pub struct Note {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub clipped_count: Option<u32>,
+    pub clipped_count: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply: Option<Box<Note>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,8 +133,8 @@ pub fn note(look: &Look<'_>, world: &World, id: ids::NoteId) -> Option<Note> {
 
 fn full(look: &Look<'_>, world: &World, id: ids::NoteId, deeper: usize) -> Option<Note> {
     let mut shown = plain(look, world, id)?;
-    shown.clipped_count = Some(0);
     let shell = world.shell(id)?;
+    shown.clipped_count = Some(shell.clipped);
     shown.reply = shell.reply.and_then(|reply| plain(look, world, reply.id)).map(Box::new);
     if let Some(deeper) = deeper.checked_sub(1) {
         shown.renote = shell.renote.and_then(|renote| full(look, world, renote.id, deeper)).map(Box::new);
@@ -305,6 +305,7 @@ pub(crate) mod tests {
             thread: note_id(n),
             replies: 0,
             renotes: 0,
+            clipped: 0,
             reactions: Vec::new(),
             votes: Vec::new(),
             rules: AuthorRules::default(),

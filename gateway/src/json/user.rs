@@ -17,6 +17,7 @@ use domain::policy::may_see_list;
 use domain::role::effective;
 use domain::user::FfVisibility;
 use domain::{follow::Notify, user::Field};
+use projections::achievement::AchievementRow;
 use projections::announcement::AnnouncementRow;
 use projections::world::{RelationRow, UserRow, World};
 use schemars::JsonSchema;
@@ -25,9 +26,10 @@ use serde_json::{Map, Value};
 
 use super::announcement::{Announcement, announcement};
 use super::drive::file_url;
+use super::note::{Note, note};
 use super::role::{BadgeRole, RoleLite};
 use super::{Look, Time, is_false};
-use crate::api::param::{Id, UserId};
+use crate::api::param::{Id, NoteId, UserId};
 use crate::ops::mail::Address;
 use crate::ops::passkeys::Passkey;
 use crate::ops::security::Security;
@@ -61,6 +63,17 @@ pub struct Eyes {
     pub address: Option<Address>,
     /// Their own passkeys.
     pub passkeys: Vec<Passkey>,
+    /// What those have reached who are shown in private.
+    pub achievements: HashMap<ids::UserId, Vec<AchievementRow>>,
+}
+
+/// Something that a person has reached.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Achievement {
+    pub name: String,
+    /// Milliseconds since 1970.
+    pub unlocked_at: i64,
 }
 
 /// A person in few words, as beside each note.
@@ -187,8 +200,8 @@ pub struct Profile {
     /// As above.
     pub following_count: i64,
     pub notes_count: i64,
-    pub pinned_note_ids: Empty,
-    pub pinned_notes: Empty,
+    pub pinned_note_ids: Vec<NoteId>,
+    pub pinned_notes: Vec<Note>,
     pub pinned_page_id: Null,
     pub pinned_page: Null,
     pub public_reactions: bool,
@@ -266,7 +279,7 @@ pub struct Private {
     pub muting_notification_types: Empty,
     pub notification_recieve_config: BTreeMap<String, Value>,
     pub email_notification_types: Vec<String>,
-    pub achievements: Empty,
+    pub achievements: Vec<Achievement>,
     pub logged_in_days: i64,
     pub policies: Map<String, Value>,
 }
@@ -306,6 +319,15 @@ impl UserDetailed {
             UserDetailed::Me(user) => user.profile.is_suspended,
         }
     }
+}
+
+/// What a person has reached.
+pub fn achievements(rows: &[AchievementRow]) -> Vec<Achievement> {
+    let shown = |row: &AchievementRow| Achievement {
+        name: row.name.clone(),
+        unlocked_at: row.earned_at.timestamp_millis(),
+    };
+    rows.iter().map(shown).collect()
 }
 
 /// A person in few words.
@@ -355,7 +377,7 @@ pub fn user_detailed_not_me(
     Some(UserDetailedNotMe {
         profile: Profile {
             memo: between.as_ref().and_then(|between| between.memo.clone()),
-            ..profile(look, user, eyes, Standing { is_me: false, follows })
+            ..profile(look, world, user, eyes, Standing { is_me: false, follows })
         },
         private: eyes.moderates.then(|| private(user, eyes, None)),
         relation: between.as_ref().map(|between| relation(between, world.now)),
@@ -370,7 +392,7 @@ pub fn me_detailed(look: &Look<'_>, world: &World, id: ids::UserId, eyes: &Eyes)
     Some(MeDetailed {
         profile: Profile {
             memo: world.relation(id).memo,
-            ..profile(look, user, eyes, Standing { is_me: true, follows: false })
+            ..profile(look, world, user, eyes, Standing { is_me: true, follows: false })
         },
         private: private(user, eyes, Some(unread)),
         followed_message: user.profile.followed_message.clone(),
@@ -391,8 +413,9 @@ struct Standing {
     follows: bool,
 }
 
-fn profile(look: &Look<'_>, user: &UserRow, eyes: &Eyes, standing: Standing) -> Profile {
+fn profile(look: &Look<'_>, world: &World, user: &UserRow, eyes: &Eyes, standing: Standing) -> Profile {
     let profile = &user.profile;
+    let pinned: Vec<Note> = world.pins(user.id).iter().filter_map(|id| note(look, world, *id)).collect();
     let count = |visibility, count| match may_see_list(
         visibility,
         standing.is_me,
@@ -425,8 +448,8 @@ fn profile(look: &Look<'_>, user: &UserRow, eyes: &Eyes, standing: Standing) -> 
         followers_count: count(profile.followers_visibility, user.followers),
         following_count: count(profile.following_visibility, user.following),
         notes_count: user.notes,
-        pinned_note_ids: [],
-        pinned_notes: [],
+        pinned_note_ids: pinned.iter().map(|note| note.id).collect(),
+        pinned_notes: pinned,
         pinned_page_id: (),
         pinned_page: (),
         public_reactions: profile.public_reactions,
@@ -497,7 +520,7 @@ fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Vec<Announc
         muting_notification_types: [],
         notification_recieve_config: profile.notification_recieve_config.clone(),
         email_notification_types: profile.email_notification_types.clone(),
-        achievements: [],
+        achievements: eyes.achievements.get(&user.id).map_or_else(Vec::new, |rows| achievements(rows)),
         logged_in_days: user.active_days,
         policies: match is_me {
             true => (*eyes.policies).clone(),
@@ -557,7 +580,8 @@ mod tests {
     fn counts(eyes: &Eyes, standing: Standing) -> (i64, i64) {
         let presence = Presence::default();
         let look = Look { origin: "https://a.example:3", presence: &presence, now: DateTime::UNIX_EPOCH };
-        let profile = profile(&look, &alice(), eyes, standing);
+        let world = World::of(None, look.now, [], []);
+        let profile = profile(&look, &world, &alice(), eyes, standing);
         (profile.followers_count, profile.following_count)
     }
 

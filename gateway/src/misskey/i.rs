@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::follow::accept_all;
-use super::user::myself;
+use super::user::{account_name, myself};
 use crate::api::param::{AnyId, Given, Id, Text, Unique};
 use crate::api::{ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
@@ -437,15 +437,6 @@ fn receive(wanted: BTreeMap<String, Receive>) -> Result<BTreeMap<String, Value>,
         Ok((kind, serde_json::to_value(receive).map_err(ApiError::internal)?))
     });
     kept.collect()
-}
-
-/// Name and host of `@name@host`.
-fn account_name(text: &str) -> (&str, Option<&str>) {
-    let text = text.strip_prefix('@').unwrap_or(text);
-    match text.split_once('@') {
-        Some((username, host)) => (username, Some(host)),
-        None => (text, None),
-    }
 }
 
 /// End all native tokens of the caller; the next sign-in gives a new one.

@@ -1,6 +1,7 @@
 //! The endpoints of the Misskey API, a file for each feature; how they are called is in [`crate::api`].
 
 pub mod account;
+pub mod achievement;
 pub mod acquaintance;
 pub mod ad;
 pub mod admin;
@@ -10,8 +11,10 @@ pub mod app;
 pub mod block;
 pub mod channel;
 pub mod chart;
+pub mod clip;
 pub mod decoration;
 pub mod drive;
+pub mod favorite;
 pub mod follow;
 pub mod i;
 pub mod invitation;
@@ -24,8 +27,10 @@ pub mod moderation;
 pub mod mute;
 pub mod note;
 pub mod notification;
+pub mod pin;
 pub mod poll;
 pub mod reaction;
+pub mod registry;
 pub mod report;
 pub mod role;
 pub mod second_factor;
@@ -131,6 +136,17 @@ pub fn registry() -> &'static Registry {
             chart::NotesOfUser,
             chart::ReactionsOfUser,
             chart::Users,
+            clip::AddNote,
+            clip::Create,
+            clip::Delete,
+            clip::Favorite,
+            clip::List,
+            clip::MyFavorites,
+            clip::Notes,
+            clip::RemoveNote,
+            clip::Show,
+            clip::Unfavorite,
+            clip::Update,
             drive::Show,
             drive::Files,
             drive::AttachedNotes,
@@ -178,13 +194,25 @@ pub fn registry() -> &'static Registry {
             app::Granted,
             app::Authorized,
             account::ChangePassword,
+            achievement::Claim,
             account::Delete,
+            favorite::List,
             notification::List,
             notification::ListGrouped,
             announcement::Read,
+            pin::Pin,
             i::RegenerateToken,
+            registry::Get,
+            registry::GetAll,
+            registry::GetDetail,
+            registry::Keys,
+            registry::KeysWithType,
+            registry::Remove,
+            registry::ScopesWithDomain,
+            registry::Set,
             app::Revoke,
             account::SignInHistory,
+            pin::Unpin,
             i::Update,
             mail::UpdateEmail,
             invitation::Create,
@@ -198,9 +226,12 @@ pub fn registry() -> &'static Registry {
             mute::List,
             app::Registered,
             note::Children,
+            clip::OfNote,
             note::Conversation,
             note::Create,
             note::Delete,
+            favorite::Create,
+            favorite::Delete,
             timeline::Global,
             timeline::Hybrid,
             timeline::Local,
@@ -223,6 +254,7 @@ pub fn registry() -> &'static Registry {
             notification::MarkAllAsRead,
             notification::Test,
             meta::Ping,
+            pin::PinnedUsers,
             mute::CreateOfRenotes,
             mute::DeleteOfRenotes,
             mute::ListOfRenotes,
@@ -236,6 +268,8 @@ pub fn registry() -> &'static Registry {
             meta::Stats,
             user::UsernameAvailable,
             user::List,
+            achievement::OfUser,
+            clip::OfUser,
             user::Followers,
             user::Following,
             acquaintance::AnsweredMost,

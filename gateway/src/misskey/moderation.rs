@@ -382,7 +382,7 @@ impl Endpoint for List {
         };
         let limit = Page::default().limited(self.limit).limit;
         let ids = moderation::people(&app.pool, &filter, app.now(), limit, self.offset).await?;
-        let (world, eyes) = load(app, &Anyone(Some(me.0)), &ids).await?;
+        let (world, eyes) = load(app, &Anyone(Some(me.0)), &ids, Wanted::in_detail(ids.clone())).await?;
         let look = Look::of(app);
         Ok(ids.into_iter().filter_map(|id| user_detailed(&look, &world, id, &eyes)).collect())
     }
@@ -432,7 +432,8 @@ impl Endpoint for Logs {
         let rows = moderation::log(&app.pool, &filter, &self.page.limited(self.limit)).await?;
         let people: Vec<ids::UserId> =
             rows.iter().flat_map(|row| [Some(row.moderator), row.about]).flatten().collect();
-        let (world, eyes) = load(app, &Anyone(Some(me.0)), &people).await?;
+        let (world, eyes) =
+            load(app, &Anyone(Some(me.0)), &people, Wanted::in_detail(people.clone())).await?;
         let look = Look::of(app);
         let shown = |row: LogRow| {
             let user = user_detailed_not_me(&look, &world, row.moderator, &eyes)?;
@@ -578,7 +579,7 @@ impl Endpoint for FindByEmail {
 
     async fn handle(self, app: &App, me: Administrator) -> Result<UserDetailedNotMe, ApiError> {
         let id = app.core.post.holder(&self.email.0).await?.ok_or(NOBODY_HAS_THE_ADDRESS)?;
-        let (world, eyes) = load(app, &Anyone(Some(me.0)), &[id]).await?;
+        let (world, eyes) = load(app, &Anyone(Some(me.0)), &[id], Wanted::in_detail([id])).await?;
         user_detailed_not_me(&Look::of(app), &world, id, &eyes).ok_or_else(|| NOBODY_HAS_THE_ADDRESS.into())
     }
 }

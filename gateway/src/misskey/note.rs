@@ -514,13 +514,13 @@ impl Endpoint for State {
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<NoteState, ApiError> {
         let is_muted_thread = mute::is_thread_muted(&app.pool, me.id(), self.note_id.0).await?;
-        // There are no favourites yet.
-        Ok(NoteState { is_favorited: false, is_muted_thread })
+        let is_favorited = projections::favorite::is_favorited(&app.pool, me.id(), self.note_id.0).await?;
+        Ok(NoteState { is_favorited, is_muted_thread })
     }
 }
 
 /// Whether there is such a note, seen or not.
-async fn is_there(app: &App, note: ids::NoteId, viewer: Viewer) -> Result<bool, ApiError> {
+pub async fn is_there(app: &App, note: ids::NoteId, viewer: Viewer) -> Result<bool, ApiError> {
     let world = app.hydrate(Wanted::notes(vec![note]), viewer).await?;
     Ok(world.shell(note).is_some())
 }

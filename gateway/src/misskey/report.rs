@@ -4,6 +4,7 @@
 use commands::Failed;
 use domain::ids;
 use domain::report::{CannotHandle, CannotReport, MAX_COMMENT_CHARS, MAX_NOTE_CHARS, Outcome};
+use projections::Wanted;
 use projections::moderation::{ReportFilter, ReportRow, reports};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -144,7 +145,8 @@ impl Endpoint for List {
             .flat_map(|row| [Some(row.reporter), Some(row.target), row.assignee])
             .flatten()
             .collect();
-        let (world, eyes) = load(app, &Anyone(Some(me.0)), &people).await?;
+        let (world, eyes) =
+            load(app, &Anyone(Some(me.0)), &people, Wanted::in_detail(people.clone())).await?;
         let look = Look::of(app);
         let person = |id| user_detailed_not_me(&look, &world, id, &eyes);
         let shown = |row: ReportRow| {

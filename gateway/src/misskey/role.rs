@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::timeline::wanted_page;
-use super::user::load;
+use super::user::{load, many};
 use crate::api::param::{Given, Id, Limit, Nullable, Page, UserId};
 use crate::api::{Administrator, Anyone, ApiError, Endpoint, ErrorDef, Meta, Moderator, SignedIn};
 use crate::app::App;
@@ -447,7 +447,7 @@ async fn people(
 ) -> Result<Vec<(AssignmentRow, UserDetailed)>, ApiError> {
     let rows = role::assigned(&app.pool, role, app.now(), &page).await?;
     let people: Vec<ids::UserId> = rows.iter().map(|row| row.user).collect();
-    let (world, eyes) = load(app, me, &people).await?;
+    let (world, eyes) = load(app, me, &people, many(me, &people)).await?;
     let look = Look::of(app);
     let shown = rows.into_iter().filter_map(|row| {
         let user = user_detailed(&look, &world, row.user, &eyes)?;

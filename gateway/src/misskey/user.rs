@@ -10,7 +10,7 @@ use domain::user::FfVisibility;
 use domain::{FollowId, follow::Notify, ids};
 use projections::user::{Origin, SortKey, UserListFilter};
 use projections::world::{RelationRow, UserRow, World};
-use projections::{Wanted, follow, relation};
+use projections::{Wanted, achievement, follow, relation};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -122,8 +122,13 @@ impl Endpoint for Show {
             return Ok(Shown::Many(people));
         }
         let id = self.one(app).await?;
-        let mut found = people(app, &me, &[id], self.detailed).await?;
-        let person = found.pop().ok_or(SHOW_NO_SUCH_USER)?;
+        let person = if self.detailed {
+            let (world, eyes) = load(app, &me, &[id], Wanted::in_detail([id])).await?;
+            user_detailed(&Look::of(app), &world, id, &eyes).map(Person::Detailed)
+        } else {
+            people(app, &me, &[id], false).await?.pop()
+        };
+        let person = person.ok_or(SHOW_NO_SUCH_USER)?;
         if may_be_shown(&me, &person) { Ok(Shown::One(person)) } else { Err(USER_SUSPENDED.into()) }
     }
 }
@@ -185,15 +190,28 @@ pub async fn people(
         let lite = |id: &ids::UserId| Some(Person::Lite(Box::new(user_lite(&look, world.user(*id)?))));
         return Ok(ids.iter().filter_map(lite).collect());
     }
-    let (world, eyes) = load(app, me, ids).await?;
+    let (world, eyes) = load(app, me, ids, many(me, ids)).await?;
     let look = Look::of(app);
     let detailed = |id: &ids::UserId| user_detailed(&look, &world, *id, &eyes).map(Person::Detailed);
     Ok(ids.iter().filter_map(detailed).collect())
 }
 
+/// What is shown of several people: what they pinned only to those who are signed in (recorded behaviour).
+pub fn many(me: &Anyone, ids: &[ids::UserId]) -> Wanted {
+    match me.id() {
+        Some(_) => Wanted::in_detail(ids.to_vec()),
+        None => Wanted::users(ids.to_vec()),
+    }
+}
+
 /// Loads people to be shown in detail.
-pub async fn load(app: &App, me: &Anyone, ids: &[ids::UserId]) -> Result<(World, Eyes), ApiError> {
-    let world = app.hydrate(Wanted::users(ids.to_vec()), me.id()).await?;
+pub async fn load(
+    app: &App,
+    me: &Anyone,
+    ids: &[ids::UserId],
+    wanted: Wanted,
+) -> Result<(World, Eyes), ApiError> {
+    let world = app.hydrate(wanted, me.id()).await?;
     let eyes = match &me.0 {
         Some(me) => eyes(app, &me.account, me.app.is_none(), ids).await?,
         None => Eyes::default(),
@@ -219,9 +237,11 @@ pub async fn eyes(
         eyes.usual = app.core.accounts.usual_policies().await?;
         eyes.asked = follow::asked(&app.pool, shown).await?;
         eyes.security = security::load(&app.pool, shown).await?;
+        eyes.achievements = achievement::of_people(&app.pool, shown).await?;
     } else if includes_me {
         eyes.security = security::load(&app.pool, &[account.id]).await?;
         eyes.asked = follow::asked(&app.pool, &[account.id]).await?;
+        eyes.achievements = achievement::of_people(&app.pool, &[account.id]).await?;
     }
     if includes_me && own_token {
         eyes.address = app.core.post.addresses(&[account.id]).await?.remove(&account.id);
@@ -238,7 +258,7 @@ pub async fn packed(
     id: ids::UserId,
     viewer: Option<ids::UserId>,
 ) -> Result<UserDetailed, ApiError> {
-    let world = app.hydrate(Wanted::users([id]), viewer).await?;
+    let world = app.hydrate(Wanted::in_detail([id]), viewer).await?;
     let account = match viewer {
         Some(viewer) => app.core.accounts.account(viewer).await?,
         None => None,
@@ -253,7 +273,7 @@ pub async fn packed(
 /// The caller as they see themselves.
 pub async fn myself(app: &App, account: &Account, own_token: bool) -> Result<MeDetailed, ApiError> {
     let id = account.id;
-    let world = app.hydrate(Wanted::users([id]), Some(id)).await?;
+    let world = app.hydrate(Wanted::in_detail([id]), Some(id)).await?;
     let eyes = eyes(app, account, own_token, &[id]).await?;
     me_detailed(&Look::of(app), &world, id, &eyes).ok_or_else(|| missing(id))
 }
@@ -283,6 +303,29 @@ pub async fn new_account(app: &App, id: ids::UserId) -> Result<NewAccount, ApiEr
 /// The read tables don't have somebody who must be there.
 fn missing(id: ids::UserId) -> ApiError {
     ApiError::internal(format!("the account {id} is not in the read tables"))
+}
+
+/// The people of names like `@name` or `@name@host`; unknown ones are left out.
+pub async fn named(app: &App, names: &[&str]) -> Result<Vec<ids::UserId>, ApiError> {
+    let name = |name: &&str| {
+        let (username, host) = account_name(name.trim());
+        let host = host.filter(|host| !is_own(app, host)).unwrap_or_default();
+        (username.to_owned(), host.to_owned())
+    };
+    let names: Vec<(String, String)> = names.iter().map(name).collect();
+    let mut seen = HashSet::new();
+    let mut found = projections::user::by_usernames(&app.pool, &names).await?;
+    found.retain(|id| seen.insert(*id));
+    Ok(found)
+}
+
+/// Name and host of `@name@host`.
+pub fn account_name(text: &str) -> (&str, Option<&str>) {
+    let text = text.strip_prefix('@').unwrap_or(text);
+    match text.split_once('@') {
+        Some((username, host)) => (username, Some(host)),
+        None => (text, None),
+    }
 }
 
 /// Whether this is the name of this server.
@@ -568,7 +611,7 @@ impl Endpoint for Followers {
         }
         let rows = follow::followers(&app.pool, user.id, &self.page.limited(self.limit)).await?;
         let ids: Vec<ids::UserId> = rows.iter().map(|row| row.follower).collect();
-        let (world, eyes) = load(app, &me, &ids).await?;
+        let (world, eyes) = load(app, &me, &ids, many(&me, &ids)).await?;
         let look = Look::of(app);
         let show = |row: follow::FollowRow| {
             let follower = user_detailed(&look, &world, row.follower, &eyes)?;
@@ -590,7 +633,7 @@ impl Endpoint for Following {
         }
         let rows = follow::following(&app.pool, user.id, &self.page.limited(self.limit)).await?;
         let ids: Vec<ids::UserId> = rows.iter().map(|row| row.followee).collect();
-        let (world, eyes) = load(app, &me, &ids).await?;
+        let (world, eyes) = load(app, &me, &ids, many(&me, &ids)).await?;
         let look = Look::of(app);
         let show = |row: follow::FollowRow| {
             let followee = user_detailed(&look, &world, row.followee, &eyes)?;

@@ -7,10 +7,10 @@ use domain::follow::RequestEnd;
 use domain::log::{Position, Recorded};
 use domain::notification::Kind;
 use domain::user::Security;
-use domain::{CommandId, Event, UserId};
+use domain::{CommandId, Event, UserId, registry};
 use projections::announcement::{self, AnnouncementRow};
 use projections::notification::NotificationRow;
-use projections::{Wanted, World, follow, hydrate, notification};
+use projections::{Wanted, World, achievement, follow, hydrate, notification};
 use serde_json::{Value, json};
 
 use super::hub::Sources;
@@ -39,6 +39,8 @@ pub enum What {
     SignedIn(CommandId, DateTime<Utc>),
     TokenRegenerated,
     AllRead,
+    /// A value was set that an app keeps; those of no app of their own are told.
+    Kept(registry::Place, Value),
     Flushed,
     Notified(NotificationRow),
     /// Something is announced to them alone.
@@ -87,6 +89,9 @@ pub fn errands(recorded: &Recorded) -> Vec<(UserId, What)> {
         // A new password is seen nowhere.
         Event::UserSecurityChanged(e) if e.what != Security::Password => vec![(e.user, What::Me)],
         Event::UserSignedIn(e) => vec![(e.user, What::SignedIn(recorded.command, recorded.at))],
+        Event::RegistrySet(e) if e.place.domain.is_none() => {
+            vec![(e.user, What::Kept(e.place.clone(), e.value.clone()))]
+        }
         Event::UserTokenRegenerated(e) => vec![(e.user, What::TokenRegenerated)],
         Event::NotificationsRead(e) => vec![(e.user, What::AllRead)],
         Event::NotificationsFlushed(e) => vec![(e.user, What::Flushed)],
@@ -123,17 +128,22 @@ fn wanted(user: UserId, errands: &[Errand]) -> Wanted {
     let mut wanted = Wanted::default();
     for errand in errands {
         match &errand.what {
-            What::Follow(other) | What::Unfollow(other) | What::Followed(other) | What::Asked(other) => {
+            What::Follow(other) | What::Unfollow(other) => {
                 wanted.users.push(*other);
+                wanted.pins = true;
             }
-            What::Me => wanted.users.push(user),
+            What::Followed(other) | What::Asked(other) => wanted.users.push(*other),
+            What::Me => {
+                wanted.users.push(user);
+                wanted.pins = true;
+            }
             What::Notified(row) => {
                 wanted.notes.extend(row.note);
                 wanted.users.extend(row.notifier);
                 wanted.roles.extend(row.role);
             }
             What::SignedIn(..) | What::TokenRegenerated | What::AllRead | What::Flushed => (),
-            What::Announced(_) | What::AnnouncementRead => (),
+            What::Announced(_) | What::AnnouncementRead | What::Kept(..) => (),
         }
     }
     wanted
@@ -153,6 +163,7 @@ async fn eyes(sources: &Sources, user: UserId) -> Result<Eyes, ApiError> {
         unread: notification::unread_count(&sources.pool, user).await?,
         asked: follow::asked(&sources.pool, &[user]).await?,
         announcements: announcement::unread(&sources.pool, user).await?,
+        achievements: achievement::of_people(&sources.pool, &[user]).await?,
         ..Eyes::default()
     })
 }
@@ -172,6 +183,9 @@ fn present(
         What::Followed(other) | What::Asked(other) => to_text(&lite(*other)?),
         What::Me => to_text(&json::user::me_detailed(look, world, user, eyes)?),
         What::SignedIn(id, at) => to_text(&signed_in(*id, *at)),
+        What::Kept(place, value) => {
+            to_text(&json!({ "scope": place.scope, "key": place.key, "value": value }))
+        }
         What::TokenRegenerated | What::AllRead | What::Flushed => to_text(&Value::Null),
         What::Announced(row) => {
             to_text(&json!({ "announcement": json::announcement::announcement(row, Some(user)) }))
@@ -194,6 +208,7 @@ fn name(what: &What) -> &'static str {
         What::TokenRegenerated => "myTokenRegenerated",
         What::AllRead => "readAllNotifications",
         What::Flushed => "notificationFlushed",
+        What::Kept(..) => "registryUpdated",
         What::Notified(_) => NOTIFICATION,
         What::Announced(_) => "announcementCreated",
         What::AnnouncementRead => "readAllAnnouncements",
