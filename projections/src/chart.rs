@@ -1,5 +1,5 @@
 //! Charts: how much of what happened in each hour and day, by the time of the events. [`hours`] keeps the
-//! sums, [`note`] what became of each note, [`active`] who was here.
+//! sums, [`note`] and [`file`] what became of each, [`active`] who was here.
 //!
 //! What is told late is counted in its own hour, and the totals after it are put right. A note that goes
 //! along with what it answers or passes on counts as gone in that hour; one whose parent is not there never
@@ -7,6 +7,7 @@
 //! as having left.
 
 mod active;
+mod file;
 mod hours;
 mod note;
 
@@ -24,6 +25,7 @@ use crate::erased;
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::Sums;
 use active::{Active, READ, WROTE};
+use file::Files;
 use hours::Hours;
 pub use hours::{Bucket, Chart, MAX_BUCKETS, Series, Span, Whose, Window, chart};
 use note::Notes;
@@ -41,7 +43,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -49,6 +51,7 @@ impl Projector for Projection {
             "chart_hours",
             "chart_people",
             "chart_notes",
+            "chart_files",
             "chart_follows",
             "chart_reactions",
             "chart_active",
@@ -68,6 +71,8 @@ impl Projector for Projection {
             "reaction.added",
             "poll.voted",
             "notifications.read",
+            "drive.file_added",
+            "drive.file_deleted",
         ]
     }
 
@@ -151,12 +156,15 @@ fn named(event: &Event) -> [Option<Uuid>; 2] {
         Event::ReactionAdded(e) => [Some(e.reactor.0), None],
         Event::PollVoted(e) => [Some(e.voter.0), None],
         Event::NotificationsRead(e) => [Some(e.user.0), None],
+        Event::FileAdded(e) => [Some(e.owner.0), None],
+        Event::FileDeleted(e) => [Some(e.owner.0), None],
         _ => [None, None],
     }
 }
 
 async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<()> {
     let mut notes = Notes::load(tx, batch).await?;
+    let mut files = Files::load(tx, batch).await?;
     let about = events(batch).flat_map(|(_, event)| named(event)).flatten();
     let mut people = People::load(tx, about.chain(notes.authors()).collect()).await?;
     let mut hours = Hours::default();
@@ -178,6 +186,8 @@ async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<(
                 active.was(&people, note.author, recorded.at, WROTE);
             }
             Event::NoteDeleted(note) => notes.delete(note.id.0, hour),
+            Event::FileAdded(file) => files.add(file, hour),
+            Event::FileDeleted(file) => files.delete(file.id.0, hour),
             Event::ReactionAdded(e) => {
                 reactions.add((e.author.0, e.reactor.0, hour), 1);
                 active.was(&people, e.reactor, recorded.at, READ);
@@ -189,6 +199,7 @@ async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<(
     }
     people.write(tx).await?;
     notes.write(tx, &people, &mut hours).await?;
+    files.write(tx, &people, &mut hours).await?;
     write_follows(tx, &follows).await?;
     for (pair, (started, ended)) in follows {
         count_follows(&mut hours, &people, pair, started, ended);
@@ -204,6 +215,7 @@ async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<(
 
 async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<()> {
     let gone = note::purge(tx, user).await?;
+    let files = file::purge(tx, user).await?;
     let follows: Vec<(Uuid, Uuid, DateTime<Utc>, i64, i64)> = sqlx::query_as(
         "delete from chart_follows where follower = $1 or followee = $1
          returning follower, followee, hour, started, ended",
@@ -224,6 +236,9 @@ async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<()> {
     let people = People::load(tx, about.chain([user.0]).collect()).await?;
     let mut hours = Hours::default();
     for line in &gone {
+        line.count(&mut hours, &people, -1);
+    }
+    for line in &files {
         line.count(&mut hours, &people, -1);
     }
     for (follower, followee, hour, started, ended) in follows {

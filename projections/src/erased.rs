@@ -46,6 +46,7 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("chart_hours", &["whose"]),
     ("chart_people", &["user_id"]),
     ("chart_notes", &["author"]),
+    ("chart_files", &["owner"]),
     ("chart_follows", &["follower", "followee"]),
     ("chart_reactions", &["author", "reactor"]),
     ("chart_active", &["user_id"]),

@@ -157,6 +157,11 @@ pub const PROBES: &[Probe] = &[
         pages: true,
         ask: |facts, rng| json!({ "i": facts.person(rng).token, "userId": facts.person(rng).id, "limit": PAGE }),
     },
+    Probe {
+        endpoint: "drive/files",
+        pages: true,
+        ask: |facts, rng| json!({ "i": facts.person(rng).token, "limit": PAGE }),
+    },
     Probe { endpoint: "charts/notes", pages: true, ask: |_, _| json!({ "span": "day", "limit": 30 }) },
     Probe {
         endpoint: "notes/create",

@@ -10,7 +10,7 @@ use commands::bus::Bus;
 use commands::log::{Keyring, MasterKey, PostgresLog, Takeover};
 use commands::{AskedBy, Commands, NewAccount};
 use domain::log::{AppendError, By, Clock, EventLog, Ids, StreamId, Version};
-use domain::{CommandId, Event, NoteId, UserId, follow, note, reaction};
+use domain::{CommandId, Event, FileId, NoteId, UserId, drive, follow, note, reaction};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use gateway::ops::{SecretKey, Tokens};
 use gateway::platform::postgres::running_in;
@@ -35,6 +35,8 @@ const RENOTES: u32 = 10;
 const QUOTES: u32 = 5;
 const REACTIONS: u32 = 50;
 const MENTIONS: u32 = 5;
+/// Every so many-th note has a file.
+const FILE_EVERY: usize = 10;
 /// What is answered and reacted to is one of the last so many public notes.
 const RECENT: usize = 500;
 /// Events that are on their way to the log at once.
@@ -234,8 +236,10 @@ impl Seed {
         }
         named.retain(|user| *user != author);
         named.dedup();
+        let has_file = !is_pure && self.notes.is_multiple_of(FILE_EVERY);
+        let files = if has_file { vec![self.a_file(author, events)?] } else { Vec::new() };
         let note = json!({
-            "id": id, "author": author,
+            "id": id, "author": author, "files": files,
             "text": (!is_pure).then(|| self.words()), "cw": null,
             "visibility": visibility, "local_only": false,
             "reply": parent.as_ref().filter(|_| is_reply), "renote": parent.as_ref().filter(|_| !is_reply),
@@ -259,6 +263,17 @@ impl Seed {
             events.push((reaction::stream(note, reactor), self.by(), event("reaction.added", &added)?));
         }
         Ok(())
+    }
+
+    /// Known of, though it has no bytes.
+    fn a_file(&mut self, owner: UserId, events: &mut Vec<(StreamId, By, Event)>) -> Result<String, String> {
+        let id = FileId(self.ids.at(self.now));
+        let added = json!({
+            "id": id, "owner": owner, "name": "picture.png", "media_type": "image/png",
+            "md5": "0".repeat(32), "size": 10_000, "key": id,
+        });
+        events.push((drive::stream(id), self.by(), event("drive.file_added", &added)?));
+        Ok(id.to_string())
     }
 
     /// Not one of the notes that are only being appended, so that nothing hangs on what is not there.

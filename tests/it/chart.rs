@@ -43,6 +43,10 @@ async fn what_people_do_is_in_the_charts() {
     assert_eq!((&active["read"], &active["write"]), (&json!([1, 1]), &json!([0, 2])));
     assert_eq!((&active["readWrite"], &active["registeredOutsideWeek"]), (&json!([0, 1]), &json!([0, 0])));
 
+    let files = chart("user/drive", Some(&bob.id)).await;
+    assert_eq!((&files["totalCount"], &files["decSize"]), (&json!([0, 0]), &json!([0, 0])));
+    assert_eq!(chart("drive", None).await["local"]["incCount"], json!([0, 0]));
+
     let stats = app.call(None, "stats", json!({})).await.body;
     assert_eq!((&stats["notesCount"], &stats["usersCount"]), (&json!(0), &json!(2)));
 

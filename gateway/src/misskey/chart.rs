@@ -240,6 +240,90 @@ impl Endpoint for NotesOfUser {
     }
 }
 
+/// How many kilobytes (of 1,000 bytes) so many bytes are.
+fn kilobytes(bytes: i64) -> i64 {
+    (bytes + 500) / 1_000
+}
+
+/// Files that were added and deleted, and their size in kilobytes.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct FileCounts {
+    inc_count: Vec<i64>,
+    inc_size: Vec<i64>,
+    dec_count: Vec<i64>,
+    dec_size: Vec<i64>,
+}
+
+impl FileCounts {
+    fn of(chart: &Chart, whose: Whose) -> Self {
+        let (files, bytes) = (chart.of(whose, Series::Files), chart.of(whose, Series::FileBytes));
+        Self {
+            inc_count: counts(files),
+            inc_size: bytes.iter().map(|bucket| kilobytes(bucket.up)).collect(),
+            dec_count: files.iter().map(|bucket| bucket.down).collect(),
+            dec_size: bytes.iter().map(|bucket| kilobytes(bucket.down)).collect(),
+        }
+    }
+}
+
+/// Files.
+#[derive(Deserialize, JsonSchema)]
+pub struct Files {
+    #[serde(flatten)]
+    range: Range,
+}
+
+impl Endpoint for Files {
+    const META: Meta = Meta::new("charts/drive").get().cache(CACHE_SECONDS);
+    type Caller = Anyone;
+    type Reply = Origins<FileCounts>;
+
+    async fn handle(self, app: &App, _: Anyone) -> Result<Origins<FileCounts>, ApiError> {
+        let chart = self.range.read(app, &MINE_AND_THEIRS, &[Series::Files, Series::FileBytes]).await?;
+        let [local, remote] = MINE_AND_THEIRS.map(|whose| FileCounts::of(&chart, whose));
+        Ok(Origins { local, remote })
+    }
+}
+
+/// Files of one person.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FilesOfUser {
+    #[serde(flatten)]
+    range: Range,
+    user_id: UserId,
+}
+
+/// Files, and how many there were at the end.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct FileSums {
+    total_count: Vec<i64>,
+    total_size: Vec<i64>,
+    #[serde(flatten)]
+    counts: FileCounts,
+}
+
+impl Endpoint for FilesOfUser {
+    const META: Meta = Meta::new("charts/user/drive").get().cache(CACHE_SECONDS);
+    type Caller = Anyone;
+    type Reply = FileSums;
+
+    async fn handle(self, app: &App, _: Anyone) -> Result<FileSums, ApiError> {
+        let whose = Whose::Person(self.user_id.0);
+        let chart = self.range.read(app, &[whose], &[Series::Files, Series::FileBytes]).await?;
+        let total = |series| chart.of(whose, series).iter().map(|bucket| bucket.total);
+        Ok(FileSums {
+            total_count: total(Series::Files).collect(),
+            total_size: total(Series::FileBytes).map(kilobytes).collect(),
+            counts: FileCounts::of(&chart, whose),
+        })
+    }
+}
+
 /// Whom one person follows, and who follows them.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

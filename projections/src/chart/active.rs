@@ -30,9 +30,12 @@ fn series(span: Span) -> [Series; 6] {
     }
 }
 
-/// What people did in a batch, by person and bucket.
+/// A person and a bucket.
+type Key = (Uuid, Span, DateTime<Utc>);
+
+/// What people did in a batch.
 #[derive(Default)]
-pub(super) struct Active(BTreeMap<(Uuid, Span, DateTime<Utc>), i16>);
+pub(super) struct Active(BTreeMap<Key, i16>);
 
 impl Active {
     /// Notes what somebody of this server did.
@@ -69,8 +72,7 @@ impl Active {
         let known: HashMap<(Uuid, &str, DateTime<Utc>), i16> =
             known.iter().map(|(id, span, start, did)| ((*id, span.as_str(), *start), *did)).collect();
         let mut kept: Sums<(NaiveDate, NaiveDate)> = Sums::default();
-        type Place = (Uuid, Span, DateTime<Utc>);
-        let mut changed: Vec<(Place, i16)> = Vec::new();
+        let mut changed: Vec<(Key, i16)> = Vec::new();
         for ((id, span, start), now) in &self.0 {
             let before = known.get(&(*id, span.word(), *start)).copied().unwrap_or(0);
             let after = before | *now;

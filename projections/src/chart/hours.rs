@@ -67,6 +67,8 @@ series! {
     /// Reactions to the person's notes by people of this server.
     ReactionsOfLocal "reactions.local",
     ReactionsOfRemote "reactions.remote",
+    Files "files",
+    FileBytes "files.bytes",
     /// Different people who were here in the hour.
     HourRead "hour.read",
     HourWrote "hour.wrote",

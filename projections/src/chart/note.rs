@@ -22,6 +22,7 @@ pub(super) struct Line {
     pub(super) author: Uuid,
     reply_id: Option<Uuid>,
     renote_id: Option<Uuid>,
+    has_files: bool,
     written: DateTime<Utc>,
     gone: Option<DateTime<Utc>>,
 }
@@ -53,6 +54,7 @@ impl Line {
             (Series::PlainNotes, self.reply_id.is_none() && self.renote_id.is_none()),
             (Series::Replies, self.reply_id.is_some()),
             (Series::Renotes, self.renote_id.is_some()),
+            (Series::NotesWithFiles, self.has_files),
         ];
         for whose in [Whose::Person(UserId(self.author)), people.origin(self.author)] {
             for (series, _) in kinds.iter().filter(|(_, is)| *is) {
@@ -99,7 +101,7 @@ impl Notes {
                                       union all
                                       select r.id from chart_notes r where r.renote_id = g.id and r.gone is null) c
              )
-             select n.id, n.author, n.reply_id, n.renote_id, n.written, n.gone
+             select n.id, n.author, n.reply_id, n.renote_id, n.has_files, n.written, n.gone
                from chart_notes n
               where n.id = any(array(select g.id from going g union select p.id from unnest($2::uuid[]) as p(id)))
                 and n.gone is null",
@@ -133,6 +135,7 @@ impl Notes {
             author: note.author.0,
             reply_id: note.reply.map(|parent| parent.id.0),
             renote_id: note.renote.map(|parent| parent.id.0),
+            has_files: !note.files.is_empty(),
             written: hour,
             gone: None,
         };
@@ -169,15 +172,17 @@ impl Notes {
         }
         if !new.is_empty() {
             sqlx::query(
-                "insert into chart_notes (id, author, reply_id, renote_id, written, gone)
-                 select id, author, reply_id, renote_id, written, gone
-                   from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[],
-                               $6::timestamptz[]) as n(id, author, reply_id, renote_id, written, gone)",
+                "insert into chart_notes (id, author, reply_id, renote_id, has_files, written, gone)
+                 select id, author, reply_id, renote_id, has_files, written, gone
+                   from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::boolean[],
+                               $6::timestamptz[], $7::timestamptz[])
+                        as n(id, author, reply_id, renote_id, has_files, written, gone)",
             )
             .bind(new.iter().map(|line| line.id).collect::<Vec<_>>())
             .bind(new.iter().map(|line| line.author).collect::<Vec<_>>())
             .bind(new.iter().map(|line| line.reply_id).collect::<Vec<_>>())
             .bind(new.iter().map(|line| line.renote_id).collect::<Vec<_>>())
+            .bind(new.iter().map(|line| line.has_files).collect::<Vec<_>>())
             .bind(new.iter().map(|line| line.written).collect::<Vec<_>>())
             .bind(new.iter().map(|line| line.gone).collect::<Vec<_>>())
             .execute(&mut *tx)
@@ -212,7 +217,7 @@ pub(super) async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<V
                                   select r.id from chart_notes r where r.renote_id = g.id) c
          )
          delete from chart_notes n where n.id = any(array(select g.id from going g))
-         returning n.id, n.author, n.reply_id, n.renote_id, n.written, n.gone",
+         returning n.id, n.author, n.reply_id, n.renote_id, n.has_files, n.written, n.gone",
     )
     .bind(user.0)
     .fetch_all(tx)

@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing::{MemoryLog, NOW, Story, a_life, at, over_days, user};
 use domain::FollowId;
+use domain::drive::FileDeleted;
 use domain::follow::{Ended, Started};
 use domain::note::{Deleted, Parent};
 use domain::notification::Read;
@@ -78,6 +79,28 @@ async fn what_happens_is_counted_in_its_hour_and_silent_hours_keep_the_total(poo
         assert_eq!(read(&pool, me, Series::PlainNotes, days).await, [(0, 0, 1), (0, 1, 1), (2, 0, 2)]);
         assert_eq!(read(&pool, me, Series::Renotes, days).await, [(0, 0, 0); 3]);
         assert_eq!(read(&pool, Whose::Remote, Series::Notes, days).await, [(0, 0, 0); 3]);
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn files_are_counted_with_their_size_and_so_are_notes_with_files(pool: PgPool) {
+    let mut story = Story::new(&pool);
+    story.says(person(1, None));
+    let small = story.file(1, |file| file.size = 1_000);
+    let large = story.file(1, |file| file.size = 30_000);
+    let note = story.note(1, |note| note.files = vec![large]);
+    story.says(FileDeleted { id: small, owner: user(1) });
+    story.says(Deleted { id: note, author: user(1) });
+    for size in [usize::MAX, 1] {
+        story.empty().await;
+        story.apply(&at_hours(&story.log, &[0, 1, 1, 2, 25, 26]), size).await;
+        let days = Window::ending(Span::Day, day(1), 2);
+        for whose in [Whose::Local, Whose::Person(user(1))] {
+            assert_eq!(read(&pool, whose, Series::Files, days).await, [(0, 1, 1), (2, 0, 2)]);
+            let bytes = read(&pool, whose, Series::FileBytes, days).await;
+            assert_eq!(bytes, [(0, 1_000, 30_000), (31_000, 0, 31_000)]);
+            assert_eq!(read(&pool, whose, Series::NotesWithFiles, days).await, [(0, 1, 0), (1, 0, 1)]);
+        }
     }
 }
 
