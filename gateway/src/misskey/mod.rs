@@ -73,6 +73,7 @@ pub fn registry() -> &'static Registry {
             drive::MoveFiles,
             drive::ShowFile,
             drive::UpdateFile,
+            drive::UploadFromUrl,
             drive::Folders,
             drive::CreateFolder,
             drive::DeleteFolder,

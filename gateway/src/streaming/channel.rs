@@ -24,6 +24,8 @@ pub enum Kind {
     List,
     /// Notes with hashtags.
     Hashtag,
+    /// What becomes of the person's files and folders.
+    Drive,
 }
 
 /// The most hashtags that one channel asks for.
@@ -79,7 +81,7 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
     let everywhere = post.visibility == Visibility::Public;
     let here = everywhere && post.author_is_local;
     let placed = match kind {
-        Kind::Main => false,
+        Kind::Main | Kind::Drive => false,
         Kind::Home => near,
         Kind::Local => here,
         Kind::Hybrid => near || here,
@@ -91,7 +93,7 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
     let between_us = mine || answered == post.author || viewer == Some(answered);
     let asked_of_author = following.is_some_and(|following| following.with_replies);
     let wanted = match kind {
-        Kind::Main | Kind::Global | Kind::Hashtag => true,
+        Kind::Main | Kind::Drive | Kind::Global | Kind::Hashtag => true,
         Kind::Home => asked_of_author,
         Kind::Local => params.with_replies,
         Kind::Hybrid => asked_of_author || params.with_replies,
@@ -101,8 +103,16 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
 }
 
 impl Kind {
-    const ALL: [Kind; 7] =
-        [Kind::Main, Kind::Home, Kind::Local, Kind::Hybrid, Kind::Global, Kind::List, Kind::Hashtag];
+    const ALL: [Kind; 8] = [
+        Kind::Main,
+        Kind::Home,
+        Kind::Local,
+        Kind::Hybrid,
+        Kind::Global,
+        Kind::List,
+        Kind::Hashtag,
+        Kind::Drive,
+    ];
 
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
@@ -117,17 +127,18 @@ impl Kind {
             Kind::Global => "globalTimeline",
             Kind::List => "userList",
             Kind::Hashtag => "hashtag",
+            Kind::Drive => "drive",
         }
     }
 
     pub fn needs_account(self) -> bool {
-        matches!(self, Kind::Main | Kind::Home | Kind::Hybrid | Kind::List)
+        matches!(self, Kind::Main | Kind::Home | Kind::Hybrid | Kind::List | Kind::Drive)
     }
 
     /// The policy without which it is closed.
     pub fn policy(self) -> Option<&'static str> {
         match self {
-            Kind::Main | Kind::Home | Kind::List | Kind::Hashtag => None,
+            Kind::Main | Kind::Home | Kind::List | Kind::Hashtag | Kind::Drive => None,
             Kind::Local | Kind::Hybrid => Some("ltlAvailable"),
             Kind::Global => Some("gtlAvailable"),
         }
