@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use domain::drive::{
     Allowed, CannotAddFile, CannotAddFolder, CannotChangeFile, CannotChangeFolder, CannotDeleteFile,
-    CannotDeleteFolder, File, FileAdded, FileChanges, FolderAdded, FolderChanges, Folders, NoPicture,
-    add_file, add_folder, change_file, change_folder, delete_file, delete_folder, folders_stream, stream,
+    CannotDeleteFolder, File, FileAdded, FileChanges, FileFetched, FolderAdded, FolderChanges, Folders,
+    NoPicture, add_file, add_folder, change_file, change_folder, delete_file, delete_folder, folders_stream,
+    stream,
 };
 use domain::log::{By, LogError};
 use domain::user::{Picture, ProfileChanges};
@@ -34,6 +35,17 @@ impl Commands {
             add_file(current, &new.file, &folders, new.used, &new.allowed)
         })
         .await
+    }
+
+    /// Notes that a file which somebody asked for from elsewhere is there.
+    pub async fn file_fetched(
+        &self,
+        by: By,
+        owner: UserId,
+        file: FileId,
+        marker: Option<String>,
+    ) -> Result<Receipt, Failed<Infallible>> {
+        self.record(&by, FileFetched { file, owner, marker }.into()).await
     }
 
     /// Whether a file could be kept, before its bytes are.

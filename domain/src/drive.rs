@@ -116,6 +116,16 @@ pub struct FolderDeleted {
     pub owner: UserId,
 }
 
+/// `drive.file_fetched`: somebody asked for a file from elsewhere, and it is there, perhaps since before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFetched {
+    pub file: FileId,
+    pub owner: UserId,
+    /// By which whoever asked knows it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marker: Option<String>,
+}
+
 macro_rules! of_the_owner {
     ($($payload:ty),*) => {$(
         impl Payload for $payload {
@@ -125,7 +135,7 @@ macro_rules! of_the_owner {
         }
     )*};
 }
-of_the_owner!(FileAdded, FileChanged, FileDeleted, FolderAdded, FolderChanged, FolderDeleted);
+of_the_owner!(FileAdded, FileChanged, FileDeleted, FileFetched, FolderAdded, FolderChanged, FolderDeleted);
 
 /// A change of a file: only the fields that change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

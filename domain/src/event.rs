@@ -178,6 +178,7 @@ events! {
     "drive.file_added" 1 FileAdded(drive::FileAdded),
     "drive.file_changed" 1 FileChanged(drive::FileChanged),
     "drive.file_deleted" 1 FileDeleted(drive::FileDeleted),
+    "drive.file_fetched" 1 FileFetched(drive::FileFetched),
     "drive.folder_added" 1 FolderAdded(drive::FolderAdded),
     "drive.folder_changed" 1 FolderChanged(drive::FolderChanged),
     "drive.folder_deleted" 1 FolderDeleted(drive::FolderDeleted),

@@ -1,5 +1,6 @@
 //! One running server: what every endpoint, page and stream works with, and how it is put together.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::drive::store::StoreError;
 use crate::drive::{self, Drive};
 use crate::erase::{Eraser, asked};
 use crate::feed::Feed;
+use crate::fetch::{FetchError, Fetcher};
 use crate::follower::Follower;
 use crate::mail;
 use crate::metered::{self, MeteredLog};
@@ -31,6 +33,7 @@ use crate::pages;
 use crate::platform::shutdown::Shutdown;
 use crate::platform::{Ground, ServeError, Service};
 use crate::presence::Presence;
+use crate::preview;
 use crate::streaming::{self, Hub, Sources};
 use crate::system::{SystemClock, TimeOrderedIds};
 use crate::timekeeper::Timekeeper;
@@ -62,6 +65,8 @@ pub struct App {
     pub eraser: Arc<Eraser>,
     /// The bytes of files.
     pub drive: Arc<Drive>,
+    /// Fetches from elsewhere.
+    pub fetcher: Fetcher,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
 }
@@ -78,6 +83,8 @@ pub struct Parts {
     pub nats: Option<Nats>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
+    /// This program.
+    pub program: PathBuf,
     pub shutdown: Shutdown,
 }
 
@@ -94,6 +101,10 @@ pub enum BuildError {
     Address(#[from] AddressDiffers),
     #[error("where files are kept: {0}")]
     Files(#[from] StoreError),
+    #[error("fetching from elsewhere: {0}")]
+    Fetch(#[from] FetchError),
+    #[error("this program can't be found: {0}")]
+    Program(std::io::Error),
     #[error("NATS: {0}")]
     Nats(#[from] NatsError),
     #[error("the address of the server can't be written down: {0}")]
@@ -103,9 +114,10 @@ pub enum BuildError {
 impl App {
     /// Claims the log for the configured address and starts everything that runs.
     pub async fn start(parts: Parts) -> Result<Self, BuildError> {
-        let Parts { config, pool, log, keyring, bus, nats, clock, ids, shutdown } = parts;
+        let Parts { config, pool, log, keyring, bus, nats, clock, ids, program, shutdown } = parts;
         let log: Arc<dyn EventLog> = Arc::new(MeteredLog(log));
-        let drive = Arc::new(Drive::open(&config)?);
+        let fetcher = Fetcher::new(config.allowed_private_networks.clone())?;
+        let drive = Arc::new(Drive::open(&config, program)?);
         let commands = Commands::new(log.clone(), keyring.clone(), ids.clone(), bus.clone());
         let now = clock.now();
         let by = By { user: None, now, command: CommandId(ids.at(now)) };
@@ -203,6 +215,7 @@ impl App {
             hub,
             eraser,
             drive,
+            fetcher,
             clock,
             ids,
         };
@@ -219,6 +232,7 @@ impl App {
         let mut router = Router::new();
         if roles.api {
             router = router.merge(api::http::routes()).merge(pages::routes()).merge(drive::serve::routes());
+            router = router.merge(drive::proxy::routes()).merge(preview::routes());
         }
         if roles.stream {
             router = router.merge(streaming::routes());
@@ -356,5 +370,6 @@ async fn start(ground: Ground) -> Result<App, BuildError> {
         }
         (Some(_), _, None) => Bus::postgres(&pool),
     };
-    App::start(Parts { config, pool, log, keyring, bus, nats, clock, ids, shutdown }).await
+    let program = std::env::current_exe().map_err(BuildError::Program)?;
+    App::start(Parts { config, pool, log, keyring, bus, nats, clock, ids, program, shutdown }).await
 }

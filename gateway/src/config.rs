@@ -47,6 +47,8 @@ pub struct Config {
     pub metrics_listen: Option<SocketAddr>,
     /// Proxies whose `X-Forwarded-For` is believed. Empty: nobody's.
     pub trusted_proxies: Vec<IpNet>,
+    /// Private networks that pictures, files and pages may be fetched from all the same.
+    pub allowed_private_networks: Vec<IpNet>,
     /// Wraps the keys that seal personal data. Absent: one is made and kept in `data_dir`.
     pub master_key: Option<MasterKey>,
     /// The software name in NodeInfo; several clients only know `misskey`.
@@ -132,7 +134,7 @@ pub struct Key {
     pub help: &'static str,
 }
 
-pub const KEYS: [Key; 18] = [
+pub const KEYS: [Key; 19] = [
     key("url", None, "Public address; for good once something is written [default: http://LISTEN]"),
     key("listen", Some("127.0.0.1:3000"), "Address and port to serve HTTP on"),
     key("data_dir", Some("data"), "Directory for everything Kiroku keeps on disk"),
@@ -156,6 +158,11 @@ pub const KEYS: [Key; 18] = [
     key("log_filter", Some("info,sqlx=warn"), "What is logged, such as info,gateway=debug"),
     key("metrics_listen", None, "Address and port to serve Prometheus metrics on [default: nowhere]"),
     key("trusted_proxies", Some(""), "Proxies to believe about client addresses: networks, by comma"),
+    key(
+        "allowed_private_networks",
+        Some(""),
+        "Private networks that may be fetched from all the same: by comma",
+    ),
     secret("master_key", "32 bytes in hex or base64 [default: made and kept in the data directory]"),
     key("software_name", Some("misskey"), "Software name in NodeInfo"),
     key("ready_max_lag_events", Some("10000"), "Events a projector may lag before /readyz says no"),
@@ -245,6 +252,7 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
         log_filter: values.required("log_filter", log_filter)?,
         metrics_listen: values.optional("metrics_listen", address)?,
         trusted_proxies: values.required("trusted_proxies", networks)?,
+        allowed_private_networks: values.required("allowed_private_networks", networks)?,
         master_key: values.optional("master_key", master_key)?,
         software_name: values.required("software_name", software_name)?,
         ready_max_lag_events: values

@@ -136,6 +136,7 @@ mod tests {
             nats: None,
             clock: Arc::new(SystemClock),
             ids: Arc::new(TimeOrderedIds::new()),
+            program: std::path::PathBuf::new(),
             shutdown: shutdown.clone(),
         };
         (App::start(parts).await.unwrap(), shutdown)

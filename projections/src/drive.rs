@@ -407,6 +407,17 @@ pub async fn folders(
     rows.iter().map(folder_row).collect()
 }
 
+/// The folders of these ids; unknown ones are left out.
+pub async fn folders_by_ids(pool: &PgPool, ids: &[FolderId]) -> sqlx::Result<HashMap<FolderId, FolderRow>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let sql = "select f.id, f.owner, f.name, f.parent_id from read.drive_folders f where f.id = any($1)";
+    let rows = sqlx::query(sql).bind(ids).fetch_all(pool).await?;
+    rows.iter().map(|row| folder_row(row).map(|folder| (folder.id, folder))).collect()
+}
+
 /// A folder and those around it, from the inside out, with how much is in each.
 pub async fn folder(pool: &PgPool, owner: UserId, folder: FolderId) -> sqlx::Result<Vec<FilledFolder>> {
     let rows = sqlx::query(

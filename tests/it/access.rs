@@ -23,7 +23,7 @@ pub struct Page {
 
 impl<'a> Visitor<'a> {
     pub fn new(app: &'a TestApp) -> Self {
-        let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build().unwrap();
+        let http = crate::harness::http().no_proxy().redirect(Policy::none()).build().unwrap();
         Self { app, http, cookie: String::new() }
     }
 

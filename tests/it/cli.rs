@@ -657,7 +657,7 @@ struct Client {
 
 impl Client {
     fn of(kiroku: &Kiroku) -> Self {
-        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
+        let http = crate::harness::http().no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
         Self { http, url: format!("http://{}", kiroku.address) }
     }
 

@@ -256,3 +256,82 @@ async fn what_was_cut_off_is_swept_and_what_the_log_has_stays() {
         sqlx::query_scalar("select count(*) from ops.stray_files").fetch_one(&app.app.pool).await.unwrap();
     assert_eq!(left, 0);
 }
+
+/// A picture of so many pixels, in PNG.
+fn large_picture(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    let pixels: Vec<u8> = (0..width * height * 3).map(|n| (n % 251) as u8).collect();
+    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_is_measured_and_made_small_and_one_that_is_none_does_no_harm() {
+    let (app, _) = TestApp::opened().await;
+    let alice = app.sign_up("alice").await;
+    let file = app.upload(&alice, "a.png", large_picture(600, 300), &[]).await.body;
+    assert_eq!(file["properties"], json!({ "width": 600, "height": 300 }));
+    assert!(file["blurhash"].as_str().unwrap().starts_with('e'), "{file}");
+    let small = app.get(local(&app, &file["thumbnailUrl"])).await;
+    assert_eq!(small.headers()["content-type"], "image/webp");
+    assert!(small.bytes().await.unwrap().starts_with(b"RIFF"));
+
+    let mut bomb = Vec::new();
+    let encoder = png::Encoder::new(&mut bomb, 60_000, 60_000);
+    drop(encoder.write_header().unwrap());
+    let harmless = app.upload(&alice, "bomb.png", bomb, &[]).await;
+    assert_eq!((harmless.status, &harmless.body["thumbnailUrl"]), (200, &Value::Null));
+    assert_eq!(harmless.body["properties"], json!({}));
+
+    app.ok(&alice, "i/update", json!({ "avatarId": file["id"] })).await;
+    let me = app.ok(&alice, "i", json!({})).await;
+    let avatar = app.get(local(&app, &me["avatarUrl"])).await;
+    assert_eq!(
+        (avatar.status().as_u16(), &avatar.headers()["content-type"]),
+        (200, &"image/webp".parse().unwrap())
+    );
+    app.ok(&alice, "drive/files/delete", json!({ "fileId": file["id"] })).await;
+    let left = std::fs::read_dir(app.data_dir().join("files").join(&alice.id)).unwrap().count();
+    assert_eq!(left, 1, "the bomb alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_fetched_comes_from_the_public_or_from_nowhere() {
+    let (app, _) = TestApp::opened().await;
+    let alice = app.sign_up("alice").await;
+    let elsewhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/a.png", elsewhere.local_addr().unwrap());
+    let bytes = large_picture(40, 20);
+    let served = bytes.clone();
+    let page = axum::Router::new()
+        .route("/a.png", axum::routing::get(move || async move { served }))
+        .route("/page", axum::routing::get(|| async { axum::response::Html("<title>A page</title>") }));
+    tokio::spawn(axum::serve(elsewhere, page).into_future());
+    let page = url.replace("a.png", "page");
+
+    let proxied = format!("/proxy/image.webp?url={url}&preview=1");
+    assert_eq!(app.get(&proxied).await.status(), 404, "it is in the operator's own network");
+    assert_eq!(app.get(&format!("/url?url={page}")).await.status(), 422);
+
+    let open = TestApp::in_real_time(&[("allowed-private-networks", "127.0.0.0/8")]).await;
+    let root = open.sign_up("root").await;
+    let small = open.get(&proxied).await;
+    assert_eq!(small.headers()["content-type"], "image/webp");
+    let told = open.get(&format!("/url?url={page}")).await.bytes().await.unwrap();
+    let told: Value = serde_json::from_slice(&told).unwrap();
+    assert_eq!(told["title"], "A page");
+    for (app, by, expected) in [(&open, &root, 1), (&app, &alice, 0)] {
+        app.ok(by, "drive/files/upload-from-url", json!({ "url": url })).await;
+        let mut found = Vec::new();
+        for _ in 0..100 {
+            found = ids(app, by, "drive/files/find", json!({ "name": "a.png" })).await;
+            if !found.is_empty() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(if expected == 0 { 5 } else { 50 })).await;
+        }
+        assert_eq!(found.len(), expected);
+    }
+}

@@ -130,12 +130,13 @@ impl TestApp {
             nats,
             clock: clock.clone(),
             ids: Arc::new(TimeOrderedIds::new()),
+            program: crate::process::binary(),
             shutdown: shutdown.clone(),
         };
         let app = App::start(parts).await.unwrap();
         let service = app.router().into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(axum::serve(listener, service).into_future());
-        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
+        let http = http().no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
         let url = format!("http://{address}");
         Self { app, clock, url, http, shutdown, given, data_dir, database }
     }
@@ -278,6 +279,13 @@ fn data_dir() -> Arc<TempDir> {
 fn given(flags: &[(&str, &str)]) -> Given {
     let flags = flags.iter().map(|(name, value)| (String::from(*name), String::from(*value))).collect();
     Given { flags, environment: BTreeMap::new(), file: None }
+}
+
+/// A client of HTTP, whose TLS is that of the server.
+pub fn http() -> reqwest::ClientBuilder {
+    // Whoever comes first installs it.
+    tokio_rustls::rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder()
 }
 
 pub async fn answer(response: reqwest::Response) -> Answer {

@@ -315,7 +315,7 @@ impl Process {
             .stderr(lines)
             .spawn()
             .unwrap();
-        let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap();
+        let http = crate::harness::http().no_proxy().timeout(DEADLINE).build().unwrap();
         Self { child, roles: roles.to_owned(), address, http, home }
     }
 

@@ -115,6 +115,7 @@ impl World {
                 nats: None,
                 clock: Arc::new(SystemClock),
                 ids: Arc::new(TimeOrderedIds::new()),
+                program: crate::process::binary(),
                 shutdown: shutdown.clone(),
             };
             apps.push(App::start(parts).await.unwrap());

@@ -27,6 +27,7 @@ use commands::log::KeysError;
 use domain::log::{AppendError, LogError};
 
 use crate::config::{self, Given, KEYS, Key, Loaded};
+use crate::drive::picture;
 use crate::platform::attach::AttachError;
 use crate::platform::data_dir::DataDirError;
 use crate::platform::{self, Ground, ServeError, Service};
@@ -73,6 +74,7 @@ where
         Some(("erase", matches)) => erase::run(matches),
         Some(("backup", matches)) => backup::run(matches),
         Some(("restore", matches)) => restore::run(matches),
+        Some((picture::COMMAND, matches)) => look(matches),
         _ => USAGE.into(),
     }
 }
@@ -169,6 +171,23 @@ fn commands() -> Command {
         .subcommand(erase::command())
         .subcommand(backup::command())
         .subcommand(restore::command())
+        .subcommand(look_command())
+}
+
+/// What a server calls to have a picture looked at; nobody else needs it.
+fn look_command() -> Command {
+    let path = |name: &'static str| Arg::new(name).required(true).value_parser(value_parser!(PathBuf));
+    Command::new(picture::COMMAND)
+        .hide(true)
+        .arg(path("picture"))
+        .arg(path("made"))
+        .arg(Arg::new("wanted").required(true))
+}
+
+fn look(matches: &ArgMatches) -> ExitCode {
+    let path = |name| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
+    let wanted = matches.get_one::<String>("wanted").map(String::as_str).unwrap_or_default();
+    picture::look::run(&path("picture"), &path("made"), wanted)
 }
 
 /// A command that takes the settings of the server.

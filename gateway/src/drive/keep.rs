@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::incoming::{MAX_FILE_BYTES, Received};
 use super::kind::with_extension;
+use super::picture::{Findings, Looked, Wanted, is_readable};
 use crate::api::{Account, ApiError};
 use crate::app::App;
 
@@ -45,22 +46,29 @@ pub async fn keep(
         return Ok(same);
     }
     let kind = received.kind();
-    let name = asked.name.or(received.name).filter(|name| !name.is_empty() && name != "blob");
+    let name = asked.name.or_else(|| received.name.clone()).filter(|name| !name.is_empty() && name != "blob");
     let by = app.by_user(Some(owner.id));
+    let looked = match is_readable(&kind.media_type) {
+        true => Some(app.drive.look(&received.file, Wanted::Upload).await.map_err(ApiError::internal)?),
+        false => None,
+    };
+    let findings = looked.as_ref().and_then(|looked| looked.findings.clone());
+    let small = looked.as_ref().filter(|_| findings.is_some()).and_then(Looked::small);
+    let clean = looked.as_ref().and_then(Looked::clean);
     let file = FileAdded {
         id: FileId(app.ids.at(by.now)),
         owner: owner.id,
         name: with_extension(name.as_deref().unwrap_or(UNTITLED), &kind),
         comment: asked.comment.filter(|comment| !comment.is_empty()),
         media_type: kind.media_type,
-        md5: received.md5,
+        md5: received.md5.clone(),
         size: received.size,
         sensitive: asked.sensitive,
-        properties: Properties::default(),
-        blurhash: None,
+        properties: findings.as_ref().map(properties).unwrap_or_default(),
+        blurhash: findings.and_then(|findings| findings.blurhash),
         folder: asked.folder,
         key: key(),
-        thumbnail: None,
+        thumbnail: small.as_ref().map(|_| format!("{THUMBNAIL}{}", key())),
     };
     let used = projections::drive::usage(&app.pool, owner.id).await?;
     let new = NewFile { file, used, allowed: allowed(owner) };
@@ -68,7 +76,11 @@ pub async fn keep(
 
     let (id, key) = (new.file.id, new.file.key.clone());
     app.drive.note(&app.pool, &new.file, by.now).await?;
-    app.drive.store.put(owner.id, &key, received.file).await.map_err(ApiError::internal)?;
+    let bytes = clean.unwrap_or_else(|| received.file.to_path_buf());
+    app.drive.store.put(owner.id, &key, bytes).await.map_err(ApiError::internal)?;
+    if let (Some(small), Some(key)) = (small, &new.file.thumbnail) {
+        app.drive.store.put(owner.id, key, small).await.map_err(ApiError::internal)?;
+    }
     let file = new.file.clone();
     let receipt = match app.commands.add_file(by, new).await {
         Ok(receipt) => receipt,
@@ -90,6 +102,15 @@ pub async fn keep(
 #[derive(Debug, thiserror::Error)]
 #[error("the file {0} is kept, and can't be shown yet")]
 struct Late(FileId);
+
+/// What is kept of what was found out about a picture.
+fn properties(findings: &Findings) -> Properties {
+    Properties {
+        width: Some(findings.width),
+        height: Some(findings.height),
+        orientation: Some(findings.orientation).filter(|orientation| *orientation > 1),
+    }
+}
 
 /// What somebody may keep.
 pub fn allowed(owner: &Account) -> Allowed {

@@ -1,19 +1,21 @@
 //! The bytes of people's files: how they come in, where they are kept, and how they are served. What is
 //! known of a file is in the log, as of everything else (`domain::drive`).
 //!
-//! An upload is written to disk piece by piece ([`incoming`]), looked at ([`kind`]), moved to where files
+//! An upload is written to disk piece by piece ([`incoming`]), looked at ([`kind`], [`picture`]), moved to where files
 //! are kept ([`store`]), and then told to the log ([`keep`]). Bytes of which the log knows nothing, since
 //! the server stopped in between, are [`stray`] and go.
 
 pub mod incoming;
 pub mod keep;
 pub mod kind;
+pub mod picture;
+pub mod proxy;
 pub mod serve;
 pub mod store;
 pub mod stray;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use domain::UserId;
@@ -22,6 +24,8 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use incoming::Received;
+use picture::{Looked, Looker, NotLooked, Wanted};
+use proxy::Proxy;
 use store::{Store, StoreError};
 
 /// Uploads that come in at the same time; more wait.
@@ -34,6 +38,8 @@ pub struct Drive {
     pub store: Store,
     incoming: PathBuf,
     slots: Arc<Semaphore>,
+    looker: Looker,
+    proxy: Proxy,
     /// Uploads that no endpoint has taken yet.
     received: Mutex<HashMap<Uuid, Received>>,
     /// One at a time for each person, so that each knows how much room the others left.
@@ -42,11 +48,14 @@ pub struct Drive {
 
 impl Drive {
     /// Opens where files are kept; nothing is written before there is a file.
-    pub fn open(config: &Config) -> Result<Self, StoreError> {
+    /// `program` is this one: it looks at pictures, too.
+    pub fn open(config: &Config, program: PathBuf) -> Result<Self, StoreError> {
         Ok(Self {
             store: Store::open(config)?,
             incoming: config.data_dir.join(INCOMING),
             slots: Arc::new(Semaphore::new(MAX_UPLOADS_AT_ONCE)),
+            looker: Looker::new(program),
+            proxy: Proxy::default(),
             received: Mutex::default(),
             writers: Mutex::default(),
         })
@@ -62,6 +71,11 @@ impl Drive {
     /// The upload that was offered under this number.
     pub fn take(&self, id: Uuid) -> Option<Received> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    }
+
+    /// Looks at a picture.
+    pub async fn look(&self, picture: &Path, wanted: Wanted) -> Result<Looked, NotLooked> {
+        self.looker.look(picture, wanted, &self.incoming).await
     }
 
     /// A place among the uploads.

@@ -16,7 +16,7 @@ use crate::api::http::json_response;
 use crate::app::App;
 
 /// A file never changes: whoever has it need not ask again.
-const FOR_EVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
+pub(super) const FOR_EVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
 const A_DAY: HeaderValue = HeaderValue::from_static("max-age=86400");
 /// Nothing in a file runs or loads anything, also when it is opened by itself.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -29,14 +29,25 @@ pub fn routes() -> Router<App> {
 }
 
 async fn file(State(app): State<App>, Path(key): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
-    let mut response = match find(&app, &key, &headers).await {
-        Ok(Some(found)) => found,
-        Ok(None) => missing(&uri),
-        Err(cause) => {
-            tracing::error!(%cause, "a file can't be served");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    };
+    answer(&app, &key, &headers, &uri).await
+}
+
+/// The bytes under a key, or what is said where there are none.
+pub(super) async fn answer(app: &App, key: &str, headers: &HeaderMap, uri: &Uri) -> Response {
+    match find(app, key, headers).await {
+        Ok(Some(found)) => guarded(found),
+        Ok(None) => guarded(missing(uri)),
+        Err(cause) => broken(&cause),
+    }
+}
+
+pub(super) fn broken(cause: &NotServed) -> Response {
+    tracing::error!(%cause, "a file can't be served");
+    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+}
+
+/// The answer, so that a browser runs nothing in it.
+pub(super) fn guarded(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -51,8 +62,9 @@ fn missing(uri: &Uri) -> Response {
     response
 }
 
+/// Why a file can't be served that is there.
 #[derive(Debug, thiserror::Error)]
-enum NotServed {
+pub(super) enum NotServed {
     #[error(transparent)]
     Database(#[from] sqlx::Error),
     #[error(transparent)]

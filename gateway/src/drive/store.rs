@@ -9,7 +9,6 @@ use futures_util::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
-use tempfile::TempPath;
 
 use crate::config::Config;
 
@@ -47,7 +46,7 @@ impl Store {
     }
 
     /// Moves a file from the disk to where it is kept.
-    pub async fn put(&self, owner: UserId, key: &str, file: TempPath) -> Result<(), StoreError> {
+    pub async fn put(&self, owner: UserId, key: &str, file: PathBuf) -> Result<(), StoreError> {
         let to = self.directory.join(owner.to_string()).join(key);
         let path = to.clone();
         let moved = tokio::task::spawn_blocking(move || {
@@ -55,7 +54,7 @@ impl Store {
                 std::fs::create_dir_all(parent)?;
             }
             std::fs::File::open(&file)?.sync_all()?;
-            file.persist(&to).map_err(|error| error.error)?;
+            std::fs::rename(&file, &to)?;
             sync_directory(to.parent())
         });
         let moved = moved.await.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));

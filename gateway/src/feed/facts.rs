@@ -135,6 +135,7 @@ async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Resul
         | Event::FileAdded(_)
         | Event::FileChanged(_)
         | Event::FileDeleted(_)
+        | Event::FileFetched(_)
         | Event::FolderAdded(_)
         | Event::FolderChanged(_)
         | Event::FolderDeleted(_)

@@ -48,9 +48,6 @@ pub struct Properties {
     pub width: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<u32>,
-    /// As EXIF numbers it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub orientation: Option<u8>,
 }
 
 /// A folder.
@@ -89,11 +86,7 @@ pub fn file(look: &Look<'_>, row: &FileRow) -> DriveFile {
         is_sensitive: row.sensitive,
         is_sensitive_by_moderator: None,
         blurhash: row.blurhash.clone(),
-        properties: Properties {
-            width: row.properties.width,
-            height: row.properties.height,
-            orientation: row.properties.orientation,
-        },
+        properties: Properties { width: row.properties.width, height: row.properties.height },
         url: file_url(look, &row.key),
         thumbnail_url: row.thumbnail.as_ref().map(|key| file_url(look, key)),
         comment: row.comment.clone(),

@@ -532,7 +532,9 @@ fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Vec<Announc
 /// Their picture, or the one that this server draws for whoever has none.
 fn avatar_url(look: &Look<'_>, user: &UserRow) -> String {
     if let Some(picture) = &user.profile.avatar {
-        return file_url(look, &picture.key);
+        let url = file_url(look, &picture.key);
+        let url: String = url::form_urlencoded::byte_serialize(url.as_bytes()).collect();
+        return format!("{}/proxy/avatar/{url}?avatar=1", look.origin);
     }
     let host = user.host.as_deref().unwrap_or(look.host());
     format!("{}/identicon/{}@{host}", look.origin, user.username)

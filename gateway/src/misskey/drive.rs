@@ -20,6 +20,7 @@ use crate::api::form::MAX_FILE_SIZE_EXCEEDED;
 use crate::api::param::{Given, Id, Limit, Page, Text, Unique, Upload};
 use crate::api::{ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
+use crate::drive::incoming::Received;
 use crate::drive::keep::{Asked, allowed, keep};
 use crate::json::Look;
 use crate::json::drive::{DriveFile, DriveFolder, detailed_file, file, filled_folder, folder, own_file};
@@ -29,6 +30,8 @@ use crate::json::note::Note;
 const MAX_MOVED: usize = 100;
 /// Files moved at the same time.
 const MOVED_AT_ONCE: usize = 16;
+/// The longest marker, in characters.
+const MAX_MARKER_CHARS: usize = 256;
 /// What a folder without a name is called.
 const UNTITLED: &str = "Untitled";
 
@@ -441,13 +444,10 @@ impl Endpoint for ShowFile {
 pub async fn meant(app: &App, id: Option<FileId>, url: Option<&str>) -> Result<Option<FileRow>, ApiError> {
     match (id, url) {
         (Some(id), _) => Ok(row(app, id).await?),
-        (None, Some(url)) => {
-            let path = url.strip_prefix(app.config.url.as_str());
-            match path.and_then(|path| path.strip_prefix("/files/")) {
-                Some(key) => Ok(projections::drive::by_key(&app.pool, key).await?),
-                None => Ok(None),
-            }
-        }
+        (None, Some(url)) => match own_key(app, url) {
+            Some(key) => Ok(projections::drive::by_key(&app.pool, key).await?),
+            None => Ok(None),
+        },
         (None, None) => {
             Err(ApiError::invalid_param("#/anyOf/0/required", "must have required property 'fileId'"))
         }
@@ -523,6 +523,78 @@ impl From<CannotChangeFile> for ApiError {
             CannotChangeFile::NoSuchFolder => NO_SUCH_FOLDER_FOR_FILE.into(),
         }
     }
+}
+
+/// Take a file from elsewhere into the caller's drive. It is fetched after the answer.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UploadFromUrl {
+    url: String,
+    folder_id: Option<Id<FolderId>>,
+    #[serde(default)]
+    is_sensitive: bool,
+    comment: Option<Text<0, MAX_COMMENT_CHARS>>,
+    /// By which the caller knows it again, on the stream.
+    marker: Option<Text<0, MAX_MARKER_CHARS>>,
+    /// Also when there is one with the same content.
+    #[serde(default)]
+    force: bool,
+}
+
+impl Endpoint for UploadFromUrl {
+    const META: Meta =
+        Meta::new("drive/files/upload-from-url").kind("write:drive").limit(60, per::HOUR).not_moved();
+    type Caller = SignedIn;
+    type Reply = ();
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
+        let app = app.clone();
+        tokio::spawn(async move {
+            if let Err(cause) = self.fetch(&app, &me).await {
+                tracing::debug!(?cause, "a file could not be taken from elsewhere");
+            }
+        });
+        Ok(())
+    }
+}
+
+impl UploadFromUrl {
+    async fn fetch(self, app: &App, me: &SignedIn) -> Result<(), ApiError> {
+        let _slot = app.drive.slot().await;
+        let most = allowed(&me.account).file_size;
+        let received = match own_key(app, &self.url) {
+            Some(key) => copied(app, key, most).await?,
+            None => {
+                let fetched = app.fetcher.get(&self.url, "*/*").await.map_err(ApiError::internal)?;
+                let name = fetched.file_name();
+                app.drive.receive(name, most, fetched.pieces()).await.map_err(ApiError::internal)?
+            }
+        };
+        let asked = Asked {
+            name: received.name.clone().filter(|name| is_file_name(name)),
+            comment: self.comment.map(|comment| comment.0),
+            folder: self.folder_id.map(|id| id.0),
+            sensitive: self.is_sensitive,
+            force: self.force,
+        };
+        let row = keep(app, &me.account, received, asked).await?;
+        let marker = self.marker.map(|marker| marker.0);
+        app.commands.file_fetched(app.by(me), me.id(), row.id, marker).await?;
+        Ok(())
+    }
+}
+
+/// A file of this server, as if it came from elsewhere.
+async fn copied(app: &App, key: &str, most: u64) -> Result<Received, ApiError> {
+    let row = projections::drive::by_key(&app.pool, key).await?.ok_or(NO_SUCH_FILE_TO_SHOW)?;
+    let bytes = app.drive.store.get(row.owner, key, None).await.map_err(ApiError::internal)?;
+    let bytes = bytes.ok_or(NO_SUCH_FILE_TO_SHOW)?;
+    app.drive.receive(Some(row.name), most, bytes).await.map_err(ApiError::internal)
+}
+
+/// The key of a file of this server.
+fn own_key<'a>(app: &App, url: &'a str) -> Option<&'a str> {
+    url.strip_prefix(app.config.url.as_str())?.strip_prefix("/files/")
 }
 
 /// List the caller's folders in a folder.

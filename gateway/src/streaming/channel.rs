@@ -32,6 +32,8 @@ pub enum Kind {
     Role,
     /// What moderators are told.
     Admin,
+    /// What becomes of the person's files and folders.
+    Drive,
 }
 
 /// The most hashtags that one channel asks for.
@@ -98,7 +100,7 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
     let here = everywhere && post.author_is_local;
     let placed = match kind {
         // What antennas hear is found out when it is written.
-        Kind::Main | Kind::Admin | Kind::Antenna => false,
+        Kind::Main | Kind::Admin | Kind::Drive | Kind::Antenna => false,
         Kind::Role => everywhere && params.about.is_one_of(post.roles),
         Kind::Home => near,
         Kind::Local => here,
@@ -112,7 +114,7 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
     let between_us = mine || answered == post.author || viewer == Some(answered);
     let asked_of_author = following.is_some_and(|following| following.with_replies);
     let wanted = match kind {
-        Kind::Main | Kind::Admin | Kind::Global => true,
+        Kind::Main | Kind::Admin | Kind::Drive | Kind::Global => true,
         Kind::Antenna | Kind::Channel | Kind::Hashtag | Kind::Role => true,
         Kind::Home => asked_of_author,
         Kind::Local => params.with_replies,
@@ -123,7 +125,7 @@ pub fn receives(kind: Kind, params: &Params, post: &Post<'_>, viewer: Viewer, ti
 }
 
 impl Kind {
-    const ALL: [Kind; 11] = [
+    const ALL: [Kind; 12] = [
         Kind::Main,
         Kind::Home,
         Kind::Local,
@@ -134,6 +136,7 @@ impl Kind {
         Kind::Channel,
         Kind::Hashtag,
         Kind::Role,
+        Kind::Drive,
         Kind::Admin,
     ];
 
@@ -154,17 +157,22 @@ impl Kind {
             Kind::Hashtag => "hashtag",
             Kind::Role => "roleTimeline",
             Kind::Admin => "admin",
+            Kind::Drive => "drive",
         }
     }
 
     pub fn needs_account(self) -> bool {
-        matches!(self, Kind::Main | Kind::Admin | Kind::Home | Kind::Hybrid | Kind::List | Kind::Antenna)
+        match self {
+            Kind::Main | Kind::Admin | Kind::Drive | Kind::Home | Kind::Hybrid | Kind::List => true,
+            Kind::Antenna => true,
+            Kind::Local | Kind::Global | Kind::Channel | Kind::Hashtag | Kind::Role => false,
+        }
     }
 
     /// The policy without which it is closed.
     pub fn policy(self) -> Option<&'static str> {
         match self {
-            Kind::Main | Kind::Admin | Kind::Home | Kind::List => None,
+            Kind::Main | Kind::Admin | Kind::Drive | Kind::Home | Kind::List => None,
             Kind::Antenna | Kind::Channel | Kind::Hashtag | Kind::Role => None,
             Kind::Local | Kind::Hybrid => Some("ltlAvailable"),
             Kind::Global => Some("gtlAvailable"),

@@ -1,18 +1,22 @@
-//! What a person is told on `main`, apart from notes: notifications and changes of their own affairs.
+//! What a person is told on `main`, apart from notes: notifications and changes of their own affairs; and on
+//! `drive`, of their files.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::follow::RequestEnd;
 use domain::log::{Position, Recorded};
-use domain::notification::Kind;
+use domain::notification::Kind as Noticed;
 use domain::user::Security;
-use domain::{CommandId, Event, UserId, registry};
+use domain::{CommandId, Event, FileId, FolderId, UserId, registry};
 use projections::announcement::{self, AnnouncementRow};
+use projections::drive::{self, FolderRow};
 use projections::notification::NotificationRow;
 use projections::{Wanted, World, achievement, follow, hydrate, notification};
 use serde_json::{Value, json};
 
+use super::channel::Kind;
 use super::hub::Sources;
 use super::telling::to_text;
 use crate::api::ApiError;
@@ -47,6 +51,23 @@ pub enum What {
     Announced(AnnouncementRow),
     /// They have read an announcement; they are told when it was the last one.
     AnnouncementRead,
+    /// A file is in their drive.
+    FileKept(FileId),
+    /// A file is there that they asked for from elsewhere; by what they know it again.
+    FileFetched(FileId, Option<String>),
+    /// Something became of their files and folders.
+    Drive(Change),
+}
+
+/// What became of files and folders.
+#[derive(Debug, Clone)]
+pub enum Change {
+    FileCreated(FileId),
+    FileUpdated(FileId),
+    FileDeleted(FileId),
+    FolderCreated(FolderRow),
+    FolderUpdated(FolderId),
+    FolderDeleted(FolderId),
 }
 
 /// What is to be told to one person, and because of which append.
@@ -56,10 +77,11 @@ pub struct Errand {
     pub what: What,
 }
 
-/// A message for `main`, ready to be sent.
+/// A message for `main` or `drive`, ready to be sent.
 #[derive(Debug, Clone)]
 pub struct Message {
     pub position: Position,
+    pub channel: Kind,
     pub event: &'static str,
     pub body: Arc<str>,
     /// A notification that is called unread at once, since it is a try.
@@ -101,6 +123,18 @@ pub fn errands(recorded: &Recorded) -> Vec<(UserId, What)> {
             e.definition.user.map(|user| (user, What::Announced(row))).into_iter().collect()
         }
         Event::AnnouncementRead(e) => vec![(e.user, What::AnnouncementRead)],
+        Event::FileAdded(e) => {
+            vec![(e.owner, What::FileKept(e.id)), (e.owner, What::Drive(Change::FileCreated(e.id)))]
+        }
+        Event::FileChanged(e) => vec![(e.owner, What::Drive(Change::FileUpdated(e.id)))],
+        Event::FileDeleted(e) => vec![(e.owner, What::Drive(Change::FileDeleted(e.id)))],
+        Event::FileFetched(e) => vec![(e.owner, What::FileFetched(e.file, e.marker.clone()))],
+        Event::FolderAdded(e) => {
+            let (id, owner, name, parent) = (e.id, e.owner, e.name.clone(), e.parent);
+            vec![(owner, What::Drive(Change::FolderCreated(FolderRow { id, owner, name, parent })))]
+        }
+        Event::FolderChanged(e) => vec![(e.owner, What::Drive(Change::FolderUpdated(e.id)))],
+        Event::FolderDeleted(e) => vec![(e.owner, What::Drive(Change::FolderDeleted(e.id)))],
         _ => Vec::new(),
     }
 }
@@ -115,11 +149,17 @@ pub async fn messages(
     let world = hydrate(&sources.pool, wanted(user, &errands), Some(user), now).await?;
     let needs_eyes = |errand: &Errand| matches!(errand.what, What::Me | What::AnnouncementRead);
     let eyes = if errands.iter().any(needs_eyes) { eyes(sources, user).await? } else { Eyes::default() };
+    let changed = errands.iter().filter_map(|errand| match errand.what {
+        What::Drive(Change::FolderUpdated(id)) => Some(id),
+        _ => None,
+    });
+    let folders = drive::folders_by_ids(&sources.pool, &changed.collect::<Vec<_>>()).await?;
     let look = Look { origin: &sources.core.origin, presence: &sources.presence, now };
     let told = errands.into_iter().filter_map(|errand| {
-        let is_test = matches!(&errand.what, What::Notified(row) if row.kind == Kind::Test);
-        let (event, body) = present(&look, &world, user, &eyes, errand.what)?;
-        Some(Message { position: errand.position, event, body, is_test })
+        let is_test = matches!(&errand.what, What::Notified(row) if row.kind == Noticed::Test);
+        let channel = errand.what.channel();
+        let (event, body) = present(&look, &world, &folders, user, &eyes, errand.what)?;
+        Some(Message { position: errand.position, channel, event, body, is_test })
     });
     Ok(told.collect())
 }
@@ -142,8 +182,11 @@ fn wanted(user: UserId, errands: &[Errand]) -> Wanted {
                 wanted.users.extend(row.notifier);
                 wanted.roles.extend(row.role);
             }
+            What::FileKept(id)
+            | What::FileFetched(id, _)
+            | What::Drive(Change::FileCreated(id) | Change::FileUpdated(id)) => wanted.files.push(*id),
             What::SignedIn(..) | What::TokenRegenerated | What::AllRead | What::Flushed => (),
-            What::Announced(_) | What::AnnouncementRead | What::Kept(..) => (),
+            What::Announced(_) | What::AnnouncementRead | What::Kept(..) | What::Drive(_) => (),
         }
     }
     wanted
@@ -172,12 +215,14 @@ async fn eyes(sources: &Sources, user: UserId) -> Result<Eyes, ApiError> {
 fn present(
     look: &Look<'_>,
     world: &World,
+    folders: &HashMap<FolderId, FolderRow>,
     user: UserId,
     eyes: &Eyes,
     what: What,
 ) -> Option<(&'static str, Arc<str>)> {
     let detailed = |id| json::user::user_detailed_not_me(look, world, id, eyes);
     let lite = |id| world.user(id).map(|row| json::user::user_lite(look, row));
+    let file = |id| world.file(id).map(|row| json::drive::own_file(look, row));
     let body = match &what {
         What::Follow(other) | What::Unfollow(other) => to_text(&detailed(*other)?),
         What::Followed(other) | What::Asked(other) => to_text(&lite(*other)?),
@@ -193,6 +238,14 @@ fn present(
         What::AnnouncementRead if eyes.announcements.is_empty() => to_text(&Value::Null),
         What::AnnouncementRead => return None,
         What::Notified(row) => to_text(&json::notification::notification(look, world, row)?),
+        What::FileKept(id) | What::Drive(Change::FileCreated(id) | Change::FileUpdated(id)) => {
+            to_text(&file(*id)?)
+        }
+        What::FileFetched(id, marker) => to_text(&json!({ "marker": marker, "file": file(*id)? })),
+        What::Drive(Change::FileDeleted(id)) => to_text(&Id(*id)),
+        What::Drive(Change::FolderCreated(row)) => to_text(&json::drive::folder(row)),
+        What::Drive(Change::FolderUpdated(id)) => to_text(&json::drive::folder(folders.get(id)?)),
+        What::Drive(Change::FolderDeleted(id)) => to_text(&Id(*id)),
     };
     Some((name(&what), body?))
 }
@@ -212,6 +265,26 @@ fn name(what: &What) -> &'static str {
         What::Notified(_) => NOTIFICATION,
         What::Announced(_) => "announcementCreated",
         What::AnnouncementRead => "readAllAnnouncements",
+        What::FileKept(_) => "driveFileCreated",
+        What::FileFetched(..) => "urlUploadFinished",
+        What::Drive(change) => match change {
+            Change::FileCreated(_) => "fileCreated",
+            Change::FileUpdated(_) => "fileUpdated",
+            Change::FileDeleted(_) => "fileDeleted",
+            Change::FolderCreated(_) => "folderCreated",
+            Change::FolderUpdated(_) => "folderUpdated",
+            Change::FolderDeleted(_) => "folderDeleted",
+        },
+    }
+}
+
+impl What {
+    /// Where it is told.
+    pub fn channel(&self) -> Kind {
+        match self {
+            What::Drive(_) => Kind::Drive,
+            _ => Kind::Main,
+        }
     }
 }
 

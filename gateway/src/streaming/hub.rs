@@ -407,7 +407,7 @@ impl Teller {
             let told = told_by(event).into_iter().map(|(user, _)| user);
             needs.notified.extend(told.filter(|user| listeners.hears_main(*user)));
             for (user, what) in errands::errands(recorded) {
-                if listeners.hears_main(user) {
+                if listeners.hears(user, what.channel()) {
                     let errand = Errand { position: recorded.position, what };
                     needs.errands.entry(user).or_default().push(errand);
                 }
@@ -553,7 +553,7 @@ impl Teller {
             }
             let position = append.first().map(|first| first.position);
             for (user, message) in position.and_then(|p| loaded.messages.get(&p)).into_iter().flatten() {
-                listeners.send_main(*user, message.event, &message.body);
+                listeners.send_own(*user, message.channel, message.event, &message.body);
                 if message.is_test {
                     listeners.send_main(*user, UNREAD, &message.body);
                 } else if message.event == errands::NOTIFICATION {

@@ -681,8 +681,13 @@ impl Listeners {
 
     /// Sends an event to a person's `main` channels.
     pub fn send_main(&self, user: UserId, event: &'static str, body: &Arc<str>) {
+        self.send_own(user, Kind::Main, event, body);
+    }
+
+    /// Sends an event to those channels of a person that are about themselves.
+    pub fn send_own(&self, user: UserId, kind: Kind, event: &'static str, body: &Arc<str>) {
         for socket in self.sockets_of(user) {
-            for channel in socket.channels.iter().filter(|channel| channel.kind == Kind::Main) {
+            for channel in socket.channels.iter().filter(|channel| channel.kind == kind) {
                 socket.send(channel, event, body.clone());
             }
         }
@@ -690,7 +695,12 @@ impl Listeners {
 
     /// Whether a person has a `main` channel open.
     pub fn hears_main(&self, user: UserId) -> bool {
-        self.sockets_of(user).any(|socket| socket.has(Kind::Main))
+        self.hears(user, Kind::Main)
+    }
+
+    /// Whether a person has a channel of this kind open.
+    pub fn hears(&self, user: UserId, kind: Kind) -> bool {
+        self.sockets_of(user).any(|socket| socket.has(kind))
     }
 
     /// Everybody who has a `main` channel open.
