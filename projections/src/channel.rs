@@ -345,9 +345,10 @@ pub async fn featured(pool: &PgPool, by: Onlooker) -> sqlx::Result<Seen> {
     seen(pool, by, &page, rest, |query| query).await
 }
 
-/// Channels that the viewer made.
+/// Channels that the viewer made; a page without bounds begins with the oldest (recorded behaviour).
 pub async fn owned(pool: &PgPool, by: Onlooker, page: &Page) -> sqlx::Result<Seen> {
-    let rest = format!("c.owner = $1 and not c.is_archived order by c.id {}", page.order());
+    let order = if page.since.is_none() && page.until.is_none() { "asc" } else { page.order() };
+    let rest = format!("c.owner = $1 and not c.is_archived order by c.id {order}");
     seen(pool, by, page, &rest, |query| query).await
 }
 
@@ -461,7 +462,7 @@ mod tests {
         assert_eq!(names(&followed(&pool, by, &newest()).await.unwrap()), ["Soup"]);
         assert_eq!(names(&favorites(&pool, by).await.unwrap()), ["Soup"]);
         let mine = Onlooker { viewer: Some(user(1)), ..by };
-        assert_eq!(names(&owned(&pool, mine, &newest()).await.unwrap()), ["Salad", "Soup"]);
+        assert_eq!(names(&owned(&pool, mine, &newest()).await.unwrap()), ["Soup", "Salad"]);
 
         let found = async |text: &str, only_names| {
             let found = search(&pool, by, text, only_names, &newest()).await.unwrap();

@@ -1206,7 +1206,9 @@ mod tests {
                     };
                     let visible = |note: &&Created| {
                         let follows = viewer.is_some_and(|viewer| truth.follows(viewer, note.author));
-                        let facts = Facts::of(note, truth.profile(note.author));
+                        let suspended = truth.suspended.contains(&note.author);
+                        let mut facts = Facts::of(note, truth.profile(note.author));
+                        facts.rules = AuthorRules { suspended, ..facts.rules };
                         policy::may_see(
                             viewer,
                             &facts,

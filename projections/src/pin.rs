@@ -75,7 +75,7 @@ pub(crate) async fn of_people(
     let people: Vec<Uuid> = people.iter().map(|user| user.0).collect();
     let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(
         "select p.user_id, p.note_id
-           from unnest($1::uuid[]) as u(id)
+           from (select distinct id from unnest($1::uuid[]) as d(id)) u
           cross join lateral (
                 select p.user_id, p.id, p.note_id
                   from read.pins p
@@ -108,7 +108,7 @@ mod tests {
             story.pin(1, note);
         }
         story.project().await;
-        let shown = async || of_people(&pool, &[user(1), user(2)]).await.unwrap();
+        let shown = async || of_people(&pool, &[user(1), user(2), user(1)]).await.unwrap();
         assert_eq!(shown().await, HashMap::from([(user(1), vec![notes[2], notes[1], notes[0]])]));
         story.unpin(1, notes[1]);
         story.says(Deleted { id: notes[2], author: user(1) });

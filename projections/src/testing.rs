@@ -727,7 +727,7 @@ fn an_act() -> impl Strategy<Value = Act> {
         1 => any::<usize>().prop_map(Act::DeleteFile),
         1 => (someone(), any::<Option<usize>>()).prop_map(|(owner, parent)| Act::MakeFolder { owner, parent }),
         1 => any::<usize>().prop_map(Act::DeleteFolder),
-        4 => (someone(), 0..7u8, any::<usize>())
+        8 => (someone(), 0..7u8, any::<usize>())
             .prop_map(|(by, what, channel)| Act::Channel { by, what, channel }),
         3 => (someone(), 0..9u8, any::<usize>())
             .prop_map(|(by, what, antenna)| Act::Antenna { by, what, antenna }),
@@ -879,6 +879,7 @@ pub struct Truth {
     /// Muter, mutee.
     pub renote_mutes: Vec<(UserId, UserId)>,
     pub thread_mutes: Vec<(UserId, NoteId)>,
+    pub suspended: HashSet<UserId>,
 }
 
 impl Truth {
@@ -1165,6 +1166,7 @@ impl Story {
                 Act::Channel { by, what, channel } => {
                     if let Some(note) = channels.happens(self, by, what, channel) {
                         written.push((note.id, note.author));
+                        threads.insert(note.id, note.thread());
                         truth.notes.push(note);
                     }
                 }
@@ -1210,7 +1212,12 @@ impl Story {
                     self.says(role::Unassigned { role: role_id(role), user: user(n) });
                 }
                 Act::Moderate { what, by, other, n } => {
-                    moderation.happens(self, what, user(by), user(other), n)
+                    match what {
+                        0 => _ = truth.suspended.insert(user(other)),
+                        1 => _ = truth.suspended.remove(&user(other)),
+                        _ => (),
+                    }
+                    moderation.happens(self, what, user(by), user(other), n);
                 }
                 Act::EndRole(role) => {
                     self.says(role::Deleted { role: role_id(role), name: "a role".to_owned() });
