@@ -115,7 +115,7 @@ mod tests {
     use proptest::test_runner::TestRunner;
     use sqlx::{AssertSqlSafe, PgPool};
 
-    const WORLDS: usize = 16;
+    const WORLDS: usize = 32;
     /// Tables in which others may name an erased person: by id, and not by anything else.
     const NAMING: [&str; 2] = ["notes", "instance"];
     /// Tables of numbers, and of the server.

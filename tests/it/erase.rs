@@ -228,7 +228,7 @@ impl Client {
         }
         let follow = self.refused(Some(root), "following/create", json!({ "userId": gone.id })).await;
         assert_eq!(follow, "NO_SUCH_USER");
-        assert_eq!(self.refused(Some(gone), "i", json!({})).await, "AUTHENTICATION_FAILED");
+        assert_eq!(self.refused(Some(gone), "i", json!({})).await, "USER_IS_DELETED");
         let params = json!({ "username": gone.name, "password": PASSWORD });
         assert_eq!(self.call(None, "signin-flow", params.clone()).await.status, 403);
         let free = self.ok(root, "username/available", json!({ "username": gone.name })).await;

@@ -81,6 +81,11 @@ async fn nobody_reads_what_is_not_for_them() {
     for author in AUTHORS {
         app.ok(&root, "admin/roles/assign", json!({ "roleId": role, "userId": people[author].id })).await;
     }
+    // Who administers sees no more notes than others do.
+    let office = crate::role::role(&app, &root, json!({ "isAdministrator": true })).await;
+    app.ok(&root, "admin/roles/assign", json!({ "roleId": office, "userId": people[FOLLOWER].id })).await;
+    let report = json!({ "userId": people[AUTHORS[0]].id, "comment": "rude" });
+    app.ok(&people[AUTHORS[1]], "users/report-abuse", report).await;
 
     let mine = [lists[0].as_str(), &antennas[0], &channel, &role];
     let paths: BTreeSet<&str> =
@@ -184,6 +189,10 @@ fn calls(
     let of = |id: &str| json!({ "noteId": id, "limit": 100 });
     let id = note.note.id.to_string();
     vec![
+        ("admin/abuse-user-reports", all()),
+        ("admin/accounts/find-by-email", json!({ "email": "nobody@example.com" })),
+        ("admin/show-moderation-logs", all()),
+        ("admin/show-users", all()),
         ("notes/show", json!({ "noteId": id })),
         ("notes/conversation", of(&id)),
         ("notes/children", of(question)),

@@ -124,7 +124,7 @@ const PORT: u16 = 5432;
 const MIN_MAJOR: u32 = 14;
 /// Connections beyond those of the pool: projectors and the appender, tools, an operator's psql, and the
 /// server's own reserve.
-const SPARE_CONNECTIONS: u32 = 40;
+const SPARE_CONNECTIONS: u32 = 120;
 /// Unix socket paths end at 107 bytes, and `/.s.PGSQL.5432` comes after the directory.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 90;
 /// A larger log is set aside at the next start; one old copy is kept.
