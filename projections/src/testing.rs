@@ -684,8 +684,8 @@ fn an_act() -> impl Strategy<Value = Act> {
     // Ages around those of the notes of a story.
     let before = || prop::option::weighted(0.3, prop::sample::select(vec![NOW / 1_000 + 1, -7, -1]));
     prop_oneof![
-        10 => write,
-        1 => any::<usize>().prop_map(Act::Delete),
+        24 => write,
+        4 => any::<usize>().prop_map(Act::Delete),
         4 => (someone(), someone(), any::<(bool, bool)>()).prop_map(|(follower, followee, (r, n))| {
             Act::Follow { follower, followee, with_replies: r, notify: n }
         }),
@@ -744,7 +744,7 @@ fn an_act() -> impl Strategy<Value = Act> {
 }
 
 pub fn a_life() -> impl Strategy<Value = Vec<Act>> {
-    prop::collection::vec(an_act(), 50..120)
+    prop::collection::vec(an_act(), 60..160)
 }
 
 /// The channels of a random life.
