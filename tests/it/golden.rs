@@ -5,9 +5,8 @@
 //! Both recordings and the verdict stay in the target directory (`tmp/golden`, for each engine of the log).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use gateway::config::Given;
 use gateway::misskey::registry;
 use regex_lite::Regex;
 use serde::Deserialize;
@@ -81,14 +80,14 @@ async fn play(engine: &str, start: impl AsyncFnOnce() -> TestApp) {
     fs::write(&offered, serde_json::to_vec(&paths).unwrap()).unwrap();
 
     let app = start().await;
-    let mut record = Command::new(python());
+    let mut record = Command::new(crate::python());
     record.arg(reference.join("record.py")).args(["--quiet", "--base-url", &app.url, "--out"]).arg(&ours);
     // Its exit status says whether everything is there that the reference has; it isn't.
     let told = record.output().await.unwrap();
     assert!(ours.join("index.json").exists(), "record.py failed: {told:?}");
     app.settle().await;
 
-    let mut compare = Command::new(python());
+    let mut compare = Command::new(crate::python());
     compare.arg(reference.join("compare.py")).arg(reference.join("golden")).arg(&ours);
     compare.args(["--show", "0", "--offered"]).arg(&offered).arg("--json").arg(&verdict);
     // Its exit status asks that everything is alike; the table below may say why something isn't.
@@ -149,14 +148,6 @@ fn rows(text: &str) -> Vec<Row> {
             Row { line: index + 1, sometimes, steps: parse(steps), difference: parse(difference) }
         })
         .collect()
-}
-
-/// A Python that has what the recorder needs; `scripts/test` makes one.
-fn python() -> PathBuf {
-    let given = Given::from_process().environment.get("KIROKU_TEST_PYTHON").map(PathBuf::from);
-    let python = given.unwrap_or_else(|| crate::root().join("tests/.venv/bin/python"));
-    assert!(python.exists(), "{} is not there: use scripts/test", python.display());
-    python
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod browser;
 mod channel;
 mod chart;
 mod cli;
+mod clients;
 mod decoration;
 mod drive;
 mod erase;
@@ -26,7 +27,6 @@ mod invitation;
 mod keeping;
 mod list;
 mod mail;
-mod misskey_js;
 mod moderation;
 mod mute;
 mod nats;
@@ -47,4 +47,12 @@ mod wellknown;
 /// The top of the repository.
 fn root() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// A Python that has what the tests in that language need; `scripts/test` makes one.
+fn python() -> std::path::PathBuf {
+    let given = gateway::config::Given::from_process().environment.get("KIROKU_TEST_PYTHON").map(Into::into);
+    let python = given.unwrap_or_else(|| root().join("tests/.venv/bin/python"));
+    assert!(python.exists(), "{} is not there: use scripts/test", python.display());
+    python
 }

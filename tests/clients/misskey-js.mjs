@@ -1,5 +1,5 @@
 // A first day on a fresh server, with the library that Misskey's own client uses:
-//     node first-day.mjs ORIGIN
+//     node misskey-js.mjs ORIGIN
 // Says each thing it did, and ends with an error at the first that is not so.
 
 import assert from 'node:assert/strict';
