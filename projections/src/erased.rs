@@ -35,7 +35,7 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("announcements", &["user_id"]),
     ("announcement_reads", &["user_id"]),
     ("invitations", &["created_by", "used_by"]),
-    ("notifications", &["notifiee", "notifier"]),
+    ("notifications", &["notifiee", "notifier", "poll_author"]),
     ("notification_markers", &["user_id"]),
     ("notification_ties", &["holder", "other"]),
     ("notification_wishes", &["user_id"]),

@@ -60,6 +60,8 @@ struct Rows {
     target: Vec<Option<Uuid>>,
     role: Vec<Option<Uuid>>,
     details: Vec<Json<Value>>,
+    /// Of the poll that has ended.
+    poll_author: Vec<Option<Uuid>>,
 }
 
 impl Rows {
@@ -73,6 +75,11 @@ impl Rows {
         self.target.push(told.target.map(|note| note.0));
         self.role.push(told.role.map(|role| role.0));
         self.details.push(Json(sql::clean_json(Value::Object(told.details))));
+        let author = match &by.event {
+            Some(Event::PollEnded(ended)) => Some(ended.author.0),
+            _ => None,
+        };
+        self.poll_author.push(author);
     }
 
     async fn write(self, tx: &mut PgConnection) -> sqlx::Result<()> {
@@ -81,11 +88,11 @@ impl Rows {
         }
         sqlx::query(
             "insert into notifications
-                    (notifiee, id, position, kind, notifier, note_id, target_id, role_id, details)
-             select notifiee, id, position, kind, notifier, note_id, target_id, role_id, details
+                    (notifiee, id, position, kind, notifier, note_id, target_id, role_id, details, poll_author)
+             select notifiee, id, position, kind, notifier, note_id, target_id, role_id, details, poll_author
                from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::uuid[], $6::uuid[],
-                           $7::uuid[], $8::uuid[], $9::jsonb[])
-                    as n(notifiee, id, position, kind, notifier, note_id, target_id, role_id, details)",
+                           $7::uuid[], $8::uuid[], $9::jsonb[], $10::uuid[])
+                    as n(notifiee, id, position, kind, notifier, note_id, target_id, role_id, details, poll_author)",
         )
         .bind(self.notifiee)
         .bind(self.id)
@@ -96,6 +103,7 @@ impl Rows {
         .bind(self.target)
         .bind(self.role)
         .bind(self.details)
+        .bind(self.poll_author)
         .execute(tx)
         .await?;
         Ok(())
@@ -109,7 +117,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        4
+        5
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -242,7 +250,7 @@ async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<(
 async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<()> {
     TIES.purge(tx, user).await?;
     for statement in [
-        "delete from notifications where notifiee = $1 or notifier = $1",
+        "delete from notifications where notifiee = $1 or notifier = $1 or poll_author = $1",
         "delete from notification_markers where user_id = $1",
         "delete from notification_wishes where user_id = $1",
         "delete from notification_members where owner = $1 or user_id = $1",

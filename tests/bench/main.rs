@@ -57,6 +57,8 @@ struct Measured {
 }
 
 fn main() -> ExitCode {
+    // Nobody else has installed one.
+    tokio_rustls::rustls::crypto::ring::default_provider().install_default().ok();
     let matches = arguments().get_matches();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -44,7 +44,7 @@ assert bob.i()["username"] == "bob"
 did("bob signs in")
 
 bob.following_create(root["id"])
-assert bob.users_relation(root["id"])["isFollowing"]
+assert bob.users_relation(root["id"])[0]["isFollowing"]
 did("bob follows alice")
 
 file = alice.drive_files_create(io.BytesIO(picture((200, 40, 40))), name="red.png")
@@ -88,7 +88,7 @@ friends = bob.users_lists_create("friends")
 bob.users_lists_push(friends["id"], root["id"])
 assert bob.users_lists_show(friends["id"])["userIds"] == [root["id"]]
 bob.blocking_create(root["id"])
-assert not bob.users_relation(root["id"])["isFollowing"]
+assert not bob.users_relation(root["id"])[0]["isFollowing"]
 try:
     alice.following_create(bobs["id"])
     raise AssertionError("who is blocked can't follow")

@@ -21,6 +21,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use uuid::Uuid;
 
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -281,11 +282,12 @@ fn given(flags: &[(&str, &str)]) -> Given {
     Given { flags, environment: BTreeMap::new(), file: None }
 }
 
-/// A client of HTTP, whose TLS is that of the server.
+/// A client of HTTP; it has a TLS of its own, as the client of EventStoreDB insists on choosing for everybody.
 pub fn http() -> reqwest::ClientBuilder {
-    // Whoever comes first installs it.
-    tokio_rustls::rustls::crypto::ring::default_provider().install_default().ok();
-    reqwest::Client::builder()
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+    reqwest::Client::builder().tls_backend_preconfigured(tls)
 }
 
 pub async fn answer(response: reqwest::Response) -> Answer {

@@ -70,6 +70,8 @@ struct Totals {
 }
 
 fn main() -> ExitCode {
+    // Nobody else has installed one.
+    tokio_rustls::rustls::crypto::ring::default_provider().install_default().ok();
     let matches = arguments().get_matches();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let ended = runtime.block_on(async {
