@@ -92,6 +92,9 @@ impl Commands {
         if !self.user(user).await?.exists() {
             return Err(Failed::Refused(CannotPush::NoSuchUser));
         }
+        if self.is_blocked(owner, user).await? {
+            return Err(Failed::Refused(CannotPush::Blocked));
+        }
         let member = (MembershipId(self.ids.at(by.now)), user);
         self.execute(&stream(owner), &by, |lists: &Lists| push(lists, owner, list, member, limits)).await
     }

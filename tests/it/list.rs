@@ -59,6 +59,18 @@ async fn a_list_is_its_owners_until_it_is_public() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_blocks_somebody_is_in_none_of_their_lists_anew() {
+    let (app, _) = TestApp::opened().await;
+    let (alice, bob) = (app.sign_up("alice").await, app.sign_up("bob").await);
+    let list = list(&app, &alice, "friends").await;
+    app.ok(&bob, "blocking/create", json!({ "userId": alice.id })).await;
+    let asked = json!({ "listId": list, "userId": bob.id });
+    assert_eq!(app.refused(Some(&alice), "users/lists/push", asked).await, "YOU_HAVE_BEEN_BLOCKED");
+    app.ok(&bob, "blocking/delete", json!({ "userId": alice.id })).await;
+    push(&app, &alice, &list, &bob).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn policies_limit_lists_and_the_people_in_them() {
     let (app, root) = TestApp::opened().await;
     let (alice, bob) = (app.sign_up("alice").await, app.sign_up("bob").await);
