@@ -863,7 +863,7 @@ mod tests {
     use crate::{Wanted, hydrate, user};
     use domain::follow::Changed;
     use domain::note::Deleted;
-    use domain::policy::{self, Between, Company, Facts, Guarded, Place};
+    use domain::policy::{self, Between, Company, Guarded, Place};
     use proptest::strategy::{Strategy, ValueTree};
     use proptest::test_runner::TestRunner;
 
@@ -1206,12 +1206,9 @@ mod tests {
                     };
                     let visible = |note: &&Created| {
                         let follows = viewer.is_some_and(|viewer| truth.follows(viewer, note.author));
-                        let suspended = truth.suspended.contains(&note.author);
-                        let mut facts = Facts::of(note, truth.profile(note.author));
-                        facts.rules = AuthorRules { suspended, ..facts.rules };
                         policy::may_see(
                             viewer,
-                            &facts,
+                            &truth.facts(note),
                             Between { viewer_follows_author: follows },
                             story.now(),
                         )
@@ -1243,7 +1240,7 @@ mod tests {
         let world = hydrate(&pool, wanted, None, story.now()).await.unwrap();
         assert_eq!(world.notes.len(), truth.notes.len());
         for note in &truth.notes {
-            let expected = format!("{:?}", Facts::of(note, truth.profile(note.author)));
+            let expected = format!("{:?}", truth.facts(note));
             assert_eq!(format!("{:?}", world.notes[&note.id].facts()), expected);
         }
     }

@@ -14,7 +14,7 @@ use domain::follow::{Changed, Ended, Notify, RequestEnd, RequestEnded, Requested
 use domain::log::{AppendError, By, EventLog, LogError, Position, Recorded, StreamId, Version};
 use domain::mute::Mute;
 use domain::note::{Created, Deleted, Parent, Visibility};
-use domain::policy::Stance;
+use domain::policy::{Facts, Stance};
 use domain::poll::{self, Poll, Voted};
 use domain::registry::{self, Place};
 use domain::remote::ObjectUri;
@@ -883,6 +883,13 @@ pub struct Truth {
 }
 
 impl Truth {
+    /// What decides who may see a note.
+    pub fn facts<'a>(&'a self, note: &'a Created) -> Facts<'a> {
+        let mut facts = Facts::of(note, self.profile(note.author));
+        facts.rules.suspended = self.suspended.contains(&note.author);
+        facts
+    }
+
     /// What somebody is to another, as the policy asks it.
     pub fn stance(&self, me: UserId, of: UserId, now: DateTime<Utc>) -> Stance {
         let mutes =
