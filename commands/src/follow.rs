@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::block::let_go;
 use domain::follow::{
     CannotFollow, NewIds, NoRequest, NotFollowing, Notify, Relation, RequestEnd, accept, change, end_request,
     follow, stream, unfollow,
@@ -11,8 +12,12 @@ use domain::{FollowId, FollowRequestId, UserId};
 
 use crate::{Commands, Failed, Receipt};
 
+/// Step of the append that takes a following back.
+const STEP_BLOCKED: u8 = 1;
+
 impl Commands {
-    /// Follows, or asks to.
+    /// Follows, or asks to. A block that came meanwhile ends what it found; so it is looked for once more, and
+    /// one of the two sees the other.
     pub async fn follow(
         &self,
         by: By,
@@ -28,10 +33,20 @@ impl Commands {
         let back: Arc<Relation> = self.load(&stream(followee, follower)).await?;
         let ids =
             NewIds { follow: FollowId(self.ids.at(by.now)), request: FollowRequestId(self.ids.at(by.now)) };
-        self.execute(&stream(follower, followee), &by, |current: &Relation| {
-            follow(current, (follower, &me), (followee, &them), &back, with_replies, ids)
+        let receipt = self
+            .execute(&stream(follower, followee), &by, |current: &Relation| {
+                follow(current, (follower, &me), (followee, &them), &back, with_replies, ids)
+            })
+            .await?;
+        let back = self.read_versioned::<Relation>(&stream(followee, follower)).await?;
+        if !back.state.blocks {
+            return Ok(receipt);
+        }
+        self.execute(&stream(follower, followee), &by.step(STEP_BLOCKED), |current: &Relation| {
+            Ok(let_go(current, follower, followee))
         })
-        .await
+        .await?;
+        Err(Failed::Refused(CannotFollow::Blocked))
     }
 
     /// Ends a following; `by_followee` when the followed one drops the follower.

@@ -2,10 +2,28 @@
 //!
 //! Invariants kept here:
 //! - only this crate appends, and it never reads a read table: facts are folded from streams;
-//! - only the written stream is guarded; facts from other streams are as of now;
+//! - only the written stream is guarded: what is decided on it alone is never decided on what is old. So what
+//!   must happen once, such as the taking of a name, of an invitation or of the root's place, has a stream of its
+//!   own;
 //! - a command's refusals are the closed enum of its decision; [`Failed`] adds what the log can do;
 //! - local and remote people take the same commands;
 //! - payloads are sealed per person before they reach an engine ([`log`]).
+//!
+//! # What another process wrote a moment ago
+//!
+//! Facts of other streams are as of a moment ago, in one process by the time that a command takes. In a second
+//! process they are as old as the tail of the log there: milliseconds, a second when the word of an append was
+//! lost, and never more than [`STALE_AFTER`]. It hears of its own writes at once. So it may happen that
+//!
+//! - an act succeeds as if it had come a moment earlier: a reaction or an answer just after a block, the deletion
+//!   of the note or the change of who sees it; an account just after registration was closed;
+//! - an act is refused as if it had come a moment earlier: a reaction to a note of somebody whose following was
+//!   accepted just now. Asking again helps.
+//!
+//! It can't happen that both of two acts stand which exclude each other: who follows looks for a block once more
+//! when the following is written, and who blocks for a following when the block is, both in the log itself, so
+//! that one of them sees the other. Nor that something is kept of who was erased: what is still sealed with a key
+//! that was destroyed can't be opened by anybody.
 //!
 //! To add a command: a method on [`Commands`] in the file of its feature. It loads the states that the
 //! decision wants ([`Commands::load`]), and hands the decision to [`Commands::execute`].

@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use commands::bus::Bus;
 use commands::log::{Keyring, MemoryLog};
-use commands::{AskedBy, Commands, NewAccount, NewNote};
+use commands::{AskedBy, Commands, Failed, NewAccount, NewNote};
+use domain::follow::{CannotFollow, Relation, stream};
 use domain::log::{AppendError, By, EventLog, Ids, LogError, Position, Recorded, StreamId, Version};
 use domain::note::{Allowed, Visibility};
 use domain::user::ProfileChanges;
@@ -228,6 +229,22 @@ async fn nothing_is_refused_or_left_undone_for_what_was_so_a_moment_ago() {
     let before = named(&here, "Alice").await;
     named(&there, "Alicia").await;
     assert!(named(&here, "Alice").await.position > before.position, "it is a change again");
+}
+
+#[tokio::test]
+async fn nobody_follows_who_has_blocked_them_elsewhere_a_moment_ago() {
+    let here = Server::new();
+    let there = here.other();
+    let (alice, bob) = (here.person("alice").await, here.person("bob").await);
+    let follow = async || there.commands.follow(there.by(bob), bob, alice, false).await;
+    follow().await.unwrap();
+    there.commands.unfollow(there.by(bob), bob, alice, false).await.unwrap();
+    here.commands.block(here.by(alice), alice, bob).await.unwrap();
+    let unheard = follow().await;
+    assert!(matches!(unheard, Err(Failed::Refused(CannotFollow::Blocked))), "{unheard:?}");
+    here.catch_up().await;
+    let relation = here.commands.load::<Relation>(&stream(bob, alice)).await.unwrap();
+    assert!(!relation.follows());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::defined::Defined;
 use crate::event::Payload;
 use crate::ids::{AdId, UserId};
 use crate::log::StreamId;
@@ -85,19 +86,14 @@ macro_rules! of_the_server {
 of_the_server!(Created, Changed, Deleted);
 
 /// One advertisement, folded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ad {
-    /// None before it is made and after it was deleted.
-    pub definition: Option<Definition>,
-    pub deleted: bool,
-}
+pub type Ad = Defined<Definition>;
 
 impl Fold for Ad {
     fn apply(&mut self, event: &Event) {
         match event {
-            Event::AdCreated(e) => self.definition = Some(e.definition.clone()),
-            Event::AdChanged(e) => self.definition = Some(e.definition.clone()),
-            Event::AdDeleted(_) => *self = Self { definition: None, deleted: true },
+            Event::AdCreated(e) => self.define(e.definition.clone()),
+            Event::AdChanged(e) => self.define(e.definition.clone()),
+            Event::AdDeleted(_) => self.end(),
             _ => (),
         }
     }
@@ -114,23 +110,18 @@ pub enum CannotAdvertise {
 
 /// Decides a new advertisement.
 pub fn create(current: &Ad, ad: AdId, definition: Definition) -> Result<Vec<Event>, CannotAdvertise> {
-    if current.definition.is_some() || current.deleted {
-        return Ok(Vec::new());
-    }
-    Ok(vec![Created { ad, definition: checked(definition)? }.into()])
+    current.create(|| checked(definition), |definition| Created { ad, definition })
 }
 
 /// Decides a change; what is then as before is no event.
 pub fn change(current: &Ad, ad: AdId, changes: Changes) -> Result<Vec<Event>, CannotAdvertise> {
-    let before = current.definition.as_ref().ok_or(CannotAdvertise::NoSuchAd)?;
-    let definition = checked(changes.over(before.clone()))?;
-    Ok(if definition == *before { Vec::new() } else { vec![Changed { ad, definition }.into()] })
+    let changed = |before: &Definition| checked(changes.over(before.clone()));
+    current.change(CannotAdvertise::NoSuchAd, changed, |definition| Changed { ad, definition })
 }
 
 /// Decides that an advertisement is no more.
 pub fn delete(current: &Ad, ad: AdId) -> Result<Vec<Event>, CannotAdvertise> {
-    current.definition.as_ref().ok_or(CannotAdvertise::NoSuchAd)?;
-    Ok(vec![Deleted { ad }.into()])
+    current.delete(CannotAdvertise::NoSuchAd, |_| Deleted { ad })
 }
 
 impl Changes {

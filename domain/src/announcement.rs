@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::defined::Defined;
 use crate::event::Payload;
 use crate::ids::{AnnouncementId, UserId};
 use crate::log::StreamId;
@@ -145,19 +146,14 @@ impl Payload for Read {
 }
 
 /// One announcement, folded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Announcement {
-    /// None before it is made and after it was deleted.
-    pub definition: Option<Definition>,
-    pub deleted: bool,
-}
+pub type Announcement = Defined<Definition>;
 
 impl Fold for Announcement {
     fn apply(&mut self, event: &Event) {
         match event {
-            Event::AnnouncementCreated(e) => self.definition = Some(e.definition.clone()),
-            Event::AnnouncementChanged(e) => self.definition = Some(e.definition.clone()),
-            Event::AnnouncementDeleted(_) => *self = Self { definition: None, deleted: true },
+            Event::AnnouncementCreated(e) => self.define(e.definition.clone()),
+            Event::AnnouncementChanged(e) => self.define(e.definition.clone()),
+            Event::AnnouncementDeleted(_) => self.end(),
             Event::AnnouncementRead(_) => {
                 if let Some(definition) = &mut self.definition {
                     definition.is_active = false;
@@ -200,14 +196,11 @@ pub fn create(
     definition: Definition,
     to: Option<&User>,
 ) -> Result<Vec<Event>, CannotAnnounce> {
-    if current.definition.is_some() || current.deleted {
-        return Ok(Vec::new());
-    }
-    if to.is_some_and(|user| !user.exists()) {
-        return Err(CannotAnnounce::NoSuchUser);
-    }
-    let definition = checked(definition)?;
-    Ok(vec![Created { announcement, definition }.into()])
+    let definition = || match to {
+        Some(user) if !user.exists() => Err(CannotAnnounce::NoSuchUser),
+        _ => checked(definition),
+    };
+    current.create(definition, |definition| Created { announcement, definition })
 }
 
 /// Decides a change; what is then as before is no event.
@@ -216,15 +209,16 @@ pub fn change(
     announcement: AnnouncementId,
     changes: Changes,
 ) -> Result<Vec<Event>, CannotAnnounce> {
-    let before = current.definition.as_ref().ok_or(CannotAnnounce::NoSuchAnnouncement)?;
-    let definition = checked(changes.over(before.clone()))?;
-    Ok(if definition == *before { Vec::new() } else { vec![Changed { announcement, definition }.into()] })
+    let changed = |before: &Definition| checked(changes.over(before.clone()));
+    current.change(CannotAnnounce::NoSuchAnnouncement, changed, |definition| Changed {
+        announcement,
+        definition,
+    })
 }
 
 /// Decides that an announcement is no more.
 pub fn delete(current: &Announcement, announcement: AnnouncementId) -> Result<Vec<Event>, CannotAnnounce> {
-    let before = current.definition.as_ref().ok_or(CannotAnnounce::NoSuchAnnouncement)?;
-    Ok(vec![Deleted { announcement, user: before.user }.into()])
+    current.delete(CannotAnnounce::NoSuchAnnouncement, |before| Deleted { announcement, user: before.user })
 }
 
 /// Notes that the person for whom alone it is has read it.

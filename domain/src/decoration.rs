@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::defined::Defined;
 use crate::event::Payload;
 use crate::ids::{DecorationId, RoleId, UserId};
 use crate::log::StreamId;
@@ -85,19 +86,14 @@ pub struct Worn {
 }
 
 /// One decoration, folded.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Decoration {
-    /// None before it is made and after it was deleted.
-    pub definition: Option<Definition>,
-    pub deleted: bool,
-}
+pub type Decoration = Defined<Definition>;
 
 impl Fold for Decoration {
     fn apply(&mut self, event: &Event) {
         match event {
-            Event::DecorationCreated(e) => self.definition = Some(e.definition.clone()),
-            Event::DecorationChanged(e) => self.definition = Some(e.definition.clone()),
-            Event::DecorationDeleted(_) => *self = Self { definition: None, deleted: true },
+            Event::DecorationCreated(e) => self.define(e.definition.clone()),
+            Event::DecorationChanged(e) => self.define(e.definition.clone()),
+            Event::DecorationDeleted(_) => self.end(),
             _ => (),
         }
     }
@@ -118,10 +114,7 @@ pub fn create(
     decoration: DecorationId,
     definition: Definition,
 ) -> Result<Vec<Event>, CannotDecorate> {
-    if current.definition.is_some() || current.deleted {
-        return Ok(Vec::new());
-    }
-    Ok(vec![Created { decoration, definition: checked(definition)? }.into()])
+    current.create(|| checked(definition), |definition| Created { decoration, definition })
 }
 
 /// Decides a change; what is then as before is no event.
@@ -130,15 +123,13 @@ pub fn change(
     decoration: DecorationId,
     changes: Changes,
 ) -> Result<Vec<Event>, CannotDecorate> {
-    let before = current.definition.as_ref().ok_or(CannotDecorate::NoSuchDecoration)?;
-    let definition = checked(changes.over(before.clone()))?;
-    Ok(if definition == *before { Vec::new() } else { vec![Changed { decoration, definition }.into()] })
+    let changed = |before: &Definition| checked(changes.over(before.clone()));
+    current.change(CannotDecorate::NoSuchDecoration, changed, |definition| Changed { decoration, definition })
 }
 
 /// Decides that a decoration is no more.
 pub fn delete(current: &Decoration, decoration: DecorationId) -> Result<Vec<Event>, CannotDecorate> {
-    current.definition.as_ref().ok_or(CannotDecorate::NoSuchDecoration)?;
-    Ok(vec![Deleted { decoration }.into()])
+    current.delete(CannotDecorate::NoSuchDecoration, |_| Deleted { decoration })
 }
 
 impl Definition {

@@ -19,6 +19,7 @@ pub mod block;
 pub mod channel;
 pub mod clip;
 pub mod decoration;
+mod defined;
 pub mod drive;
 pub mod emoji;
 pub mod event;

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::defined::Defined;
 use crate::event::Payload;
 use crate::ids::{RoleAssignmentId, RoleId, UserId};
 use crate::instance::{POLICIES, Policies};
@@ -176,19 +177,14 @@ macro_rules! of_the_user {
 of_the_user!(Assigned, Unassigned);
 
 /// One role, folded.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Role {
-    /// None before it is made and after it was deleted.
-    pub definition: Option<Definition>,
-    pub deleted: bool,
-}
+pub type Role = Defined<Definition>;
 
 impl Fold for Role {
     fn apply(&mut self, event: &Event) {
         match event {
-            Event::RoleCreated(e) => self.definition = Some(e.definition.clone()),
-            Event::RoleChanged(e) => self.definition = Some(e.definition.clone()),
-            Event::RoleDeleted(_) => *self = Self { definition: None, deleted: true },
+            Event::RoleCreated(e) => self.define(e.definition.clone()),
+            Event::RoleChanged(e) => self.define(e.definition.clone()),
+            Event::RoleDeleted(_) => self.end(),
             _ => (),
         }
     }
@@ -268,23 +264,18 @@ pub struct Terms {
 
 /// Decides the making of a role.
 pub fn create(current: &Role, role: RoleId, definition: Definition) -> Result<Vec<Event>, CannotDefine> {
-    if current.definition.is_some() || current.deleted {
-        return Ok(Vec::new());
-    }
-    Ok(vec![Created { role, definition: checked(definition)? }.into()])
+    current.create(|| checked(definition), |definition| Created { role, definition })
 }
 
 /// Decides a change of a role; what is then as before is no event.
 pub fn change(current: &Role, role: RoleId, changes: Changes) -> Result<Vec<Event>, CannotDefine> {
-    let before = current.definition.as_ref().ok_or(CannotDefine::NoSuchRole)?;
-    let definition = checked(changes.over(before.clone()))?;
-    Ok(if definition == *before { Vec::new() } else { vec![Changed { role, definition }.into()] })
+    let changed = |before: &Definition| checked(changes.over(before.clone()));
+    current.change(CannotDefine::NoSuchRole, changed, |definition| Changed { role, definition })
 }
 
 /// Decides that a role is no more.
 pub fn delete(current: &Role, role: RoleId) -> Result<Vec<Event>, CannotDefine> {
-    let before = current.definition.as_ref().ok_or(CannotDefine::NoSuchRole)?;
-    Ok(vec![Deleted { role, name: before.name.clone() }.into()])
+    current.delete(CannotDefine::NoSuchRole, |before| Deleted { role, name: before.name.clone() })
 }
 
 /// Decides an assignment. One whose end has come already is none, and nothing happens.

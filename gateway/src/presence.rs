@@ -93,12 +93,17 @@ impl Presence {
 
     /// Whether the person is here.
     pub fn status(&self, user: UserId, now: DateTime<Utc>) -> OnlineStatus {
-        let Some(seen) = lock(&self.seen).peek(&user).copied() else { return OnlineStatus::Unknown };
+        let Some(seen) = self.last_seen(user) else { return OnlineStatus::Unknown };
         match now - seen {
             ago if ago < ONLINE => OnlineStatus::Online,
             ago if ago < ACTIVE => OnlineStatus::Active,
             _ => OnlineStatus::Offline,
         }
+    }
+
+    /// When the person was here last, as far as is remembered.
+    pub fn last_seen(&self, user: UserId) -> Option<DateTime<Utc>> {
+        lock(&self.seen).peek(&user).copied()
     }
 
     /// How many people are online.

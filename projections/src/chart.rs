@@ -9,6 +9,7 @@
 mod active;
 mod file;
 mod hours;
+mod life;
 mod note;
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,9 +26,9 @@ use crate::erased;
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::Sums;
 use active::{Active, READ, WROTE};
-use file::Files;
 use hours::Hours;
 pub use hours::{Bucket, Chart, MAX_BUCKETS, Series, Span, Whose, Window, chart};
+use life::Life;
 use note::Notes;
 
 /// How many days' newcomers [`retention`] tells of, and for how many days after.
@@ -164,7 +165,7 @@ fn named(event: &Event) -> [Option<Uuid>; 2] {
 
 async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<()> {
     let mut notes = Notes::load(tx, batch).await?;
-    let mut files = Files::load(tx, batch).await?;
+    let mut files = file::load(tx, batch).await?;
     let about = events(batch).flat_map(|(_, event)| named(event)).flatten();
     let mut people = People::load(tx, about.chain(notes.authors()).collect()).await?;
     let mut hours = Hours::default();
@@ -186,8 +187,10 @@ async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<(
                 active.was(&people, note.author, recorded.at, WROTE);
             }
             Event::NoteDeleted(note) => notes.delete(note.id.0, hour),
-            Event::FileAdded(file) => files.add(file, hour),
-            Event::FileDeleted(file) => files.delete(file.id.0, hour),
+            Event::FileAdded(file) => files.come(file::Line::of(file, hour)),
+            Event::FileDeleted(file) => {
+                files.go(file.id.0, hour);
+            }
             Event::ReactionAdded(e) => {
                 reactions.add((e.author.0, e.reactor.0, hour), 1);
                 active.was(&people, e.reactor, recorded.at, READ);
@@ -199,7 +202,8 @@ async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<(
     }
     people.write(tx).await?;
     notes.write(tx, &people, &mut hours).await?;
-    files.write(tx, &people, &mut hours).await?;
+    files.count(&mut hours, &people);
+    file::write(tx, &files).await?;
     write_follows(tx, &follows).await?;
     for (pair, (started, ended)) in follows {
         count_follows(&mut hours, &people, pair, started, ended);

@@ -357,6 +357,48 @@ pub async fn files(pool: &PgPool, filter: &Filter<'_>, page: &Page) -> sqlx::Res
     query.build().fetch_all(pool).await?.iter().map(file_row).collect()
 }
 
+/// Where the bytes of a file are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub id: FileId,
+    pub owner: UserId,
+    pub key: String,
+    pub thumbnail: Option<String>,
+}
+
+/// Files of everybody, the newest first, before the given one.
+pub async fn kept(pool: &PgPool, before: Option<FileId>, limit: i64) -> sqlx::Result<Vec<Kept>> {
+    let rows: Vec<(Uuid, Uuid, String, Option<String>)> = sqlx::query_as(
+        "select id, owner, key, thumbnail from read.drive_files where id < $1 order by id desc limit $2",
+    )
+    .bind(before.map_or(Uuid::max(), |file| file.0))
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    let kept = |(id, owner, key, thumbnail)| Kept { id: FileId(id), owner: UserId(owner), key, thumbnail };
+    Ok(rows.into_iter().map(kept).collect())
+}
+
+/// Those of these keys under which nothing is kept.
+pub async fn unknown(pool: &PgPool, keys: &[String]) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
+        "select k from unnest($1::text[]) k
+          where not exists (select 1 from read.drive_files f where f.key = k collate \"C\")
+            and not exists (select 1 from read.drive_files f where f.thumbnail = k collate \"C\")",
+    )
+    .bind(keys)
+    .fetch_all(pool)
+    .await
+}
+
+/// How many files there are.
+pub async fn count(pool: &PgPool) -> sqlx::Result<u64> {
+    let files: i64 = sqlx::query_scalar("select coalesce(sum(files), 0)::bigint from read.drive_usage")
+        .fetch_one(pool)
+        .await?;
+    Ok(files.unsigned_abs())
+}
+
 /// Files of somebody by their content, the oldest first.
 pub async fn alike(pool: &PgPool, owner: UserId, md5: &str) -> sqlx::Result<Vec<FileRow>> {
     let sql = format!(

@@ -24,7 +24,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::eventstore_double::Double;
-use crate::harness::{Answer, Database, PASSWORD, User, answer};
+use crate::harness::{Answer, Database, PASSWORD, User, answer, with_form};
 use crate::nats;
 use crate::process::{Kiroku, URL, binary};
 
@@ -111,9 +111,18 @@ async fn tells_it_all(place: &Place, life: &Life) {
     assert_eq!((&rebuilt["switched"], rebuilt["projectors"].as_array().unwrap().len()), (&json!(true), 2));
 
     let looked = place.json(&["doctor"]).await;
-    for check in
-        ["settings", "data directory", "disk", "server", "clock", "postgresql", "tables", "keys", "log"]
-    {
+    for check in [
+        "settings",
+        "data directory",
+        "disk",
+        "server",
+        "clock",
+        "postgresql",
+        "tables",
+        "keys",
+        "log",
+        "files",
+    ] {
         assert!(looked.as_array().unwrap().iter().any(|line| line["check"] == check), "{check}: {looked}");
     }
     // The address of these tests is none with TLS.
@@ -207,6 +216,88 @@ async fn a_backup_grows_and_comes_back_as_it_was_without_the_erased() {
     let lived_in = restored.run(&["restore", kept, "--keys", old, "--yes"]).await;
     assert_eq!(lived_in.code, 1);
     assert!(lived_in.err.contains("there is a server already"), "{}", lived_in.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_come_along_and_are_missed() {
+    let place = Place::new();
+    let mut kiroku = Kiroku::start(&place.data);
+    kiroku.until_ready();
+    let Life { alice, bob, .. } = Life::lived(&kiroku).await;
+    let client = Client::of(&kiroku);
+    // Longer than what is sealed at once.
+    let long = b"long ".repeat(500_000);
+    let large = client.upload(&alice, "large.txt", long.clone()).await;
+    let words = client.upload(&alice, "words.txt", b"words of alice".to_vec()).await;
+    let brief = client.upload(&alice, "brief.txt", b"not for long".to_vec()).await;
+    let his = client.upload(&bob, "his.txt", b"words of bob".to_vec()).await;
+    let kept = place.path("kept");
+    let files = kept.join("files");
+    let into = kept.to_str().unwrap();
+    let seen = place.json(&["at", "now", "file", &words.id]).await;
+    assert_eq!((&seen["state"]["name"], &seen["state"]["deleted"]), (&json!("words.txt"), &json!(false)));
+    let counts = |made: &Value| ["added", "removed"].map(|key| made["files"][key].as_u64().unwrap());
+
+    assert_eq!(counts(&place.json(&["backup", into]).await), [4, 0]);
+    assert_eq!(counts(&place.json(&["backup", into]).await), [0, 0], "what is there is not copied again");
+    for upload in [&words, &his] {
+        let sealed = fs::read(files.join(&upload.path)).unwrap();
+        assert!(!sealed.windows(8).any(|bytes| bytes == b"words of"), "a file is there in clear");
+    }
+    client.ok("drive/files/delete", json!({ "i": alice.token, "fileId": brief.id })).await;
+    place.json(&["erase", "@bob", "--yes"]).await;
+    let late = client.upload(&alice, "late.txt", b"later".to_vec()).await;
+    let made = place.json(&["backup", into]).await;
+    assert_eq!((counts(&made), &made["files"]["missing"]["missing"]), ([1, 2], &json!(0)));
+    assert!(!files.join(&brief.path).exists() && !files.join(&bob.id).exists(), "what is gone stays");
+    assert_eq!(place.json(&["verify"]).await["files"]["looked_at"], 3);
+
+    // What the server has lost is noticed by all.
+    let lost = place.data().join("files").join(&late.path);
+    fs::remove_file(&lost).unwrap();
+    assert_eq!(place.run(&["doctor"]).await.code, 1);
+    let verified = place.run(&["verify", "--json"]).await;
+    assert_eq!(verified.code, 5, "{verified:?}");
+    let verified: Value = serde_json::from_str(&verified.out).unwrap();
+    assert_eq!(verified["files"]["named"][0]["key"], json!(late.key));
+    assert_eq!(place.run(&["verify", "notes"]).await.code, 0, "that has no files");
+    assert_eq!(place.run(&["backup", into]).await.code, 0, "the backup has it still");
+    let elsewhere = place.path("elsewhere");
+    let made = place.run(&["backup", elsewhere.to_str().unwrap(), "--json"]).await;
+    assert_eq!(made.code, 1, "{made:?}");
+    assert!(made.err.contains(&late.path), "{}", made.err);
+    kiroku.stop();
+
+    // One that was changed, and one that was taken away, are told and left out; the rest comes back.
+    let restored = Place::new();
+    fs::copy(place.data().join("master.key"), restored.data().join("master.key")).unwrap();
+    let path = files.join(&words.path);
+    let whole = fs::read(&path).unwrap();
+    let mut changed = whole.clone();
+    changed[40] ^= 1;
+    fs::write(&path, changed).unwrap();
+    fs::rename(files.join(&late.path), place.path("late")).unwrap();
+    let keys = place.path("kept.keys");
+    let restore = ["restore", into, "--keys", keys.to_str().unwrap(), "--yes", "--json"];
+    let said = restored.run(&restore).await;
+    assert_eq!(said.code, 5, "{said:?}");
+    let told: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(told["files"], json!({ "files": 1, "already": 0, "missing": 1, "damaged": 1 }));
+    assert!(said.err.contains(&words.path) && said.err.contains(&late.path), "{}", said.err);
+    assert_eq!(told["verified"]["files"]["missing"], 2);
+
+    fs::write(&path, whole).unwrap();
+    fs::rename(place.path("late"), files.join(&late.path)).unwrap();
+    let told = restored.json(&restore[..restore.len() - 1]).await;
+    assert_eq!(told["files"], json!({ "files": 2, "already": 1, "missing": 0, "damaged": 0 }));
+    let mut again = Kiroku::start(&restored.data);
+    again.until_ready();
+    let client = Client::of(&again);
+    for (upload, content) in [(&large, &long[..]), (&words, b"words of alice"), (&late, b"later")] {
+        let served = client.http.get(format!("{}/files/{}", client.url, upload.key)).send().await.unwrap();
+        assert!(served.bytes().await.unwrap() == content, "{}", upload.path);
+    }
+    again.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -529,6 +620,7 @@ async fn what_cannot_be_undone_or_meant_is_refused() {
         &["at", "then", "instance"],
         &["at", "now", "weather"],
         &["at", "now", "note", "?"],
+        &["at", "now", "file", "?"],
         &["rebuild", "weather"],
         &["verify", "weather"],
         &["erase"],
@@ -649,6 +741,15 @@ impl Life {
     }
 }
 
+/// A file of somebody's.
+struct Upload {
+    id: String,
+    /// Under which it is served.
+    key: String,
+    /// Where it is kept: person and key.
+    path: String,
+}
+
 /// Calls a server that is a process of its own.
 struct Client {
     http: reqwest::Client,
@@ -671,6 +772,17 @@ impl Client {
         let answer = self.call(endpoint, params).await;
         assert!(answer.status < 300, "{endpoint}: {answer:?}");
         answer.body
+    }
+
+    /// Uploads a file.
+    async fn upload(&self, by: &User, name: &str, bytes: Vec<u8>) -> Upload {
+        let request = self.http.post(format!("{}/api/drive/files/create", self.url));
+        let token = [("i", by.token.as_str())].into_iter();
+        let made = answer(with_form(request, token, Some((name, bytes))).send().await.unwrap()).await;
+        assert_eq!(made.status, 200, "{made:?}");
+        let text = |key: &str| made.body[key].as_str().unwrap().to_owned();
+        let key = text("url").rsplit('/').next().unwrap().to_owned();
+        Upload { id: text("id"), path: format!("{}/{key}", by.id), key }
     }
 
     /// A note, when the read models have been filled that far.

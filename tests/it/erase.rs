@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use commands::bus::Bus;
 use commands::log::{Keyring, MasterKey, PostgresLog, Takeover};
-use commands::{Commands, NewNote};
+use commands::{Commands, NewFile, NewNote};
+use domain::drive::{FileAdded, Properties};
 use domain::log::{By, Clock, EventLog};
 use domain::note::{Allowed, Visibility};
-use domain::{CommandId, NoteId, UserId};
+use domain::{CommandId, FileId, NoteId, UserId};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use gateway::drive::store::Store;
 use gateway::erase::Eraser;
@@ -26,14 +27,18 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::sync::watch;
 
-use crate::harness::{Answer, PASSWORD, User, answer};
+use crate::harness::{Answer, PASSWORD, User, answer, with_form};
 use crate::process::Kiroku;
 
 /// In every word of the person who is erased, and of the one who stays; both as they are in names.
 const HERS: &str = "vq7zxk3w";
 const HIS: &str = "hj4wpn9c";
 /// What she has done besides, and how much of it at once.
-const EVENTS: usize = 10_000;
+const NOTES: usize = 8_000;
+const REACTIONS: usize = 1_800;
+const FILES: usize = 200;
+/// What he has written besides: some of it hangs on hers, and she reacts to the rest.
+const HIS_NOTES: usize = REACTIONS * 10 / 8;
 const EVENTS_AT_ONCE: usize = 256;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const READ_WITHIN: Duration = Duration::from_secs(120);
@@ -50,6 +55,9 @@ async fn nothing_of_an_erased_person_is_left() {
     let root = client.sign_up(None, "root").await;
     let lifted = json!({ "policies": { "rateLimitFactor": 0 } });
     client.ok(&root, "admin/roles/update-default-policies", lifted).await;
+    // Nobody takes letters there, so they wait.
+    let mail = json!({ "enableEmail": true, "email": "a@b.example", "smtpHost": "127.0.0.1", "smtpPort": 9 });
+    client.ok(&root, "admin/update-meta", mail).await;
     let her = client.sign_up(Some(&root), &format!("{HERS}_she")).await;
     let him = client.sign_up(Some(&root), &format!("{HIS}_he")).await;
     let his_notes = client.life_of(&him, HIS).await;
@@ -62,8 +70,12 @@ async fn nothing_of_an_erased_person_is_left() {
         let made = client.upload(person, &format!("{words}.txt"), &format!("{words} in a file")).await;
         client.ok(person, "notes/create", json!({ "fileIds": [made["id"]] })).await;
     }
-    desk.write_much(&her, &his_notes[1]).await;
-    client.until_counted(&her, EVENTS).await;
+    client.moderated(&root, &her, HERS).await;
+    let his = desk.write_much(&him, HIS, HIS_NOTES, &her_notes[1]).await;
+    desk.write_much(&her, HERS, NOTES, &his_notes[1]).await;
+    desk.react_much(&her, &his).await;
+    desk.keep_much(&her).await;
+    desk.until_read().await;
     let his_poll_before = client.ok(&him, "notes/show", json!({ "noteId": his_notes[0] })).await;
     assert_eq!(his_poll_before["poll"]["choices"][0]["votes"], 1, "{his_poll_before}");
 
@@ -79,10 +91,31 @@ async fn nothing_of_an_erased_person_is_left() {
     let certificate = desk.eraser.erase(user).await.unwrap();
     println!("{certificate}");
     assert!(certificate.is_complete(), "{certificate}");
-    assert!(certificate.unreadable_events["note.created"] >= EVENTS as u64);
-    assert!(certificate.removed_rows["read.notes"] >= EVENTS as u64);
-    assert!(certificate.removed_rows.contains_key("ops.passwords"));
-    assert_eq!(certificate.removed_files, 1);
+    for (kind, table, least) in [
+        ("note.created", "notes", NOTES),
+        ("reaction.added", "reactions", REACTIONS),
+        ("drive.file_added", "drive_files", FILES),
+        ("list.created", "lists", 1),
+        ("antenna.created", "antennas", 1),
+        ("channel.created", "channels", 1),
+        ("clip.created", "clips", 1),
+        ("registry.set", "registry", 1),
+        ("report.filed", "reports", 1),
+        ("user.noted", "moderation_logs", 1),
+        ("announcement.created", "announcements", 1),
+        ("role.assigned", "role_assignments", 1),
+    ] {
+        let unreadable = certificate.unreadable_events.get(kind).copied().unwrap_or_default();
+        let removed = certificate.removed_rows.get(&format!("read.{table}")).copied().unwrap_or_default();
+        assert!(unreadable.min(removed) >= least as u64, "{kind} {unreadable}, {table} {removed}");
+    }
+    for table in
+        ["passwords", "native_tokens", "apps", "app_tokens", "second_factors", "mail_addresses", "outbox"]
+    {
+        assert!(certificate.removed_rows.contains_key(&format!("ops.{table}")), "{table}: {certificate}");
+    }
+    assert_eq!(certificate.removed_files, 1 + FILES as u64);
+    assert_eq!(desk.tables_naming(user).await, ["ops.keys"], "that her key is destroyed");
     let told = format!("{}\n{certificate}", serde_json::to_string(&certificate).unwrap());
     assert!(!told.contains(HERS), "{told}");
 
@@ -94,7 +127,7 @@ async fn nothing_of_an_erased_person_is_left() {
     let him_now = client.ok(&him, "users/show", json!({ "userId": him.id })).await;
     assert_eq!(
         ["followersCount", "followingCount", "notesCount"].map(|count| him_now[count].clone()),
-        [json!(0), json!(0), json!(his_notes.len() + 1)],
+        [json!(0), json!(0), json!(his_notes.len() + 1 + REACTIONS)],
     );
     let note = client.ok(&him, "notes/show", json!({ "noteId": his_notes[1] })).await;
     let counts = ["repliesCount", "renoteCount", "reactionCount"].map(|count| note[count].clone());
@@ -137,15 +170,9 @@ impl Client {
     }
 
     async fn upload(&self, by: &User, name: &str, text: &str) -> Value {
-        let form = format!(
-            "--x\r\ncontent-disposition: form-data; name=\"i\"\r\n\r\n{}\r\n--x\r\ncontent-disposition: \
-             form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n{text}\r\n--x--\r\n",
-            by.token
-        );
-        let request = self.http.post(format!("{}/drive/files/create", self.url)).body(form);
-        let made =
-            answer(request.header("content-type", "multipart/form-data; boundary=x").send().await.unwrap());
-        made.await.body
+        let request = self.http.post(format!("{}/drive/files/create", self.url));
+        let token = [("i", by.token.as_str())].into_iter();
+        answer(with_form(request, token, Some((name, text.into()))).send().await.unwrap()).await.body
     }
 
     async fn ok(&self, by: &User, path: &str, params: Value) -> Value {
@@ -186,6 +213,25 @@ impl Client {
             "session": null, "name": format!("{word} grant"), "description": word, "permission": [],
         });
         self.ok(user, "miauth/gen-token", grant).await;
+        for (path, params) in [
+            ("users/lists/create", json!({ "name": format!("{word} list") })),
+            ("channels/create", json!({ "name": format!("{word} channel"), "description": word })),
+            ("clips/create", json!({ "name": format!("{word} clip"), "description": word })),
+            ("i/registry/set", json!({ "scope": ["client", word], "key": word, "value": { (word): word } })),
+            ("drive/folders/create", json!({ "name": format!("{word} folder") })),
+            ("i/2fa/register", json!({ "password": PASSWORD })),
+            ("i/update-email", json!({ "password": PASSWORD, "email": format!("{word}@b.example") })),
+            (
+                "antennas/create",
+                json!({
+                    "name": format!("{word} antenna"), "src": "all", "keywords": [[word]],
+                    "excludeKeywords": [[]], "users": [], "caseSensitive": false, "withReplies": false,
+                    "withFile": false,
+                }),
+            ),
+        ] {
+            self.ok(user, path, params).await;
+        }
         let poll = json!({ "choices": [format!("{word} yes"), format!("{word} no")] });
         let long = format!("{word} at length: {}", "and so on, ".repeat(200));
         let mut notes = Vec::new();
@@ -201,24 +247,32 @@ impl Client {
         notes
     }
 
+    /// What moderators do about somebody, in words that are only of them.
+    async fn moderated(&self, root: &User, user: &User, word: &str) {
+        let note = json!({ "userId": user.id, "text": format!("{word} is watched") });
+        self.ok(root, "admin/update-user-note", note).await;
+        let told =
+            json!({ "title": word, "text": format!("{word} be nice"), "imageUrl": null, "userId": user.id });
+        self.ok(root, "admin/announcements/create", told).await;
+        let role = json!({
+            "name": "role", "description": "", "color": null, "iconUrl": null, "target": "manual",
+            "condFormula": {}, "isPublic": true, "isModerator": false, "isAdministrator": false,
+            "asBadge": false, "canEditMembersByModerator": false, "displayOrder": 0, "policies": {},
+        });
+        let role = self.ok(root, "admin/roles/create", role).await["id"].clone();
+        self.ok(root, "admin/roles/assign", json!({ "roleId": role, "userId": user.id })).await;
+    }
+
     /// One follows, answers, renotes, reacts to and votes on the other.
     async fn meet(&self, one: &User, other: &User, notes: &[String]) {
         self.ok(one, "following/create", json!({ "userId": other.id })).await;
         self.ok(one, "notes/reactions/create", json!({ "noteId": notes[1], "reaction": "👍" })).await;
         self.ok(one, "notes/polls/vote", json!({ "noteId": notes[0], "choice": 0 })).await;
-    }
-
-    /// The read models are behind while much is written.
-    async fn until_counted(&self, user: &User, notes: usize) {
-        let deadline = Instant::now() + READ_WITHIN;
-        loop {
-            let shown = self.ok(user, "users/show", json!({ "userId": user.id })).await;
-            if shown["notesCount"].as_u64().is_some_and(|count| count >= notes as u64) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{shown}");
-            tokio::time::sleep(POLL_EVERY).await;
-        }
+        let word = one.name.split('_').next().unwrap();
+        let memo = json!({ "userId": other.id, "memo": format!("{word} remembers") });
+        self.ok(one, "users/update-memo", memo).await;
+        let report = json!({ "userId": other.id, "comment": format!("{word} complains") });
+        self.ok(one, "users/report-abuse", report).await;
     }
 
     /// Misskey's answers about somebody who isn't there.
@@ -255,18 +309,16 @@ impl Desk {
         Self { eraser: Eraser { pool, log: Arc::new(log), keyring, clock, ids, files, is_fed: false } }
     }
 
-    /// Notes, replies and renotes, faster than the API takes them.
-    async fn write_much(&self, user: &User, note: &str) {
-        let Eraser { log, keyring, ids, .. } = &self.eraser;
-        let commands = Commands::new(log.clone(), keyring.clone(), ids.clone(), Bus::local());
+    /// Notes, replies and renotes, faster than the API takes them; those of the first kind.
+    async fn write_much(&self, user: &User, word: &str, notes: usize, other: &str) -> Vec<NoteId> {
         let author: UserId = user.id.parse().unwrap();
-        let other: NoteId = note.parse().unwrap();
+        let other: NoteId = other.parse().unwrap();
+        let commands = self.commands();
         let write = |n: usize| {
-            let now = SystemClock.now();
-            let by = By { user: Some(author), now, command: CommandId(ids.at(now)) };
+            let by = self.by(author);
             let new = NewNote {
-                id: NoteId(ids.at(now)),
-                text: (n % 10 != 1).then(|| format!("{HERS} {n}")),
+                id: NoteId(self.eraser.ids.at(by.now)),
+                text: (n % 10 != 1).then(|| format!("{word} {n}")),
                 cw: None,
                 visibility: Visibility::Public,
                 visible_to: Vec::new(),
@@ -282,13 +334,89 @@ impl Desk {
                 extract_emojis: true,
                 allowed: Allowed { public_notes: true, mentions: 20 },
             };
-            commands.write_note(by, author, new)
+            let (id, is_plain) = (new.id, n % 10 > 1);
+            let written = commands.write_note(by, author, new);
+            async move { written.await.map(|_| is_plain.then_some(id)) }
         };
-        stream::iter((0..EVENTS).map(write))
-            .buffer_unordered(EVENTS_AT_ONCE)
-            .try_collect::<Vec<_>>()
-            .await
-            .unwrap();
+        let written = stream::iter((0..notes).map(write)).buffer_unordered(EVENTS_AT_ONCE);
+        written.try_collect::<Vec<_>>().await.unwrap().into_iter().flatten().collect()
+    }
+
+    async fn react_much(&self, user: &User, notes: &[NoteId]) {
+        let reactor: UserId = user.id.parse().unwrap();
+        let commands = self.commands();
+        let react = |note: &NoteId| commands.react(self.by(reactor), reactor, *note, "👍");
+        let reacted = stream::iter(notes.iter().map(react)).buffer_unordered(EVENTS_AT_ONCE);
+        reacted.try_collect::<Vec<_>>().await.unwrap();
+    }
+
+    async fn keep_much(&self, user: &User) {
+        let owner: UserId = user.id.parse().unwrap();
+        let commands = self.commands();
+        for n in 0..FILES {
+            let by = self.by(owner);
+            let (name, key) = (format!("{HERS} {n}.txt"), gateway::drive::keep::key());
+            let file = FileAdded {
+                id: FileId(self.eraser.ids.at(by.now)),
+                owner,
+                name: name.clone(),
+                comment: Some(HERS.to_owned()),
+                media_type: "text/plain".to_owned(),
+                md5: format!("{n:032x}"),
+                size: name.len() as u64,
+                sensitive: false,
+                properties: Properties::default(),
+                blurhash: None,
+                folder: None,
+                key: key.clone(),
+                thumbnail: None,
+            };
+            let (_, bytes) = tempfile::NamedTempFile::new().unwrap().keep().unwrap();
+            fs::write(&bytes, name).unwrap();
+            self.eraser.files.put(owner, &key, bytes).await.unwrap();
+            let allowed = domain::drive::Allowed::of(100.0, 1.0, vec!["*/*".to_owned()]);
+            commands.add_file(by, NewFile { file, used: 0, allowed }).await.unwrap();
+        }
+    }
+
+    /// The read models are behind while much is written.
+    async fn until_read(&self) {
+        let deadline = Instant::now() + READ_WITHIN;
+        let head = self.eraser.log.head().await.unwrap().0 as i64;
+        let behind = "select count(*) from ops.checkpoints where position < $1";
+        while sqlx::query_scalar::<_, i64>(behind).bind(head).fetch_one(&self.eraser.pool).await.unwrap() > 0
+        {
+            assert!(Instant::now() < deadline, "the read models don't come to {head}");
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+    }
+
+    fn commands(&self) -> Commands {
+        let Eraser { log, keyring, ids, .. } = &self.eraser;
+        Commands::new(log.clone(), keyring.clone(), ids.clone(), Bus::local())
+    }
+
+    fn by(&self, user: UserId) -> By {
+        let now = SystemClock.now();
+        By { user: Some(user), now, command: CommandId(self.eraser.ids.at(now)) }
+    }
+
+    /// The tables besides the log in which somebody is named, by id or in words.
+    async fn tables_naming(&self, user: UserId) -> Vec<String> {
+        let pool = &self.eraser.pool;
+        let tables = "select schemaname || '.' || tablename from pg_tables
+                       where schemaname in ('read', 'ops') order by 1";
+        let tables: Vec<String> = sqlx::query_scalar(tables).fetch_all(pool).await.unwrap();
+        let mut naming = Vec::new();
+        for table in tables {
+            let sql = format!("select exists (select 1 from {table} t where t::text ~* $1)");
+            let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
+            let words = format!("{}|{user}|{HERS}", user.0);
+            if query.bind(words).fetch_one(pool).await.unwrap() {
+                naming.push(table);
+            }
+        }
+        naming
     }
 
     /// Every read table is what the log says.

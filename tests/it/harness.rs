@@ -220,25 +220,8 @@ impl TestApp {
         fields: impl Iterator<Item = (&'a str, &'a str)>,
         file: Option<(&str, Vec<u8>)>,
     ) -> Answer {
-        const BOUNDARY: &str = "kiroku-test-boundary";
-        let mut body = Vec::new();
-        for (name, value) in fields {
-            let part =
-                format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-            body.extend_from_slice(part.as_bytes());
-        }
-        if let Some((name, bytes)) = file {
-            let head = format!(
-                "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n"
-            );
-            body.extend_from_slice(head.as_bytes());
-            body.extend_from_slice(&bytes);
-            body.extend_from_slice(b"\r\n");
-        }
-        body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
         let request = self.http.post(format!("{}/api/{path}", self.url));
-        let request = request.header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
-        answer(request.body(body).send().await.unwrap()).await
+        answer(with_form(request, fields, file).send().await.unwrap()).await
     }
 
     /// Asks for a page or a document.
@@ -288,6 +271,31 @@ pub fn http() -> reqwest::ClientBuilder {
     let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let tls = tls.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
     reqwest::Client::builder().tls_backend_preconfigured(tls)
+}
+
+/// A request with a form of several parts.
+pub fn with_form<'a>(
+    request: reqwest::RequestBuilder,
+    fields: impl Iterator<Item = (&'a str, &'a str)>,
+    file: Option<(&str, Vec<u8>)>,
+) -> reqwest::RequestBuilder {
+    const BOUNDARY: &str = "kiroku-test-boundary";
+    let mut body = Vec::new();
+    for (name, value) in fields {
+        let part =
+            format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        body.extend_from_slice(part.as_bytes());
+    }
+    if let Some((name, bytes)) = file {
+        let head = format!(
+            "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n"
+        );
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(&bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+    request.header("content-type", format!("multipart/form-data; boundary={BOUNDARY}")).body(body)
 }
 
 pub async fn answer(response: reqwest::Response) -> Answer {

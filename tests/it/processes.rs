@@ -64,6 +64,7 @@ async fn many_processes_are_one_server() {
     let lifted = json!({ "policies": { "rateLimitFactor": 0 } });
     a.ok(&root, "admin/roles/update-default-policies", lifted).await;
     nothing_is_lost_between_two_writers(&cluster, &a, &b, &alice, &mut heard).await;
+    nobody_follows_who_blocks_them(&a, &b, &root, &alice).await;
     an_ended_token_ends_everywhere(&cluster, &a, &b, &stream, &root, &alice).await;
     for process in [first, second, a, b, stream] {
         process.stop().await;
@@ -161,6 +162,28 @@ async fn nothing_is_lost_between_two_writers(
                 (shown["notesCount"] == count).then_some(())
             })
             .await;
+    }
+}
+
+/// A block through one process and a following through the other: whoever is faster, both never stand.
+async fn nobody_follows_who_blocks_them(a: &Process, b: &Process, root: &User, alice: &User) {
+    let id = async |user: &User| json!({ "userId": a.ok(user, "i", json!({})).await["id"] });
+    let (of_root, of_alice) = (id(root).await, id(alice).await);
+    for _ in 0..WRITES {
+        let (blocked, followed) = tokio::join!(
+            a.call(Some(alice), "blocking/create", of_root.clone()),
+            b.call(Some(root), "following/create", of_alice.clone()),
+        );
+        assert_eq!(blocked.status, 200, "{blocked:?}");
+        assert!(followed.status == 200 || followed.body["error"]["code"] == "BLOCKED", "{followed:?}");
+        b.eventually("the block stands alone", async || {
+            let relation = b.ok(root, "users/relation", of_alice.clone()).await;
+            (relation["isBlocked"] == true && relation["isFollowing"] == false).then_some(())
+        })
+        .await;
+        let late = b.call(Some(root), "following/create", of_alice.clone()).await;
+        assert_eq!(late.body["error"]["code"], "BLOCKED", "{late:?}");
+        a.ok(alice, "blocking/delete", of_root.clone()).await;
     }
 }
 

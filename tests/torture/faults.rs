@@ -200,7 +200,7 @@ impl Fault {
             Kind::DiskFull => {
                 world.fill_disk().await;
                 sleep(self.lasts).await;
-                world.empty_disk();
+                world.empty_disk().await;
                 self.started(world.start_postgres().await, add);
             }
             Kind::Clock | Kind::PostgresClock => {

@@ -56,6 +56,8 @@ pub struct World {
     pub servers: Vec<Server>,
     nats: Option<Nats>,
     /// Processes that were stopped and not continued yet.
+    /// Whether the disk of PostgreSQL is to be full; held while the disk is taken away.
+    is_full: Mutex<bool>,
     paused: Held<Vec<Pid>>,
 }
 
@@ -113,6 +115,7 @@ impl World {
             postgres: Mutex::new(None),
             servers: Vec::new(),
             nats: None,
+            is_full: Mutex::default(),
             paused: Held::default(),
         };
         world.set_clock(POSTGRES_CLOCK, 0)?;
@@ -150,7 +153,7 @@ impl World {
 
     /// Undoes whatever is still broken, and waits until everybody is well.
     pub async fn heal(&self, findings: &mut Findings) {
-        self.empty_disk();
+        self.empty_disk().await;
         for pid in std::mem::take(&mut *self.paused.lock().unwrap_or_else(PoisonError::into_inner)) {
             _ = kill(pid, Signal::SIGCONT);
         }
@@ -234,6 +237,7 @@ impl World {
     /// The disk of PostgreSQL keeps what has been brought to it, and nothing that was only in memory.
     pub async fn cut_power(&self) -> io::Result<()> {
         let mut held = self.postgres.lock().await;
+        let is_full = self.is_full.lock().await;
         run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(self.directory.join("disk"))).await?;
         if let Some(mut child) = held.take() {
             kill_family(&mut child, true).await;
@@ -246,7 +250,12 @@ impl World {
             }
             sleep(POLL_EVERY).await;
         }
-        mount_again(&self.directory).await
+        mount_again(&self.directory).await?;
+        // That it was emptied may have been in memory only.
+        if !*is_full {
+            self.remove_fillers();
+        }
+        Ok(())
     }
 
     /// Starts PostgreSQL unless it runs, and waits until it answers.
@@ -385,6 +394,7 @@ impl World {
 
     /// Takes all that is left on the disk of PostgreSQL.
     pub async fn fill_disk(&self) {
+        *self.is_full.lock().await = true;
         let mut bytes = DISK_BYTES.next_power_of_two();
         let mut files = 0;
         while bytes >= 4096 {
@@ -399,7 +409,13 @@ impl World {
         }
     }
 
-    pub fn empty_disk(&self) {
+    pub async fn empty_disk(&self) {
+        let mut is_full = self.is_full.lock().await;
+        *is_full = false;
+        self.remove_fillers();
+    }
+
+    fn remove_fillers(&self) {
         let entries = fs::read_dir(self.directory.join("disk")).into_iter().flatten().flatten();
         for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("filler-")) {
             _ = fs::remove_file(entry.path());

@@ -326,6 +326,14 @@ impl Keyring {
         Ok(keys)
     }
 
+    /// Somebody's key, to seal and open what is no event; none when there is none, or none any more.
+    pub async fn of(&self, person: UserId) -> Result<Option<Arc<Cipher>>, KeysError> {
+        Ok(match self.for_opening(&[person.0]).await?.remove(&person.0) {
+            Some(DataKey::Live(cipher)) => Some(cipher),
+            Some(DataKey::Destroyed) | None => None,
+        })
+    }
+
     /// The keys that exist, or have existed, of these persons.
     pub(super) async fn for_opening(&self, persons: &[Uuid]) -> Result<HashMap<Uuid, DataKey>, KeysError> {
         let (mut keys, missing) = self.cached(persons);

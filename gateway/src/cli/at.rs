@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
+use domain::drive::{self, File};
 use domain::emoji::Reaction as Emoji;
 use domain::follow::Relation;
 use domain::instance::Instance;
@@ -51,6 +52,10 @@ pub fn command() -> Command {
                 .arg(note())
                 .arg(person("user", "USER")),
         )
+        .subcommand(
+            what("file", "A file of somebody's")
+                .arg(id("file", "FILE").required(true).help("The id of the file")),
+        )
         .subcommand(what("instance", "The server: its settings and policies"))
 }
 
@@ -78,6 +83,7 @@ async fn look(desk: &Desk, when: Moment, what: &str, asked: &ArgMatches) -> Resu
         "follow" => look.follow(asked).await?,
         "poll" => look.poll(asked).await?,
         "reaction" => look.reaction(asked).await?,
+        "file" => look.file(asked).await?,
         _ => look.instance().await?,
     };
     let text = told(what, when, &state);
@@ -130,7 +136,16 @@ impl Look<'_> {
             })
         });
         let requested = then.state.requested.as_ref().map(|request| request.id);
-        let state = [("following", json!(following)), ("requested", json!(requested))];
+        let Relation { blocks, mute, mutes_renotes, memo, .. } = &then.state;
+        let mute = mute.as_ref().map(|mute| json!({ "expires_at": mute.expires_at }));
+        let state = [
+            ("following", json!(following)),
+            ("requested", json!(requested)),
+            ("blocks", json!(blocks)),
+            ("mute", json!(mute)),
+            ("mutes_renotes", json!(mutes_renotes)),
+            ("memo", json!(memo)),
+        ];
         Ok(then.told(Map::new(), state))
     }
 
@@ -186,6 +201,13 @@ impl Look<'_> {
             }
         }
         Ok(on.told(Map::new(), [("reactions", json!(standing))]))
+    }
+
+    async fn file(&self, asked: &ArgMatches) -> Result<Value, ToolError> {
+        let text = asked.get_one::<String>("file").map(String::as_str).unwrap_or_default();
+        let file = text.parse().map_err(|_| ToolError::Wrong(format!("`{text}` is not the id of a file")))?;
+        let then: Then<File> = self.at(&drive::stream(file)).await?;
+        Ok(then.told(of(&then.state.current)?, [("deleted", json!(then.state.deleted))]))
     }
 
     async fn instance(&self) -> Result<Value, ToolError> {

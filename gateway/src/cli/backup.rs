@@ -1,4 +1,4 @@
-//! `kiroku backup`: the log into a directory, and the keys into a file.
+//! `kiroku backup`: the log and people's files into a directory, and the keys into a file.
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -14,28 +14,29 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::desk::{self, Desk, master_key};
-use super::output::{Progress, bytes};
+use super::files::Files;
+use super::output::{Progress, bytes, note};
 use super::secrets::{self, Head};
-use super::segments::{self, FORMAT, LOCK, Manifest, PARTIAL, VERSION, Writing, at, hex};
+use super::segments::{self, FORMAT, LOCK, Manifest, PARTIAL, PRIVATE, VERSION, Writing, at, hex};
 use super::{Outcome, ToolError, tool};
+use crate::drive::store::FILES;
 use crate::platform::attach::With;
 use crate::system::SystemClock;
 
 /// Events asked of the log at once.
 const PAGE: usize = 2_000;
-const PRIVATE: u32 = 0o700;
 
 pub fn command() -> Command {
     let file = |name: &'static str| {
         Arg::new(name).long(name).value_name("FILE").value_parser(value_parser!(PathBuf))
     };
-    tool(Command::new("backup").about("Copy the log into a directory, and the keys into a file"))
+    tool(Command::new("backup").about("Copy the log and all files into a directory, and the keys into a file"))
         .arg(directory())
         .arg(file("keys").help("Where the keys go [default: DIR.keys, beside the directory]"))
         .arg(file("with-master-key").help("Also copy the master key, to a file that is not there yet"))
         .after_help(
-            "The first run copies the whole log; later ones into the same directory add what has come since. \
-             The file of keys is written anew each time. It holds people's keys as the master key wraps them, \
+            "The first run copies everything; later ones into the same directory add what has come since, and \
+             remove files that were deleted. Exits with 1 when the server has lost some of its files. The file of keys is written anew each time. It holds people's keys as the master key wraps them, \
              passwords (hashed) and tokens (hashed): keep it apart from the directory, and the master key \
              apart from both. Both are marked with the master key, and restored only as they were written. \
              After a restore, begin in another directory. When a person is erased, throw away older files of keys.",
@@ -57,7 +58,13 @@ async fn backup(desk: &Desk, matches: &ArgMatches) -> Result<Outcome, ToolError>
     let keys = keys.ok_or_else(|| ToolError::Wrong("say with --keys where the keys go".to_owned()))?;
     let mut kept = Kept::open(desk, directory).await?;
     let before = kept.manifest.events;
+    let files = Files::of(desk, &kept.directory)?;
+    let removed = files.prune().await?;
+    let mut copied = files.add().await?;
     kept.add_all(desk).await?;
+    // Those that came meanwhile, so that the log tells of none that is not there.
+    copied += files.add().await?;
+    let missing = files.missing().await?;
     let manifest = &kept.manifest;
 
     let head = Head::new(&manifest.url, manifest.first_event, manifest.to, SystemClock.now());
@@ -75,6 +82,7 @@ async fn backup(desk: &Desk, matches: &ArgMatches) -> Result<Outcome, ToolError>
         "added": added,
         "segments": manifest.segments.len(),
         "bytes": size,
+        "files": { "added": copied.files, "bytes": copied.bytes, "removed": removed, "missing": missing },
         "keys": keys,
         "key_rows": rows,
         "master_key": master,
@@ -85,15 +93,20 @@ async fn backup(desk: &Desk, matches: &ArgMatches) -> Result<Outcome, ToolError>
     };
     let text = format!(
         "{added} events added, {} in all up to position {}, {} in {} segments\n\
+         {} files added, {}; {removed} removed\n\
          the keys are in {}: keep that file apart from the directory\n{master}",
         manifest.events,
         manifest.to,
         bytes(size),
         manifest.segments.len(),
+        copied.files,
+        bytes(copied.bytes),
         keys.display(),
     );
     desk.output.either(&told, text)?;
-    Ok(Outcome::Done)
+    let Some(lost) = missing.told() else { return Ok(Outcome::Done) };
+    note(lost);
+    Ok(Outcome::Unwell)
 }
 
 /// The file of keys of a directory when nothing else is said: not in it, so that they don't travel together.
@@ -232,7 +245,6 @@ async fn new_manifest(desk: &Desk, first: &Sealed) -> Result<Manifest, ToolError
         events: 0,
         chain: None,
         segments: Vec::new(),
-        files: Vec::new(),
     })
 }
 
@@ -240,7 +252,7 @@ async fn new_manifest(desk: &Desk, first: &Sealed) -> Result<Manifest, ToolError
 fn is_foreign(entry: std::io::Result<fs::DirEntry>) -> bool {
     entry.is_ok_and(|entry| {
         let name = entry.file_name();
-        name != LOCK && !name.to_string_lossy().ends_with(PARTIAL)
+        name != LOCK && name != FILES && !name.to_string_lossy().ends_with(PARTIAL)
     })
 }
 

@@ -163,6 +163,11 @@ impl Desk {
         })
     }
 
+    /// Where people's files are kept.
+    pub fn files(&self) -> Result<Store, ToolError> {
+        Ok(Store::open(&self.config)?)
+    }
+
     pub fn eraser(&self) -> Result<Eraser, ToolError> {
         Ok(Eraser {
             pool: self.attached.pool.clone(),
@@ -170,7 +175,7 @@ impl Desk {
             keyring: self.keyring.clone(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(TimeOrderedIds::new()),
-            files: Store::open(&self.config)?,
+            files: self.files()?,
             is_fed: self.config.nats_url.is_some(),
         })
     }

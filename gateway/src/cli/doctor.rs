@@ -18,10 +18,12 @@ use serde::Serialize;
 use sqlx::PgPool;
 
 use super::desk::{self, Tool, master_key};
+use super::files;
 use super::output::{bytes, table};
 use super::projections::standing;
 use super::{Outcome, ToolError, tool};
 use crate::config::{Config, LogKind};
+use crate::drive::store::Store;
 use crate::platform::attach::{self, AttachError, Attached, Tables, With};
 use crate::platform::data_dir::DataDirError;
 use crate::system::SystemClock;
@@ -34,6 +36,8 @@ const SKEW_MILLIS: i64 = 1_000;
 const BAD_SKEW_MILLIS: i64 = 60_000;
 /// Appends at the end of the log that are looked at.
 const TAIL_APPENDS: u64 = 1_000;
+/// The newest files that are looked for.
+const NEWEST_FILES: usize = 1_000;
 const NATS_WITHIN: Duration = Duration::from_secs(5);
 /// The oldest PostgreSQL, as it numbers its versions.
 const MIN_SERVER_VERSION: i32 = 140_000;
@@ -350,6 +354,23 @@ impl Report {
             } else {
                 self.ok("read models", found);
             }
+        }
+        self.files(tool, attached, log).await
+    }
+
+    async fn files(&mut self, tool: &Tool, attached: &Attached, log: &dyn Engine) -> Result<(), ToolError> {
+        let store = Store::open(&tool.config)?;
+        let found = files::missing(&attached.pool, log, NEWEST_FILES, async |owner, key| {
+            Ok(store.size(owner, key).await?.is_some())
+        })
+        .await?;
+        match found.missing {
+            0 => self.ok("files", format!("the newest {} are there", found.looked_at)),
+            missing => self.fail(
+                "files",
+                format!("{missing} of the newest {} are missing", found.looked_at),
+                "give tools the `data_dir` of the server; if it is that, bring its files back from a backup",
+            ),
         }
         Ok(())
     }

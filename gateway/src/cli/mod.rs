@@ -6,6 +6,7 @@ mod backup;
 mod desk;
 mod doctor;
 mod erase;
+mod files;
 mod health;
 mod log;
 mod output;

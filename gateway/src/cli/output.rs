@@ -95,6 +95,8 @@ pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
 /// How far a long piece of work is: a bar on a terminal, now and then a line elsewhere.
 pub struct Progress {
     what: &'static str,
+    /// What is counted.
+    unit: &'static str,
     started: Instant,
     /// Where this run began.
     first: Option<Position>,
@@ -108,19 +110,23 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 impl Progress {
     pub fn of(what: &'static str) -> Self {
-        let is_terminal = io::stderr().is_terminal();
-        Self { what, started: Instant::now(), first: None, told: None, is_terminal }
+        Self::counting(what, "events")
     }
 
-    /// The log has been passed up to `position` of `target`, and `events` were seen on the way.
-    pub fn at(&mut self, position: Position, target: Position, events: u64) {
+    pub fn counting(what: &'static str, unit: &'static str) -> Self {
+        let is_terminal = io::stderr().is_terminal();
+        Self { what, unit, started: Instant::now(), first: None, told: None, is_terminal }
+    }
+
+    /// The log has been passed up to `position` of `target`, and `count` were seen on the way.
+    pub fn at(&mut self, position: Position, target: Position, count: u64) {
         let first = *self.first.get_or_insert(position);
         let every = if self.is_terminal { DRAW_EVERY } else { LINE_EVERY };
         if self.told.unwrap_or(self.started).elapsed() < every {
             return;
         }
         self.told = Some(Instant::now());
-        let line = described(self.what, [first, position, target], events, self.started.elapsed());
+        let line = described(self.what, self.unit, [first, position, target], count, self.started.elapsed());
         let mut err = io::stderr();
         let told = match self.is_terminal {
             true => write!(err, "\r\x1b[K{} {line}", bar(position, target)).and_then(|()| err.flush()),
@@ -147,7 +153,13 @@ fn bar(position: Position, target: Position) -> String {
     format!("[{}{}]", "#".repeat(full), "-".repeat(BAR_CHARS - full))
 }
 
-fn described(what: &str, [first, position, target]: [Position; 3], events: u64, took: Duration) -> String {
+fn described(
+    what: &str,
+    unit: &str,
+    [first, position, target]: [Position; 3],
+    count: u64,
+    took: Duration,
+) -> String {
     let seconds = took.as_secs_f64().max(0.001);
     let passed = position.0.saturating_sub(first.0) as f64 / seconds;
     let left = match target.0.saturating_sub(position.0) {
@@ -155,8 +167,8 @@ fn described(what: &str, [first, position, target]: [Position; 3], events: u64, 
         _ if passed < 1.0 => "time left unknown".to_owned(),
         left => format!("{} left", in_words(Duration::from_secs_f64(left as f64 / passed))),
     };
-    let rate = events as f64 / seconds;
-    format!("{what}: {events} events, {rate:.0} events/s, at {position} of {target}, {left}")
+    let rate = count as f64 / seconds;
+    format!("{what}: {count} {unit}, {rate:.0} {unit}/s, at {position} of {target}, {left}")
 }
 
 fn in_words(time: Duration) -> String {
@@ -186,10 +198,12 @@ mod tests {
     #[test]
     fn progress_says_rate_and_time_left() {
         let at = |numbers: [u64; 3]| numbers.map(Position);
-        let line = described("rebuild", at([1_000, 3_000, 10_000]), 5_000, Duration::from_secs(2));
+        let line = described("rebuild", "events", at([1_000, 3_000, 10_000]), 5_000, Duration::from_secs(2));
         assert_eq!(line, "rebuild: 5000 events, 2500 events/s, at 3000 of 10000, 7 s left");
-        assert!(described("x", at([0, 5, 5]), 5, Duration::from_secs(1)).ends_with("nearly done"));
-        assert!(described("x", at([0, 0, 5]), 0, Duration::from_secs(9)).ends_with("time left unknown"));
+        assert!(described("x", "events", at([0, 5, 5]), 5, Duration::from_secs(1)).ends_with("nearly done"));
+        assert!(
+            described("x", "events", at([0, 0, 5]), 0, Duration::from_secs(9)).ends_with("time left unknown")
+        );
         assert_eq!(in_words(Duration::from_secs(3_725)), "1 h 2 min");
         assert_eq!(bar(Position(1), Position(2)), format!("[{}{}]", "#".repeat(12), "-".repeat(12)));
         assert_eq!(bar(Position(7), Position(0)), format!("[{}]", "#".repeat(24)));

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::desk::{self, Desk};
+use super::files::{self, Missing};
 use super::log::check;
 use super::output::{Progress, note};
 use super::projections::standing;
@@ -36,7 +37,7 @@ pub fn verify_command() -> Command {
         .after_help(
             "Checks the log itself (positions, versions, the chain of hashes, that every payload opens or is \
              erased), then makes read models anew beside the live ones, compares them row by row, and drops \
-             them. Nothing live is changed, but where no server runs, read models that are behind the log \
+             them; and looks whether the files that `drive` tells of are there. Nothing live is changed, but where no server runs, read models that are behind the log \
              are filled first. Exits with 5 when something differs.",
         )
 }
@@ -71,14 +72,35 @@ pub async fn verify(desk: &Desk, projectors: Vec<Arc<dyn Projector>>) -> Result<
     }
     fill(desk, &projectors).await?;
     let (pool, log) = (&desk.attached.pool, desk.log.clone() as Arc<dyn EventLog>);
+    let tells_of_files = projectors.iter().any(|projector| projector.name() == TELLS_OF_FILES);
     let report =
         followed(desk, "verify", async |handle| rebuild::verify(pool, log, projectors, handle).await);
     let report = report.await?;
     if !desk.output.json {
         desk.output.line(told(&report))?;
     }
-    let outcome = if checked.is_clean() && report.is_clean() { Outcome::Done } else { Outcome::Differs };
-    Ok((json!({ "log": checked, "read_models": report }), outcome))
+    let missing = match tells_of_files {
+        true => tokio::select! {
+            missing = missing(desk) => missing?,
+            _ = desk.shutdown.wait() => return Err(ToolError::Stopped),
+        },
+        false => Missing::default(),
+    };
+    if let Some(lost) = missing.told().filter(|_| !desk.output.json) {
+        desk.output.line(lost)?;
+    }
+    let is_clean = checked.is_clean() && report.is_clean() && missing.missing == 0;
+    let outcome = if is_clean { Outcome::Done } else { Outcome::Differs };
+    Ok((json!({ "log": checked, "read_models": report, "files": missing }), outcome))
+}
+
+/// Which files are told of, and are not kept.
+async fn missing(desk: &Desk) -> Result<Missing, ToolError> {
+    let store = desk.files()?;
+    files::missing(&desk.attached.pool, desk.log.as_ref(), usize::MAX, async |owner, key| {
+        Ok(store.size(owner, key).await?.is_some())
+    })
+    .await
 }
 
 pub async fn rebuilt(desk: &Desk, projectors: Vec<Arc<dyn Projector>>) -> Result<Report, ToolError> {
@@ -87,6 +109,8 @@ pub async fn rebuilt(desk: &Desk, projectors: Vec<Arc<dyn Projector>>) -> Result
     followed(desk, "rebuild", async |handle| rebuild::rebuild(pool, log, projectors, handle).await).await
 }
 
+/// The projector whose rows name people's files.
+const TELLS_OF_FILES: &str = "drive";
 /// Without any progress for so long, read models are not waited for any more.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// How often it is looked how far they are.

@@ -3,7 +3,8 @@
 //! The whole backup is read and checked first: that whoever wrote it had the master key, and that nothing of
 //! it is missing or doubled. Then keys come in, all at once, but for the secret of the
 //! keyed hashes, without which no server starts; then the log; then that secret. So a restore that was
-//! interrupted leaves nothing that could be taken for a server, and is run again.
+//! interrupted leaves nothing that could be taken for a server, and is run again. The read models are built
+//! after that, and say which files there are to bring back.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 
 use super::backup::directory;
 use super::desk::{self, Tool, master_key};
+use super::files::Files;
 use super::output::{Progress, confirm, note};
 use super::secrets::{self, Looked};
 use super::segments::{self, Manifest};
@@ -36,8 +38,8 @@ pub fn command() -> Command {
         .after_help(
             "Goes into a data directory or database in which there is no server yet. The master key must be \
              there as for `serve`: as master.key in the data directory, or by its setting. People whom the \
-             log says are erased are erased again. At the end the read models are built and everything is \
-             verified; exits with 5 when something differs. Interrupted, it can be run again.",
+             log says are erased are erased again. At the end the read models are built, files come back, and \
+             everything is verified; exits with 5 when something differs, or a file is missing or was changed. Interrupted, it can be run again.",
         )
 }
 
@@ -76,9 +78,20 @@ async fn restore(tool: Tool, matches: &ArgMatches) -> Result<Outcome, ToolError>
     let erased = read.erased.len();
     tool.at_desk(With::Nobody, async |desk| {
         rebuild::rebuilt(desk, projections::projectors()).await?;
+        let files = tokio::select! {
+            files = async { Files::of(desk, &backup.directory)?.restore().await } => files?,
+            _ = desk.shutdown.wait() => return Err(ToolError::Stopped),
+        };
         let (verified, outcome) = rebuild::verify(desk, projections::projectors()).await?;
-        let told = json!({ "url": url, "events": events, "erased_again": erased, "verified": verified });
-        let text = format!("{events} events are back; serve them with `url` set to {url}");
+        let back = files.files + files.already;
+        let text = format!("{events} events and {back} files are back; serve them with `url` set to {url}");
+        let told = json!({
+            "url": url,
+            "events": events,
+            "erased_again": erased,
+            "files": files,
+            "verified": verified,
+        });
         desk.output.either(&told, text)?;
         Ok(outcome)
     })

@@ -4,7 +4,7 @@
 //! A segment, `log-FROM-TO.jsonl.gz`, is gzip of one line of JSON per append: see [`Append`]. Payloads stay
 //! sealed: without the keys and the master key a directory tells nobody what people wrote. A file has its name
 //! only when it is whole and on the disk, and counts only when the manifest names it. Who adds to a directory
-//! holds a lock on its `backup.lock`.
+//! holds a lock on its `backup.lock`. What people have in their drives is beside all that: see [`super::files`].
 //!
 //! A mark is HMAC-SHA256 in base64, under a key derived from the master key for this purpose alone. The
 //! manifest has the SHA-256 of each segment, so nothing in a directory can be changed, added or left out
@@ -34,6 +34,8 @@ pub const FORMAT: &str = "kiroku-backup";
 pub const VERSION: u32 = 1;
 /// What a file that is not whole yet ends with.
 pub const PARTIAL: &str = "partial";
+/// The mode of a directory that nobody else may look into.
+pub const PRIVATE: u32 = 0o700;
 /// A segment is closed when it has so many bytes before compression.
 const SEGMENT_BYTES: u64 = 128 << 20;
 /// Held by the one who adds to the directory.
@@ -72,8 +74,6 @@ pub struct Manifest {
     /// The log's hash chain at `to`, in hexadecimal digits; none when the engine has no link that ends there.
     pub chain: Option<String>,
     pub segments: Vec<Segment>,
-    /// Files of people: there are none yet.
-    pub files: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -663,7 +663,6 @@ pub mod tests {
             events: segments.iter().map(|segment| segment.events).sum(),
             chain: None,
             segments,
-            files: Vec::new(),
         }
     }
 }

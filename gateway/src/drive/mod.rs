@@ -31,7 +31,7 @@ use store::{Store, StoreError};
 /// Uploads that come in at the same time; more wait.
 pub const MAX_UPLOADS_AT_ONCE: usize = 64;
 /// Where uploads are written first, in the data directory.
-const INCOMING: &str = "incoming";
+pub const INCOMING: &str = "incoming";
 
 /// The files of a server.
 pub struct Drive {

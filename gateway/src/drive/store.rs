@@ -1,5 +1,6 @@
 //! Where the bytes of files are: under the person and a key, in a directory or another store of objects.
 
+use std::future::ready;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 
+use super::keep::is_key;
 use crate::config::Config;
 
 /// The directory of files, in the data directory.
@@ -83,6 +85,17 @@ impl Store {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Under whom and which keys something is kept, in no order.
+    pub fn all(&self) -> BoxStream<'static, Result<(UserId, String), StoreError>> {
+        let named = |location: &ObjectPath| {
+            let mut parts = location.parts();
+            let (owner, key) = (parts.next()?.as_ref().parse().ok()?, parts.next()?);
+            (parts.next().is_none() && is_key(key.as_ref())).then(|| (owner, key.as_ref().to_owned()))
+        };
+        let found = self.objects.list(None).err_into();
+        found.try_filter_map(move |meta| ready(Ok(named(&meta.location)))).boxed()
     }
 
     /// Removes what is under a key, if anything is.

@@ -2,24 +2,29 @@
 
 use domain::BlockId;
 use domain::block::{CannotBlock, NotBlocking};
-use projections::Wanted;
 use projections::block;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::user::packed;
+use super::user::{packed, with_people};
 use crate::api::param::{Id, Limit, Page, UserId};
 use crate::api::{ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
-use crate::json::user::{Eyes, UserDetailed, UserDetailedNotMe, user_detailed_not_me};
-use crate::json::{Look, Time};
+use crate::json::Time;
+use crate::json::user::{UserDetailed, UserDetailedNotMe};
+
+/// Whom it is about.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+struct Whom {
+    user_id: UserId,
+}
 
 /// Block somebody.
 #[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Create {
-    user_id: UserId,
-}
+#[serde(transparent)]
+pub struct Create(Whom);
 
 const CREATE_NO_SUCH_USER: ErrorDef =
     ErrorDef::new("NO_SUCH_USER", "No such user.", "7cc4f851-e2f1-4621-9633-ec9e1d00c01e");
@@ -41,7 +46,7 @@ impl Endpoint for Create {
     type Reply = UserDetailed;
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<UserDetailed, ApiError> {
-        let blockee = self.user_id.0;
+        let blockee = self.0.user_id.0;
         let receipt = app.commands.block(app.by(&me), me.id(), blockee).await?;
         app.shown(receipt).await;
         packed(app, blockee, Some(me.id())).await
@@ -60,10 +65,8 @@ impl From<CannotBlock> for ApiError {
 
 /// Block somebody no more.
 #[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Delete {
-    user_id: UserId,
-}
+#[serde(transparent)]
+pub struct Delete(Whom);
 
 const DELETE_NO_SUCH_USER: ErrorDef =
     ErrorDef::new("NO_SUCH_USER", "No such user.", "8621d8bf-c358-4303-a066-5ea78610eb3f");
@@ -82,7 +85,7 @@ impl Endpoint for Delete {
     type Reply = UserDetailed;
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<UserDetailed, ApiError> {
-        let blockee = self.user_id.0;
+        let blockee = self.0.user_id.0;
         let receipt = app.commands.unblock(app.by(&me), me.id(), blockee).await?;
         app.shown(receipt).await;
         packed(app, blockee, Some(me.id())).await
@@ -125,16 +128,12 @@ impl Endpoint for List {
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Blocking>, ApiError> {
         let rows = block::of(&app.pool, me.id(), &self.page.limited(self.limit)).await?;
-        let world = app.hydrate(Wanted::users(rows.iter().map(|row| row.blockee)), Some(me.id())).await?;
-        let (look, eyes) = (Look::of(app), Eyes::default());
-        let show = |row: block::BlockRow| {
-            Some(Blocking {
-                id: Id(row.id),
-                created_at: Time(row.id.time()),
-                blockee_id: Id(row.blockee),
-                blockee: user_detailed_not_me(&look, &world, row.blockee, &eyes)?,
-            })
+        let show = |row: block::BlockRow, blockee| Blocking {
+            id: Id(row.id),
+            created_at: Time(row.id.time()),
+            blockee_id: Id(row.blockee),
+            blockee,
         };
-        Ok(rows.into_iter().filter_map(show).collect())
+        with_people(app, me.id(), rows, |row| row.blockee, show).await
     }
 }

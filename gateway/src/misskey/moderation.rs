@@ -223,7 +223,8 @@ pub struct Shown {
     is_deleted: bool,
     is_suspended: bool,
     is_hibernated: bool,
-    last_active_date: (),
+    /// When a stream of theirs was open last, as far as is remembered.
+    last_active_date: Option<Time>,
     moderation_note: String,
     /// The last ones.
     signins: Vec<SignIn>,
@@ -276,7 +277,7 @@ impl Endpoint for Show {
             is_deleted: false,
             is_suspended: user.is_suspended,
             is_hibernated: false,
-            last_active_date: (),
+            last_active_date: app.presence.last_seen(id).map(Time),
             moderation_note: user.moderation_note.clone(),
             signins: sign_ins(app, id, &projections::Page::newest(SIGN_INS_SHOWN)).await?,
             policies: domain::role::effective(&usual, user.roles.iter().map(|role| &role.definition)),

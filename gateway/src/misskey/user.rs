@@ -17,7 +17,10 @@ use serde::{Deserialize, Serialize};
 use crate::api::param::{Given, Id, Limit, Page, UserId, yes};
 use crate::api::{Account, Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn};
 use crate::app::App;
-use crate::json::user::{Eyes, MeDetailed, UserDetailed, UserLite, me_detailed, user_detailed, user_lite};
+use crate::json::user::{
+    Eyes, MeDetailed, UserDetailed, UserDetailedNotMe, UserLite, me_detailed, user_detailed,
+    user_detailed_not_me, user_lite,
+};
 use crate::json::{Look, Time};
 use crate::ops::security;
 
@@ -268,6 +271,23 @@ pub async fn packed(
         None => Eyes::default(),
     };
     user_detailed(&Look::of(app), &world, id, &eyes).ok_or_else(|| missing(id))
+}
+
+/// What the viewer has with people, each with its person; without those who are no more.
+pub async fn with_people<R, T>(
+    app: &App,
+    viewer: ids::UserId,
+    rows: Vec<R>,
+    person: impl Fn(&R) -> ids::UserId,
+    show: impl Fn(R, UserDetailedNotMe) -> T,
+) -> Result<Vec<T>, ApiError> {
+    let world = app.hydrate(Wanted::users(rows.iter().map(&person)), Some(viewer)).await?;
+    let (look, eyes) = (Look::of(app), Eyes::default());
+    let shown = |row| {
+        let user = user_detailed_not_me(&look, &world, person(&row), &eyes)?;
+        Some(show(row, user))
+    };
+    Ok(rows.into_iter().filter_map(shown).collect())
 }
 
 /// The caller as they see themselves.

@@ -203,7 +203,11 @@ impl Server {
             };
             match ready {
                 Ready::Yes => return Ok(child),
-                Ready::Ended => tokio::time::sleep(backoff(failed)).await,
+                Ready::Ended => {
+                    tokio::time::sleep(backoff(failed)).await;
+                    // One that was just being started by a Kiroku that was killed shows itself only now.
+                    stop_orphan(&self.cluster).await?;
+                }
                 Ready::TooLate => {
                     halt(&mut child, Instant::now() + FAST_STOP).await;
                     break;

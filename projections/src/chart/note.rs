@@ -1,6 +1,6 @@
 //! What became of each note: when it was written, what it hangs on, and when it went.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::People;
 use super::hours::{Hours, Series, Whose};
+use super::life::{Life, Lives};
 use crate::runtime::events;
 
 /// One note.
@@ -31,24 +32,28 @@ impl Line {
     fn parents(&self) -> impl Iterator<Item = Uuid> {
         self.reply_id.into_iter().chain(self.renote_id)
     }
+}
 
-    /// Counts, `n` times, that it was written, and gone if it is.
-    pub(super) fn count(&self, hours: &mut Hours, people: &People, n: i64) {
-        self.count_written(hours, people, n);
-        if let Some(gone) = self.gone {
-            self.count_gone(hours, people, gone, n);
-        }
+impl Life for Line {
+    const TABLE: &'static str = "chart_notes";
+
+    fn id(&self) -> Uuid {
+        self.id
     }
 
-    fn count_written(&self, hours: &mut Hours, people: &People, n: i64) {
-        self.each(people, |whose, series| hours.add(whose, series, self.written, n, 0));
+    fn came(&self) -> DateTime<Utc> {
+        self.written
     }
 
-    fn count_gone(&self, hours: &mut Hours, people: &People, gone: DateTime<Utc>, n: i64) {
-        self.each(people, |whose, series| hours.add(whose, series, gone, 0, n));
+    fn gone(&self) -> Option<DateTime<Utc>> {
+        self.gone
     }
 
-    fn each(&self, people: &People, mut counts: impl FnMut(Whose, Series)) {
+    fn with_gone(self, hour: DateTime<Utc>) -> Self {
+        Self { gone: Some(hour), ..self }
+    }
+
+    fn each(&self, people: &People, mut counts: impl FnMut(Whose, Series, i64)) {
         let kinds = [
             (Series::Notes, true),
             (Series::PlainNotes, self.reply_id.is_none() && self.renote_id.is_none()),
@@ -58,7 +63,7 @@ impl Line {
         ];
         for whose in [Whose::Person(UserId(self.author)), people.origin(self.author)] {
             for (series, _) in kinds.iter().filter(|(_, is)| *is) {
-                counts(whose, *series);
+                counts(whose, *series, 1);
             }
         }
     }
@@ -67,11 +72,8 @@ impl Line {
 /// The notes that a batch is about, and what it does to them.
 #[derive(Default)]
 pub(super) struct Notes {
-    /// Those that stand.
-    standing: HashMap<Uuid, Line>,
+    lives: Lives<Line>,
     children: HashMap<Uuid, Vec<Uuid>>,
-    new: BTreeSet<Uuid>,
-    gone: BTreeMap<Uuid, Line>,
 }
 
 impl Notes {
@@ -111,21 +113,21 @@ impl Notes {
         .fetch_all(tx)
         .await?;
         for line in lines {
-            notes.stand(line);
+            notes.hang(&line);
+            notes.lives.standing.insert(line.id, line);
         }
         Ok(notes)
     }
 
-    fn stand(&mut self, line: Line) {
+    fn hang(&mut self, line: &Line) {
         for parent in line.parents() {
             self.children.entry(parent).or_default().push(line.id);
         }
-        self.standing.insert(line.id, line);
     }
 
     /// Whose notes may be counted because of this batch, besides those of new ones.
     pub(super) fn authors(&self) -> impl Iterator<Item = Uuid> {
-        self.standing.values().map(|line| line.author)
+        self.lives.standing.values().map(|line| line.author)
     }
 
     /// A note appears, if what it hangs on is there.
@@ -139,9 +141,9 @@ impl Notes {
             written: hour,
             gone: None,
         };
-        if line.parents().all(|parent| self.standing.contains_key(&parent)) {
-            self.new.insert(line.id);
-            self.stand(line);
+        if line.parents().all(|parent| self.lives.standing.contains_key(&parent)) {
+            self.hang(&line);
+            self.lives.come(line);
         }
     }
 
@@ -149,8 +151,7 @@ impl Notes {
     pub(super) fn delete(&mut self, id: Uuid, hour: DateTime<Utc>) {
         let mut going = vec![id];
         while let Some(id) = going.pop() {
-            if let Some(line) = self.standing.remove(&id) {
-                self.gone.insert(id, Line { gone: Some(hour), ..line });
+            if self.lives.go(id, hour) {
                 going.extend(self.children.remove(&id).into_iter().flatten());
             }
         }
@@ -162,14 +163,8 @@ impl Notes {
         people: &People,
         hours: &mut Hours,
     ) -> sqlx::Result<()> {
-        let of = |id: &Uuid| self.standing.get(id).or_else(|| self.gone.get(id));
-        let new: Vec<&Line> = self.new.iter().filter_map(of).collect();
-        for line in &new {
-            line.count_written(hours, people, 1);
-        }
-        for (line, hour) in self.gone.values().filter_map(|line| Some((line, line.gone?))) {
-            line.count_gone(hours, people, hour, 1);
-        }
+        self.lives.count(hours, people);
+        let new = self.lives.newcomers();
         if !new.is_empty() {
             sqlx::query(
                 "insert into chart_notes (id, author, reply_id, renote_id, has_files, written, gone)
@@ -188,19 +183,7 @@ impl Notes {
             .execute(&mut *tx)
             .await?;
         }
-        let old = self.gone.values().filter(|line| !self.new.contains(&line.id));
-        let (ids, at): (Vec<Uuid>, Vec<Option<DateTime<Utc>>>) = old.map(|line| (line.id, line.gone)).unzip();
-        if !ids.is_empty() {
-            sqlx::query(
-                "update chart_notes n set gone = d.gone
-                   from unnest($1::uuid[], $2::timestamptz[]) as d(id, gone) where n.id = d.id",
-            )
-            .bind(ids)
-            .bind(at)
-            .execute(tx)
-            .await?;
-        }
-        Ok(())
+        self.lives.write_gone(tx).await
     }
 }
 
