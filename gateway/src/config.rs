@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use commands::log::MasterKey;
 use ipnet::IpNet;
+use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use tracing_subscriber::EnvFilter;
 
@@ -303,6 +304,19 @@ impl fmt::Display for Origin {
             Origin::File(path) => write!(f, "file {}", path.display()),
             Origin::Default => f.write_str("default"),
         }
+    }
+}
+
+impl Loaded {
+    /// Each setting with its value and its origin.
+    pub fn json(&self) -> Value {
+        let told = |Setting { name, shown, origin }: &Setting| {
+            // What TOML writes is JSON as well, but for what has no value.
+            let value = shown.as_deref().and_then(|shown| serde_json::from_str::<Value>(shown).ok());
+            let origin = shown.as_ref().map(|_| origin.to_string());
+            ((*name).to_owned(), json!({ "value": value, "origin": origin }))
+        };
+        Value::Object(self.settings.iter().map(told).collect())
     }
 }
 
@@ -757,6 +771,8 @@ mod tests {
         let shown = format!("{loaded}{:?}", loaded.config);
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("database_url = \"[redacted]\" # environment KIROKU_DATABASE_URL_FILE"));
+        let told = &loaded.json()["database_url"];
+        assert_eq!(*told, json!({ "value": "[redacted]", "origin": "environment KIROKU_DATABASE_URL_FILE" }));
     }
 
     #[test]

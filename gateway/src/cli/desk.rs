@@ -152,7 +152,7 @@ pub async fn close_log(log: &dyn Engine) {
 }
 
 /// What tools log unless the operator sets it.
-const QUIET: &str = "warn";
+const QUIET: &str = "warn,sqlx=error";
 
 impl Desk {
     /// The person of an id, or of a name with or without its `@`.

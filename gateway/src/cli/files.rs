@@ -162,12 +162,13 @@ impl<'d> Files<'d> {
         Ok(copied)
     }
 
-    /// Files that should be in the backup and are not: those that the server has lost.
+    /// Files that should be in the backup and are not, since the server has lost them. One that came a moment ago
+    /// is for the next time.
     pub async fn missing(&self) -> Result<Missing, ToolError> {
         let (pool, log) = (&self.desk.attached.pool, self.desk.log.as_ref());
         missing(pool, log, usize::MAX, async |owner, key| {
             let path = self.path(owner, key);
-            path.try_exists().map_err(at(&path))
+            Ok(path.try_exists().map_err(at(&path))? || self.store.size(owner, key).await?.is_some())
         })
         .await
     }

@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use clap::Command;
 
-use super::{FAILED, complain, print, settings};
+use super::{FAILED, complain, print, tool};
 
 const HEALTH_WITHIN: Duration = Duration::from_secs(5);
 /// The status line is at the front.
 const MAX_HEALTH_BYTES: u64 = 1024;
 
 pub fn command() -> Command {
-    settings(Command::new("health").about("Ask the server at `listen` whether it is well (for containers)"))
+    tool(Command::new("health").about("Ask the server at `listen` whether it is well (for containers)"))
 }
 
-pub fn run(listen: SocketAddr) -> ExitCode {
+pub fn run(listen: SocketAddr, json: bool) -> ExitCode {
     match ask(reachable(listen)) {
+        Ok(200) if json => print("{\"well\":true}\n"),
         Ok(200) => print("ok\n"),
         Ok(status) => complain(&format!("/healthz answers {status}"), FAILED),
         Err(error) => complain(&error, FAILED),

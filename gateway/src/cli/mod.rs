@@ -60,11 +60,20 @@ where
     match matches.subcommand() {
         Some(("serve", matches)) => with_settings(matches, |loaded| serve(loaded, build)),
         Some(("config", matches)) => match matches.subcommand() {
-            Some(("print", matches)) => with_settings(matches, |loaded| print(&loaded.to_string())),
-            Some(("check", matches)) => with_settings(matches, |_| print("the configuration is good\n")),
+            Some(("print", matches)) => with_settings(matches, |loaded| match matches.get_flag("json") {
+                true => print(&format!("{}\n", loaded.json())),
+                false => print(&loaded.to_string()),
+            }),
+            Some(("check", matches)) => with_settings(matches, |_| match matches.get_flag("json") {
+                true => print("{\"good\":true}\n"),
+                false => print("the configuration is good\n"),
+            }),
             _ => USAGE.into(),
         },
-        Some(("health", matches)) => with_settings(matches, |loaded| health::run(loaded.config.listen)),
+        Some(("health", matches)) => {
+            let json = matches.get_flag("json");
+            with_settings(matches, |loaded| health::run(loaded.config.listen, json))
+        }
         Some(("version", matches)) => print(&version(matches.get_flag("json"))),
         Some(("doctor", matches)) => doctor::run(matches),
         Some(("log", matches)) => log::run(matches),
@@ -151,8 +160,8 @@ fn commands() -> Command {
         .about("Look at the configuration")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(settings(Command::new("print").about("Show each value and where it comes from")))
-        .subcommand(settings(Command::new("check").about("Check the configuration and do nothing else")));
+        .subcommand(tool(Command::new("print").about("Show each value and where it comes from")))
+        .subcommand(tool(Command::new("check").about("Check the configuration and do nothing else")));
     Command::new("kiroku")
         .about("A Misskey-compatible server on an event log")
         .version(env!("CARGO_PKG_VERSION"))

@@ -36,6 +36,18 @@ struct ById {
     role_id: RoleId,
 }
 
+/// How what a role has is asked for, page by page.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+struct PageOf {
+    role_id: RoleId,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+}
+
 /// To whom a role is given.
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -393,14 +405,8 @@ impl From<CannotUnassign> for ApiError {
 
 /// List who is assigned to a role.
 #[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AssignedUsers {
-    role_id: RoleId,
-    #[serde(default)]
-    limit: Limit,
-    #[serde(flatten)]
-    page: Page,
-}
+#[serde(transparent)]
+pub struct AssignedUsers(PageOf);
 
 /// Somebody's assignment to a role.
 #[derive(Serialize, JsonSchema)]
@@ -424,9 +430,9 @@ impl Endpoint for AssignedUsers {
     type Reply = Vec<Assignment>;
 
     async fn handle(self, app: &App, me: Administrator) -> Result<Vec<Assignment>, ApiError> {
-        let role = self.role_id.0;
+        let PageOf { role_id: Id(role), limit, page } = self.0;
         role::by_id(&app.pool, role, app.now()).await?.ok_or(NO_SUCH_ROLE_OF_USERS)?;
-        let people = people(app, &Anyone(Some(me.0)), role, self.page.limited(self.limit)).await?;
+        let people = people(app, &Anyone(Some(me.0)), role, page.limited(limit)).await?;
         let shown = |(row, user): (AssignmentRow, UserDetailed)| Assignment {
             id: Id(row.id),
             created_at: Time(row.id.time()),
@@ -497,14 +503,8 @@ async fn public(app: &App, role: ids::RoleId) -> Result<Option<(RoleRow, i64)>, 
 
 /// List who is assigned to a role that lets itself be explored.
 #[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Users {
-    role_id: RoleId,
-    #[serde(default)]
-    limit: Limit,
-    #[serde(flatten)]
-    page: Page,
-}
+#[serde(transparent)]
+pub struct Users(PageOf);
 
 /// Somebody who is assigned to a role.
 #[derive(Serialize, JsonSchema)]
@@ -523,26 +523,20 @@ impl Endpoint for Users {
     type Reply = Vec<Member>;
 
     async fn handle(self, app: &App, me: Anyone) -> Result<Vec<Member>, ApiError> {
-        let found = public(app, self.role_id.0).await?;
+        let PageOf { role_id: Id(role), limit, page } = self.0;
+        let found = public(app, role).await?;
         let explorable = found.filter(|(row, _)| row.definition.is_explorable);
         explorable.ok_or(NO_SUCH_ROLE_OF_MEMBERS)?;
-        let people = people(app, &me, self.role_id.0, self.page.limited(self.limit)).await?;
+        let people = people(app, &me, role, page.limited(limit)).await?;
         Ok(people.into_iter().map(|(row, user)| Member { id: Id(row.id), user }).collect())
     }
 }
 
 /// Public notes that those who have a role wrote since they were assigned. Those of a conditional role are
-/// looked for among the newest
-/// public notes.
+/// looked for among the newest public notes.
 #[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Notes {
-    role_id: RoleId,
-    #[serde(default)]
-    limit: Limit,
-    #[serde(flatten)]
-    page: Page,
-}
+#[serde(transparent)]
+pub struct Notes(PageOf);
 
 const NO_SUCH_ROLE_OF_NOTES: ErrorDef =
     ErrorDef::new("NO_SUCH_ROLE", "No such role.", "eb70323a-df61-4dd4-ad90-89c83c7cf26e");
@@ -553,7 +547,8 @@ impl Endpoint for Notes {
     type Reply = Vec<Note>;
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Note>, ApiError> {
-        let (row, _) = public(app, self.role_id.0).await?.ok_or(NO_SUCH_ROLE_OF_NOTES)?;
+        let PageOf { role_id: Id(role), limit, page } = self.0;
+        let (row, _) = public(app, role).await?.ok_or(NO_SUCH_ROLE_OF_NOTES)?;
         if !row.definition.is_explorable {
             return Ok(Vec::new());
         }
@@ -562,7 +557,7 @@ impl Endpoint for Notes {
         };
         let by_condition = row.condition.is_some();
         let viewer = Some(me.id());
-        wanted_page(app, viewer, self.page, self.limit, has_it, |page| async move {
+        wanted_page(app, viewer, page, limit, has_it, |page| async move {
             if by_condition {
                 let all = Filter { with_replies: true, with_renotes: true, with_files: false };
                 note::timeline(&app.pool, Timeline::Global, viewer, all, &page).await

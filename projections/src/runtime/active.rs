@@ -16,6 +16,7 @@ use super::{
     LIVE_SCHEMA, Member, ProjectError, Projector, Shared, hears, in_time, other_version, to_position, version,
 };
 use crate::backoff::{Backoff, LONGEST_PAUSE, stopped};
+use crate::erased;
 use crate::lease::{self, Place};
 use crate::rebuild::{self, RebuildError};
 
@@ -23,6 +24,8 @@ use crate::rebuild::{self, RebuildError};
 const MAX_BATCH_EVENTS: usize = 1_000;
 /// How long the database may take to connect, or to apply a batch.
 const BATCH_WITHIN: Duration = Duration::from_secs(60);
+/// The same for a batch in which somebody is erased, who may have written for many years.
+const ERASED_WITHIN: Duration = Duration::from_secs(3_600);
 /// How long a checkpoint that moved over unheard events waits to be saved.
 const SAVE_AFTER: Duration = Duration::from_millis(100);
 
@@ -175,7 +178,9 @@ async fn hold(
                 (saved, save_at) = (reached, None);
             }
         } else {
-            match in_time(BATCH_WITHIN, project(&mut conn, projector, saved, reached, &heard)).await {
+            let erases = heard.iter().any(|event| erased::who(event).is_some());
+            let within = if erases { ERASED_WITHIN } else { BATCH_WITHIN };
+            match in_time(within, project(&mut conn, projector, saved, reached, &heard)).await {
                 Ok(()) => (saved, save_at) = (reached, None),
                 Err(Trouble::Final(_)) if careful == 0 => {
                     careful = batch.len();
