@@ -178,7 +178,7 @@ async fn nobody_follows_who_blocks_them(a: &Process, b: &Process, root: &User, a
         assert!(followed.status == 200 || followed.body["error"]["code"] == "BLOCKED", "{followed:?}");
         b.eventually("the block stands alone", async || {
             let relation = b.ok(root, "users/relation", of_alice.clone()).await;
-            (relation["isBlocked"] == true && relation["isFollowing"] == false).then_some(())
+            (relation[0]["isBlocked"] == true && relation[0]["isFollowing"] == false).then_some(())
         })
         .await;
         let late = b.call(Some(root), "following/create", of_alice.clone()).await;
