@@ -23,6 +23,7 @@ pub mod instance;
 pub mod list;
 pub mod log;
 pub mod memo;
+pub mod mfm;
 pub mod mute;
 pub mod note;
 pub mod notification;

@@ -31,6 +31,7 @@ mod process;
 mod processes;
 mod replay;
 mod role;
+mod search;
 mod second_factor;
 mod streaming;
 mod tidy;

@@ -10,6 +10,7 @@ pub mod chart;
 pub mod clip;
 pub mod favorite;
 pub mod follow;
+pub mod hashtag;
 pub mod i;
 pub mod list;
 pub mod mail;
@@ -24,6 +25,7 @@ pub mod poll;
 pub mod reaction;
 pub mod registry;
 pub mod role;
+pub mod search;
 pub mod second_factor;
 pub mod signin;
 pub mod signup;
@@ -100,6 +102,11 @@ pub fn registry() -> &'static Registry {
             follow::Update,
             follow::UpdateAll,
             meta::OnlineUsers,
+            hashtag::List,
+            hashtag::Search,
+            hashtag::Show,
+            hashtag::Trend,
+            hashtag::Users,
             i::Show,
             second_factor::Done,
             second_factor::KeyDone,
@@ -138,6 +145,7 @@ pub fn registry() -> &'static Registry {
             mute::Delete,
             mute::List,
             app::Registered,
+            note::List,
             note::Children,
             clip::OfNote,
             note::Conversation,
@@ -149,17 +157,22 @@ pub fn registry() -> &'static Registry {
             timeline::Hybrid,
             timeline::Local,
             timeline::Mentions,
+            poll::Recommendation,
             poll::Vote,
             reaction::List,
             reaction::Create,
             reaction::Delete,
             note::Renotes,
             note::Replies,
+            search::Notes,
+            hashtag::Notes,
             note::Show,
+            note::ShowPartialBulk,
             note::State,
             mute::CreateOfThread,
             mute::DeleteOfThread,
             timeline::Home,
+            note::Translate,
             note::Unrenote,
             timeline::OfList,
             notification::Create,
@@ -200,8 +213,11 @@ pub fn registry() -> &'static Registry {
             list::Update,
             list::UpdateMembership,
             timeline::OfUser,
+            reaction::OfUser,
             acquaintance::Recommendation,
             user::Relation,
+            search::People,
+            search::ByName,
             user::Show,
             memo::Update,
             mail::Verify,

@@ -317,7 +317,7 @@ pub fn account_name(text: &str) -> (&str, Option<&str>) {
 }
 
 /// Whether this is the name of this server.
-fn is_own(app: &App, host: &str) -> bool {
+pub fn is_own(app: &App, host: &str) -> bool {
     host.is_empty() || host.eq_ignore_ascii_case(app.config.host())
 }
 
@@ -382,11 +382,21 @@ enum State {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-enum From {
+pub enum From {
     Combined,
     #[default]
     Local,
     Remote,
+}
+
+impl std::convert::From<From> for Origin {
+    fn from(from: From) -> Self {
+        match from {
+            From::Combined => Origin::Combined,
+            From::Local => Origin::Local,
+            From::Remote => Origin::Remote,
+        }
+    }
 }
 
 impl Endpoint for List {
@@ -398,11 +408,7 @@ impl Endpoint for List {
         let filter = UserListFilter {
             sort: self.sort.0.and_then(order),
             alive: self.state == State::Alive,
-            origin: match self.origin {
-                From::Combined => Origin::Combined,
-                From::Local => Origin::Local,
-                From::Remote => Origin::Remote,
-            },
+            origin: Origin::from(self.origin),
             hostname: self.hostname.filter(|host| !host.is_empty()),
         };
         let limit = Page::default().limited(self.limit).limit;
