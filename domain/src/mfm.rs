@@ -161,6 +161,9 @@ enum What {
     },
 }
 
+/// How a tag opens and closes, and what is between.
+type Tag = (&'static str, &'static str, fn(usize, usize) -> What);
+
 /// Where a run of nodes stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Stop {
@@ -411,7 +414,7 @@ impl<'t> Parser<'t> {
     }
 
     fn tag(&mut self, at: usize, depth: usize, label: bool) -> Option<Step> {
-        const TAGS: [(&str, &str, fn(usize, usize) -> What); 4] = [
+        const TAGS: [Tag; 4] = [
             ("<small>", "</small>", What::Small),
             ("<b>", "</b>", What::Bold),
             ("<i>", "</i>", What::Italic),
