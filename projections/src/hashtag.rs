@@ -17,7 +17,7 @@ use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::erased;
-use crate::note::VISIBLE;
+use crate::note::{VISIBLE, having_files};
 use crate::page::{MAX_ITEMS, Page};
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::{self, Sums};
@@ -412,6 +412,7 @@ pub struct NotesFilter {
     pub reply: Option<bool>,
     pub renote: Option<bool>,
     pub poll: Option<bool>,
+    pub with_files: bool,
 }
 
 /// Notes with tags, that the viewer may see; pages go by the ids of the notes.
@@ -435,13 +436,14 @@ pub async fn notes(
             rests.push(serde_json::Value::from(rest.to_vec()));
         }
     }
+    let files = having_files(filter.with_files);
     let sql = format!(
         "select distinct f.id
            from unnest($5::text[], $6::jsonb[]) as g(first, rest)
           cross join lateral (
                 select n.id
                   from read.note_tags t join read.notes n on n.id = t.note_id
-                 where t.tag = g.first and t.note_id > $2 and t.note_id < $3 and {VISIBLE}
+                 where t.tag = g.first and t.note_id > $2 and t.note_id < $3 and {VISIBLE} {files}
                    and not exists (select 1 from jsonb_array_elements_text(g.rest) r(tag)
                                     where not r.tag = any(n.tags))
                    and ($7::boolean is null or (n.uri is null) = $7)

@@ -528,6 +528,7 @@ pub struct PublicFilter {
     pub reply: Option<bool>,
     pub renote: Option<bool>,
     pub poll: Option<bool>,
+    pub files: Option<bool>,
 }
 
 /// Notes (as `n`) that the viewer ($1) may see, author's rules apart.
@@ -557,7 +558,7 @@ fn wanted() -> String {
 }
 
 /// The condition that a note (as `n`) has files, if that is asked.
-fn having_files(asked: bool) -> &'static str {
+pub(crate) fn having_files(asked: bool) -> &'static str {
     if asked { "and n.files <> '{}'" } else { "" }
 }
 
@@ -877,10 +878,15 @@ pub async fn public(pool: &PgPool, filter: PublicFilter, page: &Page) -> sqlx::R
     };
     let kinds = [("reply_id", filter.reply), ("renote_id", filter.renote), ("poll", filter.poll)];
     let kinds = kinds.map(|(column, wanted)| is(column, wanted)).join(" and ");
+    let files = match filter.files {
+        None => "",
+        Some(true) => "and n.files <> '{}'",
+        Some(false) => "and n.files = '{}'",
+    };
     let sql = format!(
         "select n.id from read.notes n
           where n.visibility = 'public' and not n.local_only and n.id > $1 and n.id < $2
-            and {origin} and {kinds}
+            and {origin} and {kinds} {files}
           order by n.id {order} limit $3"
     );
     let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))

@@ -270,7 +270,6 @@ impl Endpoint for Users {
 /// Look for notes with hashtags.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("allOf" = [{ "anyOf": [{ "required": ["tag"] }, { "required": ["query"] }] }]))]
 pub struct Notes {
     #[schemars(with = "String", length(min = 1))]
     #[serde(default)]
@@ -315,18 +314,17 @@ impl Endpoint for Notes {
         let tags: Vec<Vec<String>> = match (self.tag, self.query) {
             (Some(tag), _) => vec![vec![tag]],
             (None, Some(groups)) => groups.0.into_iter().map(|group| group.0).collect(),
-            (None, None) => Vec::new(),
+            (None, None) => {
+                let (param, reason) = ("#/allOf/0/anyOf/0/required", "must have required property 'tag'");
+                return Err(ApiError::invalid_param(param, reason));
+            }
         };
         if tags.len() > MAX_GROUPS || tags.iter().any(|group| group.len() > MAX_TAGS) {
             return Err(ApiError::invalid_param("#/properties/query/maxItems", "too many tags"));
         }
-        // No note has files yet.
-        if self.with_files {
-            return Ok(Vec::new());
-        }
         let viewer = me.id();
-        let filter =
-            NotesFilter { tags, local: self.local, reply: self.reply, renote: self.renote, poll: self.poll };
+        let (local, reply, renote, poll) = (self.local, self.reply, self.renote, self.poll);
+        let filter = NotesFilter { tags, local, reply, renote, poll, with_files: self.with_files };
         seen_page(app, viewer, self.page, self.limit, |page| {
             let filter = &filter;
             async move { hashtag::notes(&app.pool, viewer, filter, &page).await }

@@ -335,12 +335,8 @@ impl Endpoint for List {
     type Reply = Vec<json::note::Note>;
 
     async fn handle(self, app: &App, me: Anyone) -> Result<Vec<json::note::Note>, ApiError> {
-        // No note has files yet.
-        if self.with_files.0 == Some(true) {
-            return Ok(Vec::new());
-        }
-        let filter =
-            PublicFilter { local: self.local, reply: self.reply.0, renote: self.renote.0, poll: self.poll.0 };
+        let (reply, renote, poll) = (self.reply.0, self.renote.0, self.poll.0);
+        let filter = PublicFilter { local: self.local, reply, renote, poll, files: self.with_files.0 };
         seen_page(app, me.id(), self.page, self.limit, |page| async move {
             projections::note::public(&app.pool, filter, &page).await
         })

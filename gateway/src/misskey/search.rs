@@ -98,7 +98,6 @@ impl Endpoint for People {
 /// Look for people whose names begin so, on servers whose names begin so.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("allOf" = [{ "anyOf": [{ "required": ["username"] }, { "required": ["host"] }] }]))]
 pub struct ByName {
     username: Option<String>,
     /// `.` or the name of this server mean it.
@@ -115,6 +114,10 @@ impl Endpoint for ByName {
     type Reply = Vec<Person>;
 
     async fn handle(self, app: &App, me: Anyone) -> Result<Vec<Person>, ApiError> {
+        if self.username.is_none() && self.host.is_none() {
+            let (param, reason) = ("#/allOf/0/anyOf/0/required", "must have required property 'username'");
+            return Err(ApiError::invalid_param(param, reason));
+        }
         let limit = Page::default().limited(self.limit).limit;
         let username = self.username.as_deref().filter(|name| !name.is_empty());
         let host = self.host.as_deref().filter(|host| !host.is_empty());
