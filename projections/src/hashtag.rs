@@ -72,7 +72,7 @@ async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> sqlx::Result<(
         match event {
             Event::NoteCreated(e) => {
                 for tag in e.tags.iter().map(|tag| sql::clean(tag).into_owned()).collect::<BTreeSet<_>>() {
-                    mentioned.insert((tag.clone(), e.author.0), e.uri.is_none());
+                    mentioned.entry((tag.clone(), e.author.0)).or_insert(e.uri.is_none());
                     tags.push(tag);
                     notes.push(e.id.0);
                     authors.push(e.author.0);
