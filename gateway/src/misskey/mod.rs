@@ -16,6 +16,7 @@ pub mod decoration;
 pub mod drive;
 pub mod favorite;
 pub mod follow;
+pub mod hashtag;
 pub mod i;
 pub mod invitation;
 pub mod list;
@@ -33,6 +34,7 @@ pub mod reaction;
 pub mod registry;
 pub mod report;
 pub mod role;
+pub mod search;
 pub mod second_factor;
 pub mod signin;
 pub mod signup;
@@ -185,6 +187,11 @@ pub fn registry() -> &'static Registry {
             follow::UpdateAll,
             decoration::List,
             meta::OnlineUsers,
+            hashtag::List,
+            hashtag::Search,
+            hashtag::Show,
+            hashtag::Trend,
+            hashtag::Users,
             i::Show,
             second_factor::Done,
             second_factor::KeyDone,
@@ -228,6 +235,7 @@ pub fn registry() -> &'static Registry {
             mute::Delete,
             mute::List,
             app::Registered,
+            note::List,
             note::Children,
             clip::OfNote,
             note::Conversation,
@@ -239,17 +247,22 @@ pub fn registry() -> &'static Registry {
             timeline::Hybrid,
             timeline::Local,
             timeline::Mentions,
+            poll::Recommendation,
             poll::Vote,
             reaction::List,
             reaction::Create,
             reaction::Delete,
             note::Renotes,
             note::Replies,
+            search::Notes,
+            hashtag::Notes,
             note::Show,
+            note::ShowPartialBulk,
             note::State,
             mute::CreateOfThread,
             mute::DeleteOfThread,
             timeline::Home,
+            note::Translate,
             note::Unrenote,
             timeline::OfList,
             notification::Create,
@@ -290,9 +303,12 @@ pub fn registry() -> &'static Registry {
             list::Update,
             list::UpdateMembership,
             timeline::OfUser,
+            reaction::OfUser,
             acquaintance::Recommendation,
             user::Relation,
             report::File,
+            search::People,
+            search::ByName,
             user::Show,
             memo::Update,
             mail::Verify,
