@@ -129,7 +129,7 @@ impl OAuth {
             tokens.revoke(user, &Which::Id(token)).await?;
             return Err(NoToken::Code);
         }
-        if client != client_id || redirect_uri.is_some_and(|asked| asked != uri) {
+        if client != client_id || redirect_uri != Some(uri.as_str()) {
             return Err(NoToken::Client);
         }
         let shown = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));

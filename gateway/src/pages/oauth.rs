@@ -127,13 +127,16 @@ pub async fn authorize(
             return Ok(Refusal::invalid("Failed to fetch client information").into_response());
         }
     };
+    if asked.state.as_ref().is_some_and(|state| state.len() > MAX_STATE_BYTES) {
+        return Ok(Refusal::invalid("The state is too long").into_response());
+    }
     let wanted = asked.redirect_uri.as_deref().and_then(|uri| Url::parse(uri).ok());
     let callback = wanted.filter(|uri| client.redirects.contains(uri));
     let Some(callback) = callback.and_then(|uri| Callback::parse(uri.as_str())) else {
         return Ok(Refusal::invalid("Invalid redirect_uri").into_response());
     };
     // From here on the app itself is told.
-    let state = asked.state.clone().filter(|state| state.len() <= MAX_STATE_BYTES);
+    let state = asked.state.clone();
     let back = |error: &str, about: &str| {
         let mut told = vec![("error", error), ("error_description", about)];
         told.extend(state.as_deref().map(|state| ("state", state)));
