@@ -424,3 +424,28 @@ impl fmt::Display for Certificate {
         write!(f, "sha-256             {}", self.sha256)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables that name people for good: whose key is destroyed, whom the certificates are about, whose files are
+    /// still to be swept.
+    const KEPT: [&str; 3] = ["erasures", "keys", "stray_files"];
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn every_table_of_people_is_emptied_or_kept_on_purpose(pool: PgPool) {
+        let mut of_people: Vec<String> = sqlx::query_scalar(
+            "select distinct table_name::text from information_schema.columns
+              where table_schema = 'ops' and column_name in ('person', 'user_id', 'owner')",
+        )
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+        of_people.sort_unstable();
+        let by_a_column = |(table, _): &(&'static str, _)| (*table != "rate_windows").then_some(*table);
+        let mut known: Vec<&str> = OPS.iter().filter_map(by_a_column).chain(KEPT).collect();
+        known.sort_unstable();
+        assert_eq!(of_people, known, "decide whether an erasure empties a new table");
+    }
+}

@@ -112,9 +112,16 @@ async fn nothing_of_an_erased_person_is_left() {
         let removed = certificate.removed_rows.get(&format!("read.{table}")).copied().unwrap_or_default();
         assert!(unreadable.min(removed) >= least as u64, "{kind} {unreadable}, {table} {removed}");
     }
-    for table in
-        ["passwords", "native_tokens", "apps", "app_tokens", "second_factors", "mail_addresses", "outbox"]
-    {
+    for table in [
+        "passwords",
+        "native_tokens",
+        "apps",
+        "app_tokens",
+        "second_factors",
+        "mail_addresses",
+        "outbox",
+        "webhooks",
+    ] {
         assert!(certificate.removed_rows.contains_key(&format!("ops.{table}")), "{table}: {certificate}");
     }
     assert_eq!(certificate.removed_files, 1 + FILES as u64);
@@ -223,6 +230,13 @@ impl Client {
             ("i/registry/set", json!({ "scope": ["client", word], "key": word, "value": { (word): word } })),
             ("drive/folders/create", json!({ "name": format!("{word} folder") })),
             ("i/2fa/register", json!({ "password": PASSWORD })),
+            (
+                "i/webhooks/create",
+                json!({
+                    "name": format!("{word} hook"), "url": format!("https://{word}.example/"), "secret": word,
+                    "on": ["reply"],
+                }),
+            ),
             ("i/update-email", json!({ "password": PASSWORD, "email": format!("{word}@b.example") })),
             (
                 "antennas/create",
