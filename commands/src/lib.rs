@@ -20,6 +20,7 @@ mod channel;
 mod clip;
 mod decoration;
 mod drive;
+mod emoji;
 mod favorite;
 mod follow;
 mod instance;

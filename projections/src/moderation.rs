@@ -63,6 +63,9 @@ impl Projector for Projection {
             "decoration.created",
             "decoration.changed",
             "decoration.deleted",
+            "emoji.added",
+            "emoji.changed",
+            "emoji.deleted",
             "ad.created",
             "ad.changed",
             "ad.deleted",
@@ -176,6 +179,9 @@ fn thing(event: &Event) -> Result<Option<Thing>, ProjectError> {
         Event::DecorationCreated(e) => decoration(e.decoration, Some(&e.definition))?,
         Event::DecorationChanged(e) => decoration(e.decoration, Some(&e.definition))?,
         Event::DecorationDeleted(e) => decoration(e.decoration, None)?,
+        Event::EmojiAdded(e) => custom_emoji(e.emoji, Some(&e.definition)),
+        Event::EmojiChanged(e) => custom_emoji(e.emoji, Some(&e.definition)),
+        Event::EmojiDeleted(e) => custom_emoji(e.emoji, None),
         Event::AdCreated(e) => advertisement(e.ad, Some(&e.definition))?,
         Event::AdChanged(e) => advertisement(e.ad, Some(&e.definition))?,
         Event::AdDeleted(e) => advertisement(e.ad, None)?,
@@ -199,6 +205,18 @@ fn decoration(
         about: None,
         now: now.map(shown).transpose()?,
     })
+}
+
+fn custom_emoji(id: domain::EmojiId, now: Option<&domain::emoji::Definition>) -> Thing {
+    let (create, update, delete) = ("addCustomEmoji", "updateCustomEmoji", "deleteCustomEmoji");
+    let now = now.map(|emoji| {
+        json!({
+            "id": id, "name": emoji.name, "aliases": emoji.aliases, "category": emoji.category,
+            "host": null, "license": emoji.license, "isSensitive": emoji.sensitive,
+            "localOnly": emoji.local_only, "roleIdsThatCanBeUsedThisEmojiAsReaction": emoji.roles,
+        })
+    });
+    Thing { create, update, delete, noun: "emoji", id: id.0, about: None, now }
 }
 
 fn advertisement(id: domain::AdId, now: Option<&domain::ad::Definition>) -> Result<Thing, ProjectError> {

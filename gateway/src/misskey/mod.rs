@@ -14,6 +14,7 @@ pub mod chart;
 pub mod clip;
 pub mod decoration;
 pub mod drive;
+pub mod emoji;
 pub mod favorite;
 pub mod follow;
 pub mod i;
@@ -71,6 +72,18 @@ pub fn registry() -> &'static Registry {
             decoration::Delete,
             decoration::ListAll,
             decoration::Update,
+            emoji::Add,
+            emoji::AddAliases,
+            emoji::Copy,
+            emoji::Delete,
+            emoji::DeleteMany,
+            emoji::List,
+            emoji::ListRemote,
+            emoji::RemoveAliases,
+            emoji::SetAliases,
+            emoji::SetCategory,
+            emoji::SetLicense,
+            emoji::Update,
             moderation::IndexStats,
             moderation::TableStats,
             invitation::CreateMany,
@@ -169,8 +182,8 @@ pub fn registry() -> &'static Registry {
             drive::UpdateFolder,
             drive::Stream,
             mail::Available,
-            meta::ShowEmoji,
-            meta::Emojis,
+            emoji::Show,
+            emoji::All,
             meta::ShowEndpoint,
             meta::Endpoints,
             follow::Create,
@@ -295,6 +308,7 @@ pub fn registry() -> &'static Registry {
             report::File,
             user::Show,
             memo::Update,
+            emoji::Find,
             mail::Verify,
         ]
     });
