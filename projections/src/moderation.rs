@@ -33,7 +33,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -70,6 +70,9 @@ impl Projector for Projection {
             "ad.changed",
             "ad.deleted",
             "note.deleted",
+            "drive.file_changed",
+            "drive.file_deleted",
+            "user.changed",
             "user.erased",
         ]
     }
@@ -319,6 +322,22 @@ async fn about(
         Event::NoteDeleted(e) if recorded.actor != Some(e.author) => {
             let info = json!({ "noteId": e.id, "noteUserId": e.author });
             Some(Line::new("deleteNote", Some(e.author), info))
+        }
+        Event::FileDeleted(e) if recorded.actor != Some(e.owner) => {
+            let info = json!({ "fileId": e.id, "fileUserId": e.owner });
+            Some(Line::new("deleteDriveFile", Some(e.owner), info))
+        }
+        Event::FileChanged(e) if recorded.actor != Some(e.owner) => e.changes.sensitive.map(|sensitive| {
+            let kind = if sensitive { "markSensitiveDriveFile" } else { "unmarkSensitiveDriveFile" };
+            Line::new(kind, Some(e.owner), json!({ "fileId": e.id, "fileUserId": e.owner }))
+        }),
+        Event::UserChanged(e) if recorded.actor != Some(e.user) => {
+            let taken_down = match (&e.changes.avatar, &e.changes.banner) {
+                (Some(None), _) => Some("unsetUserAvatar"),
+                (_, Some(None)) => Some("unsetUserBanner"),
+                _ => None,
+            };
+            taken_down.map(|kind| Line::new(kind, Some(e.user), json!({})))
         }
         _ => None,
     })

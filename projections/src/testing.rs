@@ -383,6 +383,7 @@ impl Story {
     pub fn channel(&mut self, owner: u8, change: impl FnOnce(&mut channel::Created)) -> ChannelId {
         let id = ChannelId(self.id());
         let mut made = channel::Created {
+            banner: None,
             id,
             owner: user(owner),
             name: format!("channel of user{owner}"),

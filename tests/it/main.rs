@@ -16,6 +16,7 @@ mod cli;
 mod clients;
 mod decoration;
 mod drive;
+mod emoji;
 mod erase;
 mod eventstore;
 #[path = "../eventstore_double/mod.rs"]

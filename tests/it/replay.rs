@@ -414,6 +414,7 @@ impl Story {
         let Some(channel) = found.filter(|_| self.rng.random_bool(0.7)) else {
             let id = ChannelId(self.app.ids.at(by.now));
             let new = channel::Created {
+                banner: None,
                 id,
                 owner: me,
                 name: format!("channel {id}"),

@@ -14,6 +14,7 @@ pub mod chart;
 pub mod clip;
 pub mod decoration;
 pub mod drive;
+pub mod drive_moderation;
 pub mod emoji;
 pub mod favorite;
 pub mod follow;
@@ -72,6 +73,11 @@ pub fn registry() -> &'static Registry {
             decoration::Delete,
             decoration::ListAll,
             decoration::Update,
+            drive_moderation::CleanRemoteFiles,
+            drive_moderation::CleanUp,
+            drive_moderation::DeleteAll,
+            drive_moderation::Files,
+            drive_moderation::ShowFile,
             emoji::Add,
             emoji::AddAliases,
             emoji::Copy,
@@ -106,6 +112,8 @@ pub fn registry() -> &'static Registry {
             moderation::Show,
             moderation::List,
             moderation::Suspend,
+            drive_moderation::UnsetAvatar,
+            drive_moderation::UnsetBanner,
             moderation::Unsuspend,
             report::Annotate,
             admin::UpdateMeta,
