@@ -38,6 +38,7 @@ mod channel;
 mod clip;
 mod decoration;
 mod drive;
+mod emoji;
 mod favorite;
 mod follow;
 mod instance;

@@ -3,17 +3,18 @@
 use domain::emoji::{Asked, Reaction as Emoji, parse};
 use domain::log::By;
 use domain::reaction::{CannotReact, CannotUnreact, Reaction, react, stream, unreact};
-use domain::{NoteId, ReactionId, UserId};
+use domain::{NoteId, ReactionId, RoleId, UserId};
 
 use crate::{Commands, Failed, Receipt};
 
 impl Commands {
     /// Reacts, or replaces the reaction that stands. `asked` is what a client sent: what is no known
-    /// emoji becomes the fallback.
+    /// emoji, or none for somebody with these roles, becomes the fallback.
     pub async fn react(
         &self,
         by: By,
         user: UserId,
+        roles: &[RoleId],
         note: NoteId,
         asked: &str,
     ) -> Result<Receipt, Failed<CannotReact>> {
@@ -27,10 +28,12 @@ impl Commands {
         if !self.sees(user, created, &by).await? {
             return Err(Failed::Refused(CannotReact::NotVisible));
         }
-        // There are no custom emoji yet, so a name names none.
         let emoji = match parse(asked) {
             Asked::Unicode(emoji) => emoji,
-            Asked::Custom(_) => Emoji::fallback(),
+            Asked::Custom(name) => match self.emoji_named(&name).await? {
+                Some((_, custom)) => custom.reaction(roles, created.reaction_acceptance),
+                None => Emoji::fallback(),
+            },
         };
         let id = ReactionId(self.ids.at(by.now));
         self.execute(&stream(note, user), &by, |current: &Reaction| react(current, &state, user, id, &emoji))

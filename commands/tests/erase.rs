@@ -100,7 +100,7 @@ async fn who_is_erased_is_nobody_to_others_and_can_do_nothing() {
     let commands = &server.commands;
     let hers = server.write(ALICE, |_| ()).await.unwrap();
     let reply = server.write(BOB, |note| note.reply = Some(hers)).await.unwrap();
-    commands.react(server.by(BOB), BOB, hers, "👍").await.unwrap();
+    commands.react(server.by(BOB), BOB, &[], hers, "👍").await.unwrap();
     commands.follow(server.by(BOB), BOB, ALICE, false).await.unwrap();
     server.erase_alice().await;
 
@@ -110,7 +110,7 @@ async fn who_is_erased_is_nobody_to_others_and_can_do_nothing() {
     assert!(matches!(refused, Err(Failed::Refused(CannotWrite::NoSuchReplyTarget))));
     let refused = server.write(BOB, |note| note.renote = Some(reply)).await;
     assert!(matches!(refused, Err(Failed::Refused(CannotWrite::NoSuchRenoteTarget))), "it went along");
-    let refused = commands.react(server.by(BOB), BOB, reply, "👍").await;
+    let refused = commands.react(server.by(BOB), BOB, &[], reply, "👍").await;
     assert!(matches!(refused, Err(Failed::Refused(CannotReact::NoSuchNote))));
     let refused = commands.unreact(server.by(BOB), BOB, hers).await;
     assert!(matches!(refused, Err(Failed::Refused(CannotUnreact::NoSuchNote))));
@@ -178,7 +178,7 @@ async fn a_request_that_an_erasure_overtakes_writes_nothing() {
     server.keyring.destroy(ALICE).await.unwrap();
     let head = server.log.head().await.unwrap();
 
-    let hers = server.commands.react(server.by(ALICE), ALICE, note, "🎉").await;
+    let hers = server.commands.react(server.by(ALICE), ALICE, &[], note, "🎉").await;
     assert!(matches!(hers, Err(Failed::Append(AppendError::Erased { person: ALICE }))), "{hers:?}");
     let his = server.commands.follow(server.by(BOB), BOB, ALICE, false).await;
     assert!(matches!(his, Err(Failed::Contended)), "a greeting by nobody: {his:?}");

@@ -166,8 +166,8 @@ async fn a_hot_command_reads_nothing() {
 
     let (first, second) =
         (server.note(alice, Visibility::Public).await, server.note(alice, Visibility::Public).await);
-    server.commands.react(server.by(bob), bob, first, "👍").await.unwrap();
-    let reads = server.reads(server.commands.react(server.by(bob), bob, second, "👍")).await;
+    server.commands.react(server.by(bob), bob, &[], first, "👍").await.unwrap();
+    let reads = server.reads(server.commands.react(server.by(bob), bob, &[], second, "👍")).await;
     assert_eq!(reads, 2, "the note and the reaction, which nobody has asked for yet");
 }
 
@@ -176,7 +176,7 @@ async fn what_was_written_is_what_the_next_command_sees() {
     let server = Server::new();
     let (alice, bob) = (server.person("alice").await, server.person("bob").await);
     let note = server.note(alice, Visibility::Public).await;
-    let react = async || server.commands.react(server.by(bob), bob, note, "👍").await;
+    let react = async || server.commands.react(server.by(bob), bob, &[], note, "👍").await;
     react().await.unwrap();
     assert!(react().await.is_err(), "the same again");
     server.commands.unreact(server.by(bob), bob, note).await.unwrap();
@@ -196,13 +196,13 @@ async fn what_another_process_has_written_counts_when_it_is_heard() {
     let there = here.other();
     let (alice, bob) = (here.person("alice").await, here.person("bob").await);
     let note = here.note(alice, Visibility::Public).await;
-    there.commands.react(there.by(bob), bob, note, "👍").await.unwrap();
+    there.commands.react(there.by(bob), bob, &[], note, "👍").await.unwrap();
     there.commands.unreact(there.by(bob), bob, note).await.unwrap();
 
     let hidden = ProfileChanges { make_notes_hidden_before: Some(Some(2_000_000_000)), ..Default::default() };
     here.commands.change_profile(here.by(alice), alice, hidden).await.unwrap();
     there.catch_up().await;
-    assert!(there.commands.react(there.by(bob), bob, note, "👍").await.is_err(), "it is hidden now");
+    assert!(there.commands.react(there.by(bob), bob, &[], note, "👍").await.is_err(), "it is hidden now");
 
     here.catch_up().await;
     let reads = here.reads(here.note(alice, Visibility::Public)).await;
@@ -214,7 +214,8 @@ async fn nothing_is_refused_or_left_undone_for_what_was_so_a_moment_ago() {
     let here = Server::new();
     let there = here.other();
     let (alice, bob) = (here.person("alice").await, here.person("bob").await);
-    let react = async |server: &Server, note| server.commands.react(server.by(bob), bob, note, "👍").await;
+    let react =
+        async |server: &Server, note| server.commands.react(server.by(bob), bob, &[], note, "👍").await;
     let note = here.note(alice, Visibility::Public).await;
     react(&here, note).await.unwrap();
     assert!(react(&here, note).await.is_err(), "it stands, and is remembered");
@@ -253,19 +254,19 @@ async fn who_was_fenced_decides_anew_on_what_is_so_now() {
     let there = here.other();
     let (alice, bob) = (here.person("alice").await, here.person("bob").await);
     let note = here.note(alice, Visibility::Public).await;
-    here.commands.react(here.by(bob), bob, note, "👍").await.unwrap();
+    here.commands.react(here.by(bob), bob, &[], note, "👍").await.unwrap();
     here.commands.unreact(here.by(bob), bob, note).await.unwrap();
-    assert_eq!(here.reads(here.commands.react(here.by(bob), bob, note, "👍")).await, 1);
+    assert_eq!(here.reads(here.commands.react(here.by(bob), bob, &[], note, "👍")).await, 1);
 
     // Unheard: this process was stopped.
     there.commands.unreact(there.by(bob), bob, note).await.unwrap();
-    there.commands.react(there.by(bob), bob, note, "🎉").await.unwrap();
+    there.commands.react(there.by(bob), bob, &[], note, "🎉").await.unwrap();
     here.log.fenced.store(1, Ordering::SeqCst);
     here.commands.unreact(here.by(bob), bob, note).await.unwrap();
     assert!(here.commands.unreact(here.by(bob), bob, note).await.is_err(), "it is taken back");
     assert_eq!(here.log.fenced.load(Ordering::SeqCst), 0);
 
     here.log.fenced.store(u64::MAX, Ordering::SeqCst);
-    let outcome = here.commands.react(here.by(bob), bob, note, "👍").await;
+    let outcome = here.commands.react(here.by(bob), bob, &[], note, "👍").await;
     assert!(outcome.is_err(), "{outcome:?}");
 }

@@ -2,12 +2,13 @@
 //! the stream `channelstanding-{channel}-{user}`.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::event::Payload;
-use crate::ids::{ChannelId, NoteId, UserId};
+use crate::ids::{ChannelId, FileId, NoteId, UserId};
 use crate::log::StreamId;
 use crate::mute::Mute;
+use crate::user::present;
 use crate::{Event, Fold, note};
 
 /// The longest name, in characters.
@@ -43,6 +44,9 @@ pub struct Created {
     pub is_sensitive: bool,
     /// Whether its notes may be passed on outside of it.
     pub allow_renote_to_external: bool,
+    /// A picture that is shown above it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub banner: Option<FileId>,
 }
 
 /// What is changed of a channel.
@@ -63,10 +67,8 @@ pub struct Changes {
     pub allow_renote_to_external: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Vec<NoteId>>,
-}
-
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub banner: Option<Option<FileId>>,
 }
 
 /// `channel.changed`, by its owner or a moderator.
@@ -350,6 +352,7 @@ mod tests {
 
     fn channel(change: impl FnOnce(&mut Created)) -> Channel {
         let mut made = Created {
+            banner: None,
             id: ChannelId(id(50)),
             owner: user(1),
             name: "cooking".to_owned(),

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::ids::UserId;
 use crate::{
-    achievement, ad, announcement, antenna, block, channel, clip, decoration, drive, favorite, follow,
+    achievement, ad, announcement, antenna, block, channel, clip, decoration, drive, emoji, favorite, follow,
     instance, invitation, list, memo, moderation, mute, note, notification, pin, poll, reaction, registry,
     report, role, upcast, user,
 };
@@ -150,6 +150,11 @@ events! {
     "decoration.created" 1 DecorationCreated(decoration::Created),
     "decoration.changed" 1 DecorationChanged(decoration::Changed),
     "decoration.deleted" 1 DecorationDeleted(decoration::Deleted),
+    "emoji.claimed" 1 EmojiClaimed(emoji::Claimed),
+    "emoji.unclaimed" 1 EmojiUnclaimed(emoji::Unclaimed),
+    "emoji.added" 1 EmojiAdded(emoji::Added),
+    "emoji.changed" 1 EmojiChanged(emoji::Changed),
+    "emoji.deleted" 1 EmojiDeleted(emoji::Deleted),
     "ad.created" 1 AdCreated(ad::Created),
     "ad.changed" 1 AdChanged(ad::Changed),
     "ad.deleted" 1 AdDeleted(ad::Deleted),

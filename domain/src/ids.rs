@@ -146,6 +146,8 @@ ids! {
     AnnouncementId,
     /// An invitation.
     InvitationId,
+    /// A custom emoji.
+    EmojiId,
     /// A decoration of avatars.
     DecorationId,
     /// An advertisement.

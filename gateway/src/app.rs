@@ -242,7 +242,8 @@ impl App {
         let mut router = Router::new();
         if roles.api {
             router = router.merge(api::http::routes()).merge(pages::routes()).merge(drive::serve::routes());
-            router = router.merge(drive::proxy::routes()).merge(preview::routes());
+            router = router.merge(drive::proxy::routes()).merge(drive::emoji::routes());
+            router = router.merge(preview::routes());
         }
         if roles.stream {
             router = router.merge(streaming::routes());

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use domain::log::Recorded;
 use domain::mute::Mute;
 use domain::policy::Viewer;
-use domain::{ChannelId, Event, NoteId, UserId};
+use domain::{ChannelId, Event, FileId, NoteId, UserId};
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Row};
@@ -139,8 +139,9 @@ async fn count(tx: &mut PgConnection, written: Written) -> sqlx::Result<()> {
 async fn write(tx: &mut PgConnection, event: &Event) -> sqlx::Result<()> {
     let query = match event {
         Event::ChannelCreated(e) => sqlx::query(
-            "insert into channels (id, owner, name, description, color, is_sensitive, allow_renote_to_external)
-             values ($1, $2, $3, $4, $5, $6, $7)",
+            "insert into channels (id, owner, name, description, color, is_sensitive,
+                                   allow_renote_to_external, banner)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(e.id.0)
         .bind(e.owner.0)
@@ -148,7 +149,8 @@ async fn write(tx: &mut PgConnection, event: &Event) -> sqlx::Result<()> {
         .bind(e.description.as_deref().map(|text| sql::clean(text).into_owned()))
         .bind(sql::clean(&e.color).into_owned())
         .bind(e.is_sensitive)
-        .bind(e.allow_renote_to_external),
+        .bind(e.allow_renote_to_external)
+        .bind(e.banner.map(|file| file.0)),
         Event::ChannelChanged(e) => {
             let changes = &e.changes;
             sqlx::query(
@@ -157,7 +159,8 @@ async fn write(tx: &mut PgConnection, event: &Event) -> sqlx::Result<()> {
                         color = coalesce($5, color), is_archived = coalesce($6, is_archived),
                         is_sensitive = coalesce($7, is_sensitive),
                         allow_renote_to_external = coalesce($8, allow_renote_to_external),
-                        pinned = coalesce($9, pinned)
+                        pinned = coalesce($9, pinned),
+                        banner = case when $10 then $11 else banner end
                   where id = $1",
             )
             .bind(e.id.0)
@@ -169,6 +172,8 @@ async fn write(tx: &mut PgConnection, event: &Event) -> sqlx::Result<()> {
             .bind(changes.is_sensitive)
             .bind(changes.allow_renote_to_external)
             .bind(changes.pinned.as_ref().map(|pinned| pinned.iter().map(|note| note.0).collect::<Vec<_>>()))
+            .bind(changes.banner.is_some())
+            .bind(changes.banner.flatten().map(|file| file.0))
         }
         Event::ChannelFollowed(e) => stand(FOLLOW, e.channel, e.user),
         Event::ChannelUnfollowed(e) => stand(UNFOLLOW, e.channel, e.user),
@@ -250,7 +255,8 @@ pub struct StandingRow {
 
 /// A channel and what the viewer ($1) is to it, now ($2).
 const COLUMNS: &str = "c.id, c.owner, c.name, c.description, c.color, c.is_archived, c.is_sensitive,
-    c.allow_renote_to_external, c.pinned, c.notes, c.users, c.last_noted_at,
+    c.allow_renote_to_external, c.pinned, c.notes, c.users, c.last_noted_at, c.banner,
+    (select d.key from read.drive_files d where d.id = c.banner) as banner_key,
     exists (select 1 from read.channel_follows f where f.user_id = $1 and f.channel_id = c.id) as follows,
     exists (select 1 from read.channel_favorites f where f.user_id = $1 and f.channel_id = c.id) as favors,
     exists (select 1 from read.channel_mutes m
@@ -271,14 +277,15 @@ fn channel_row(row: &PgRow) -> sqlx::Result<ChannelRow> {
         notes: row.try_get("notes")?,
         users: row.try_get("users")?,
         last_noted_at: row.try_get("last_noted_at")?,
+        banner: row.try_get::<Option<Uuid>, _>("banner")?.map(FileId).zip(row.try_get("banner_key")?),
     })
 }
 
-/// The channels of these ids.
+/// The channels of these ids, without their banners, which no note shows.
 pub(crate) async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<HashMap<ChannelId, ChannelRow>> {
     let rows = sqlx::query(
         "select id, owner, name, description, color, is_archived, is_sensitive, allow_renote_to_external,
-                pinned, notes, users, last_noted_at
+                pinned, notes, users, last_noted_at, null::uuid as banner, null::text as banner_key
            from read.channels where id = any($1)",
     )
     .bind(ids)

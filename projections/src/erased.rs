@@ -127,7 +127,7 @@ mod tests {
     #[rustfmt::skip]
     const NAMELESS: &[&str] = &[
         "user_hosts", "note_totals", "reaction_counts", "vote_counts", "chart_kept",
-        "roles", "ads", "decorations", "tags",
+        "roles", "ads", "decorations", "emojis", "tags",
     ];
 
     /// Some of the people, each erased at some place: how far into the story, of 100.

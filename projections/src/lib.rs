@@ -35,6 +35,7 @@ pub mod chart;
 pub mod clip;
 pub mod decoration;
 pub mod drive;
+pub mod emoji;
 pub mod erased;
 pub mod favorite;
 pub mod follow;
@@ -90,6 +91,7 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(role::Projection),
         Arc::new(ad::Projection),
         Arc::new(decoration::Projection),
+        Arc::new(emoji::Projection),
         Arc::new(moderation::Projection),
         Arc::new(announcement::Projection),
         Arc::new(invitation::Projection),

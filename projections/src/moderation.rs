@@ -33,7 +33,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -63,10 +63,16 @@ impl Projector for Projection {
             "decoration.created",
             "decoration.changed",
             "decoration.deleted",
+            "emoji.added",
+            "emoji.changed",
+            "emoji.deleted",
             "ad.created",
             "ad.changed",
             "ad.deleted",
             "note.deleted",
+            "drive.file_changed",
+            "drive.file_deleted",
+            "user.changed",
             "user.erased",
         ]
     }
@@ -176,6 +182,9 @@ fn thing(event: &Event) -> Result<Option<Thing>, ProjectError> {
         Event::DecorationCreated(e) => decoration(e.decoration, Some(&e.definition))?,
         Event::DecorationChanged(e) => decoration(e.decoration, Some(&e.definition))?,
         Event::DecorationDeleted(e) => decoration(e.decoration, None)?,
+        Event::EmojiAdded(e) => custom_emoji(e.emoji, Some(&e.definition)),
+        Event::EmojiChanged(e) => custom_emoji(e.emoji, Some(&e.definition)),
+        Event::EmojiDeleted(e) => custom_emoji(e.emoji, None),
         Event::AdCreated(e) => advertisement(e.ad, Some(&e.definition))?,
         Event::AdChanged(e) => advertisement(e.ad, Some(&e.definition))?,
         Event::AdDeleted(e) => advertisement(e.ad, None)?,
@@ -199,6 +208,18 @@ fn decoration(
         about: None,
         now: now.map(shown).transpose()?,
     })
+}
+
+fn custom_emoji(id: domain::EmojiId, now: Option<&domain::emoji::Definition>) -> Thing {
+    let (create, update, delete) = ("addCustomEmoji", "updateCustomEmoji", "deleteCustomEmoji");
+    let now = now.map(|emoji| {
+        json!({
+            "id": id, "name": emoji.name, "aliases": emoji.aliases, "category": emoji.category,
+            "host": null, "license": emoji.license, "isSensitive": emoji.sensitive,
+            "localOnly": emoji.local_only, "roleIdsThatCanBeUsedThisEmojiAsReaction": emoji.roles,
+        })
+    });
+    Thing { create, update, delete, noun: "emoji", id: id.0, about: None, now }
 }
 
 fn advertisement(id: domain::AdId, now: Option<&domain::ad::Definition>) -> Result<Thing, ProjectError> {
@@ -301,6 +322,22 @@ async fn about(
         Event::NoteDeleted(e) if recorded.actor != Some(e.author) => {
             let info = json!({ "noteId": e.id, "noteUserId": e.author });
             Some(Line::new("deleteNote", Some(e.author), info))
+        }
+        Event::FileDeleted(e) if recorded.actor != Some(e.owner) => {
+            let info = json!({ "fileId": e.id, "fileUserId": e.owner });
+            Some(Line::new("deleteDriveFile", Some(e.owner), info))
+        }
+        Event::FileChanged(e) if recorded.actor != Some(e.owner) => e.changes.sensitive.map(|sensitive| {
+            let kind = if sensitive { "markSensitiveDriveFile" } else { "unmarkSensitiveDriveFile" };
+            Line::new(kind, Some(e.owner), json!({ "fileId": e.id, "fileUserId": e.owner }))
+        }),
+        Event::UserChanged(e) if recorded.actor != Some(e.user) => {
+            let taken_down = match (&e.changes.avatar, &e.changes.banner) {
+                (Some(None), _) => Some("unsetUserAvatar"),
+                (_, Some(None)) => Some("unsetUserBanner"),
+                _ => None,
+            };
+            taken_down.map(|kind| Line::new(kind, Some(e.user), json!({})))
         }
         _ => None,
     })

@@ -20,11 +20,11 @@ use domain::registry::{self, Place};
 use domain::remote::{ActorUri, Host, ObjectUri};
 use domain::user::{Active, ProfileChanges};
 use domain::{
-    AnnouncementId, AntennaId, BlockId, ChannelId, ClipFavoriteId, ClipId, CommandId, FavoriteId, FileId,
-    FolderId, FollowId, FollowRequestId, InvitationId, ListId, MembershipId, MuteId, NoteId, PinId,
+    AnnouncementId, AntennaId, BlockId, ChannelId, ClipFavoriteId, ClipId, CommandId, EmojiId, FavoriteId,
+    FileId, FolderId, FollowId, FollowRequestId, InvitationId, ListId, MembershipId, MuteId, NoteId, PinId,
     ReactionId, RegistryItemId, RenoteMuteId, ReportId, RoleAssignmentId, RoleId, UserId, VoteId,
-    achievement, announcement, antenna, block, channel, clip, favorite, invitation, list, memo, moderation,
-    mute, pin, reaction, report, role, user as person,
+    achievement, announcement, antenna, block, channel, clip, emoji, favorite, invitation, list, memo,
+    moderation, mute, pin, reaction, report, role, user as person,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -61,6 +61,25 @@ pub fn emoji(text: &str) -> Reaction {
     match parse(text) {
         Asked::Unicode(reaction) => reaction,
         Asked::Custom(name) => Reaction::local(&name),
+    }
+}
+
+/// A custom emoji of this name.
+pub fn emoji_definition(name: &str) -> domain::emoji::Definition {
+    domain::emoji::Definition {
+        name: name.to_owned(),
+        aliases: Vec::new(),
+        category: None,
+        license: None,
+        sensitive: false,
+        local_only: false,
+        roles: Vec::new(),
+        memo: String::new(),
+        picture: domain::emoji::Picture {
+            key: format!("key-{name}"),
+            thumbnail: None,
+            media_type: "image/png".to_owned(),
+        },
     }
 }
 
@@ -364,6 +383,7 @@ impl Story {
     pub fn channel(&mut self, owner: u8, change: impl FnOnce(&mut channel::Created)) -> ChannelId {
         let id = ChannelId(self.id());
         let mut made = channel::Created {
+            banner: None,
             id,
             owner: user(owner),
             name: format!("channel of user{owner}"),
@@ -720,7 +740,7 @@ fn an_act() -> impl Strategy<Value = Act> {
         3 => (someone(), prop::sample::select(vec!["reaction", "mention"]),
               prop::option::of(prop::sample::select(vec!["never", "following", "follower"])))
             .prop_map(|(user, kind, word)| Act::Wish { user, kind, word }),
-        12 => (0..14_u8, someone(), someone(), any::<usize>())
+        14 => (0..17_u8, someone(), someone(), any::<usize>())
             .prop_map(|(what, by, other, n)| Act::Moderate { what, by, other, n }),
         2 => (someone(), any::<Option<usize>>()).prop_map(|(owner, folder)| Act::Keep { owner, folder }),
         1 => (any::<usize>(), any::<Option<usize>>()).prop_map(|(file, folder)| Act::MoveFile { file, folder }),
@@ -1400,6 +1420,7 @@ struct Moderation {
     reports: Vec<(ReportId, UserId)>,
     announcements: Vec<(AnnouncementId, Option<UserId>)>,
     invitations: Vec<(InvitationId, UserId)>,
+    emojis: Vec<EmojiId>,
 }
 
 impl Moderation {
@@ -1461,6 +1482,24 @@ impl Moderation {
                 let found = self.invitations.get(of(self.invitations.len())).copied();
                 let Some((invitation, _)) = found else { return };
                 story.does(other, invitation::Used { invitation, user: other });
+            }
+            13 => {
+                let emoji = EmojiId(story.id());
+                let definition = emoji_definition(&format!("blob{n}"));
+                story.does(by, emoji::Added { emoji, definition });
+                self.emojis.push(emoji);
+            }
+            14 => {
+                let Some(emoji) = self.emojis.get(of(self.emojis.len())).copied() else { return };
+                let definition = emoji_definition(&format!("cat{n}"));
+                story.does(other, emoji::Changed { emoji, definition });
+            }
+            15 => {
+                if self.emojis.is_empty() {
+                    return;
+                }
+                let emoji = self.emojis.swap_remove(of(self.emojis.len()));
+                story.does(by, emoji::Deleted { emoji, definition: emoji_definition("gone") });
             }
             _ => {
                 let found = self.invitations.get(of(self.invitations.len())).copied();

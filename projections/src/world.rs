@@ -80,6 +80,8 @@ pub struct ChannelRow {
     /// People who wrote in it.
     pub users: i64,
     pub last_noted_at: Option<DateTime<Utc>>,
+    /// A picture that is there, and its key.
+    pub banner: Option<(FileId, String)>,
 }
 
 impl NoteRow {

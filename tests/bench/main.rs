@@ -7,6 +7,7 @@ mod load;
 mod meter;
 mod seed;
 mod server;
+mod upload;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ struct Plan {
     rate: Option<f64>,
     large: bool,
     only: Vec<String>,
+    upload: u64,
     seed: u64,
 }
 
@@ -101,6 +103,7 @@ fn arguments() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Also with ten times as many notes, where a page may cost 1.5 times as much"),
         )
+        .arg(number("upload", "0").help("Only upload a file of so many megabytes, and watch the memory"))
         .arg(Arg::new("only").long("only").value_name("ENDPOINT,…").default_value(""))
         .arg(
             Arg::new("kiroku")
@@ -141,6 +144,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, String> {
             .filter(|e| !e.is_empty())
             .map(str::to_owned)
             .collect(),
+        upload: number("upload"),
         seed: number("seed"),
     })
 }
@@ -158,6 +162,12 @@ async fn bench(plan: &Plan) -> Result<bool, String> {
     let mut seed = Seed::begin(&server.data_dir, plan.people, most, plan.seed).await?;
     let offered = offered(&server).await?;
     seed.prepare(&server, &offered).await?;
+    if plan.upload > 0 {
+        let root = seed.facts.people.first().ok_or("nobody is there")?;
+        let is_well = upload::probe(&server, root, plan.upload).await?;
+        server.stop().await?;
+        return Ok(is_well);
+    }
     let mut measured = Vec::new();
     for notes in sizes {
         let began = std::time::Instant::now();

@@ -366,3 +366,66 @@ async fn until_found(app: &TestApp, by: &User, name: &str) {
     tokio::time::timeout(FETCHED_WITHIN, found).await.unwrap();
     assert!(!ids(app, by, "drive/files/find", json!({ "name": name })).await.is_empty());
 }
+
+#[tokio::test]
+async fn moderators_look_after_everybodys_files_and_pictures() {
+    let (app, root) = TestApp::opened().await;
+    let alice = app.sign_up("alice").await;
+    let (first, second) =
+        (app.file(&alice, "a.png", picture(1)).await, app.file(&alice, "b.png", picture(2)).await);
+    app.file(&root, "c.txt", b"text".to_vec()).await;
+    app.ok(&alice, "i/update", json!({ "avatarId": first, "bannerId": second })).await;
+    let whose = json!({ "userId": alice.id });
+    for path in ["admin/drive/files", "admin/drive/cleanup", "admin/drive/clean-remote-files"] {
+        assert_eq!(app.refused(Some(&alice), path, json!({})).await, "ROLE_PERMISSION_DENIED");
+    }
+    assert_eq!(ids(&app, &root, "admin/drive/files", json!({})).await.len(), 3);
+    assert_eq!(ids(&app, &root, "admin/drive/files", whose.clone()).await, [second.clone(), first.clone()]);
+    assert_eq!(ids(&app, &root, "admin/drive/files", json!({ "type": "text/*" })).await.len(), 1);
+    assert_eq!(ids(&app, &root, "admin/drive/files", json!({ "origin": "remote" })).await.len(), 0);
+    let known = app.ok(&root, "admin/drive/show-file", json!({ "fileId": first })).await;
+    assert_eq!((&known["name"], &known["userId"]), (&json!("a.png"), &json!(alice.id)));
+    let by_url = app.ok(&root, "admin/drive/show-file", json!({ "url": known["url"] })).await;
+    assert_eq!(by_url["id"], known["id"]);
+    let nothing = json!({ "fileId": "0000000000000000" });
+    assert_eq!(app.refused(Some(&root), "admin/drive/show-file", nothing).await, "NO_SUCH_FILE");
+    app.ok(&root, "admin/drive/cleanup", json!({})).await;
+    app.ok(&root, "admin/drive/clean-remote-files", json!({})).await;
+
+    let me = async || app.ok(&alice, "i", json!({})).await;
+    app.ok(&root, "admin/unset-user-avatar", whose.clone()).await;
+    assert_eq!((&me().await["avatarId"], &me().await["bannerId"]), (&Value::Null, &json!(second)));
+    app.ok(&root, "admin/unset-user-banner", whose.clone()).await;
+    assert_eq!(me().await["bannerUrl"], Value::Null);
+    let nobody = json!({ "userId": "0000000000000000" });
+    assert_eq!(app.refused(Some(&root), "admin/unset-user-avatar", nobody).await, "NO_SUCH_USER");
+
+    app.ok(&root, "admin/drive/delete-all-files-of-a-user", whose.clone()).await;
+    assert_eq!(ids(&app, &root, "admin/drive/files", whose).await.len(), 0);
+    assert_eq!(app.ok(&alice, "drive", json!({})).await["usage"], 0);
+    let log = app.ok(&root, "admin/show-moderation-logs", json!({ "limit": 100 })).await;
+    let kinds: Vec<_> = log.as_array().unwrap().iter().filter_map(|line| line["type"].as_str()).collect();
+    let count = |kind: &str| kinds.iter().filter(|other| **other == kind).count();
+    assert_eq!(["unsetUserAvatar", "unsetUserBanner", "deleteDriveFile"].map(count), [1, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_channel_shows_a_banner_while_the_file_is_there() {
+    let (app, _) = TestApp::opened().await;
+    let (alice, bob) = (app.sign_up("alice").await, app.sign_up("bob").await);
+    let file = app.upload(&alice, "a.png", picture(1), &[]).await.body;
+    let new = json!({ "name": "Tea", "bannerId": file["id"] });
+    assert_eq!(app.refused(Some(&bob), "channels/create", new.clone()).await, "NO_SUCH_FILE");
+    let channel = app.ok(&alice, "channels/create", new).await;
+    assert_eq!((&channel["bannerId"], &channel["bannerUrl"]), (&file["id"], &file["url"]));
+    let id = channel["id"].clone();
+    let update = async |banner: Value| {
+        app.ok(&alice, "channels/update", json!({ "channelId": id, "bannerId": banner })).await
+    };
+    assert_eq!(update(Value::Null).await["bannerUrl"], Value::Null);
+    update(file["id"].clone()).await;
+    let show = async || app.ok(&bob, "channels/show", json!({ "channelId": id })).await;
+    assert_eq!(show().await["bannerUrl"], file["url"]);
+    app.ok(&alice, "drive/files/delete", json!({ "fileId": file["id"] })).await;
+    assert_eq!(show().await["bannerUrl"], Value::Null);
+}

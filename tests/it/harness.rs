@@ -229,6 +229,12 @@ impl TestApp {
         self.http.get(format!("{}{path}", self.url)).send().await.unwrap()
     }
 
+    /// The same, without going where it leads.
+    pub async fn get_unled(&self, path: &str) -> reqwest::Response {
+        let http = http().no_proxy().timeout(ANSWER_WITHIN).redirect(reqwest::redirect::Policy::none());
+        http.build().unwrap().get(format!("{}{path}", self.url)).send().await.unwrap()
+    }
+
     /// The same, with a header.
     pub async fn get_with(&self, path: &str, header: &str, value: &str) -> reqwest::Response {
         self.http.get(format!("{}{path}", self.url)).header(header, value).send().await.unwrap()

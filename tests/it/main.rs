@@ -17,6 +17,7 @@ mod clients;
 mod decoration;
 mod deliver;
 mod drive;
+mod emoji;
 mod erase;
 mod eventstore;
 #[path = "../eventstore_double/mod.rs"]

@@ -19,8 +19,8 @@ use domain::registry::Place;
 use domain::role::{Definition, Target, Terms};
 use domain::user::ProfileChanges;
 use domain::{
-    AnnouncementId, AntennaId, ChannelId, ClipId, DecorationId, FileId, FolderId, ListId, NoteId, RoleId,
-    UserId, announcement, antenna, channel, decoration, list,
+    AnnouncementId, AntennaId, ChannelId, ClipId, DecorationId, EmojiId, FileId, FolderId, ListId, NoteId,
+    RoleId, UserId, announcement, antenna, channel, decoration, emoji, list,
 };
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
@@ -42,7 +42,7 @@ use crate::harness::{Database, MIGRATIONS};
 /// Commands in one story, and people in it.
 const COMMANDS: usize = 400;
 const PEOPLE: usize = 6;
-const EMOJI: [&str; 3] = ["👍", "🎉", "no emoji"];
+const EMOJI: [&str; 4] = ["👍", "🎉", "no emoji", ":blob0:"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_memory() {
@@ -232,7 +232,7 @@ impl Story {
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
             (7..10, Some(note)) => {
                 let with = EMOJI.choose(&mut self.rng).copied().unwrap_or_default();
-                self.take(commands.react(by, me, note, with).await);
+                self.take(commands.react(by, me, &[], note, with).await);
             }
             (10, Some(note)) => self.take(commands.unreact(by, me, note).await),
             (11..13, Some(note)) => {
@@ -414,6 +414,7 @@ impl Story {
         let Some(channel) = found.filter(|_| self.rng.random_bool(0.7)) else {
             let id = ChannelId(self.app.ids.at(by.now));
             let new = channel::Created {
+                banner: None,
                 id,
                 owner: me,
                 name: format!("channel {id}"),
@@ -533,7 +534,7 @@ impl Story {
     /// What moderators do, and those who have to do with them.
     async fn moderate(&mut self, by: By, me: UserId, other: UserId) {
         let commands = self.app.commands.clone();
-        let n = self.rng.random_range(0..12_u8);
+        let n = self.rng.random_range(0..15_u8);
         let announcement = AnnouncementId(Uuid::from_u128(u128::from(n) % 3 + 1));
         let decoration = DecorationId(Uuid::from_u128(1));
         match n {
@@ -571,6 +572,7 @@ impl Story {
                 let new = NewAccount { user, username: name, asked_by: AskedBy::Invited };
                 self.take(commands.sign_up_invited(self.app.by_user(None), new, &code).await);
             }
+            12..15 => self.emoji(by).await,
             10 => {
                 let definition = decoration::Definition {
                     name: "hat".to_owned(),
@@ -584,6 +586,38 @@ impl Story {
                 let by_moderator = By { user: Some(other), ..by };
                 let settings = [("name".to_owned(), json!(format!("server of {me}")))];
                 self.take(commands.change_settings(by_moderator, settings.into()).await);
+            }
+        }
+    }
+
+    /// One of a few emoji, with one of a few names.
+    async fn emoji(&mut self, by: By) {
+        let commands = self.app.commands.clone();
+        let name = format!("blob{}", self.rng.random_range(0..3));
+        let there = commands.emoji_named(&format!("blob{}", self.rng.random_range(0..3))).await.unwrap();
+        match there {
+            Some((emoji, _)) if self.rng.random_bool(0.3) => {
+                self.take(commands.delete_emoji(by, emoji).await);
+            }
+            Some((emoji, _)) if self.rng.random() => {
+                let changes = emoji::Changes { name: Some(name), ..emoji::Changes::default() };
+                self.take(commands.change_emoji(by, emoji, changes).await);
+            }
+            _ => {
+                let (key, thumbnail) = (by.command.to_string(), None);
+                let definition = emoji::Definition {
+                    name,
+                    aliases: vec!["alias".to_owned()],
+                    category: None,
+                    license: None,
+                    sensitive: false,
+                    local_only: false,
+                    roles: Vec::new(),
+                    memo: String::new(),
+                    picture: emoji::Picture { key, thumbnail, media_type: "image/png".to_owned() },
+                };
+                let emoji = EmojiId(self.app.ids.at(by.now));
+                self.take(commands.add_emoji(by, emoji, definition).await);
             }
         }
     }

@@ -42,6 +42,12 @@ impl Stream {
         self.0.send(Message::Text(text.into())).await.unwrap();
     }
 
+    /// Captures a note, which the server has heard then.
+    pub async fn capture(&mut self, note: &str) {
+        self.say("sr", json!({ "id": note })).await;
+        self.heard().await;
+    }
+
     /// Returns when all that was said before has been heard by the server.
     async fn heard(&mut self) {
         self.connect("localTimeline", "heard", json!({})).await;

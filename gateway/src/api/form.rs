@@ -1,18 +1,21 @@
 //! Calls with a file: a form of several parts (`multipart/form-data`), whose other parts are the parameters.
 //! The file goes to disk while it comes.
 
+use std::time::Duration;
+
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use multer::{Constraints, Field, Multipart, SizeLimit};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::error::{ApiError, ErrorDef};
 use super::http::{Call, client_of, discard, perform, refusal, reply, token};
 use super::registry::Entry;
 use crate::app::App;
-use crate::drive::incoming::{MAX_FILE_BYTES, NotReceived, OneByOne, Received};
+use crate::drive::incoming::{MAX_FILE_BYTES, NotReceived, OneByOne, Received, WHOLE_WITHIN};
 use crate::drive::keep::allowed;
 use crate::platform::http::OwnTime;
 
@@ -86,12 +89,17 @@ async fn run(app: &App, entry: &Entry, request: Request) -> Result<Vec<u8>, Brok
         .for_field(FILE, u64::MAX);
     let pieces = OneByOne::new(body.into_data_stream());
     let form = Multipart::with_constraints(pieces, boundary, Constraints::new().size_limit(limits));
-    let (mut params, received) = read(app, &parts.headers, form).await?;
+    let (mut params, received) = in_time(WHOLE_WITHIN, read(app, &parts.headers, form)).await?;
     let Some(received) = received else { return Err(NO_FILE.into()) };
     let ticket = app.drive.offer(received);
     params[FILE] = Value::String(ticket.id.to_string());
     let call = Call { method: parts.method, headers: parts.headers, client, params };
     Ok(perform(app, entry, call).await?.0)
+}
+
+/// Nobody holds a place among the uploads for ever, however steadily they send.
+async fn in_time<T>(limit: Duration, reading: impl Future<Output = Result<T, Broken>>) -> Result<T, Broken> {
+    timeout(limit, reading).await.unwrap_or(Err(Broken::Bad(StatusCode::REQUEST_TIMEOUT)))
 }
 
 async fn read(
@@ -152,5 +160,17 @@ fn broken(error: multer::Error) -> Broken {
             tracing::debug!(error = %other, "a form can't be read");
             Broken::Bad(StatusCode::BAD_REQUEST)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_upload_that_goes_on_for_ever_is_ended() {
+        let for_ever = in_time::<()>(Duration::from_millis(1), std::future::pending());
+        assert!(matches!(for_ever.await, Err(Broken::Bad(StatusCode::REQUEST_TIMEOUT))));
+        assert!(in_time(WHOLE_WITHIN, async { Ok(()) }).await.is_ok());
     }
 }

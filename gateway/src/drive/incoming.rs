@@ -21,6 +21,8 @@ use super::kind::{self, HEAD_BYTES, Kind};
 pub const MAX_FILE_BYTES: u64 = 262_144_000;
 /// How long an upload may make no progress.
 pub const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// How long an upload may take in all, the form around it included: the largest file at 230 KB a second.
+pub const WHOLE_WITHIN: Duration = Duration::from_secs(20 * 60);
 
 /// A file that came in, on disk until it is kept or dropped.
 pub struct Received {

@@ -5,6 +5,7 @@
 //! are kept ([`store`]), and then told to the log ([`keep`]). Bytes of which the log knows nothing, since
 //! the server stopped in between, are [`stray`] and go.
 
+pub mod emoji;
 pub mod incoming;
 pub mod keep;
 pub mod kind;

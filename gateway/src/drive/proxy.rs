@@ -11,14 +11,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use lru::LruCache;
-use projections::world::FileRow;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::incoming::NotReceived;
 use super::kind::is_safe;
 use super::picture::{NotLooked, Wanted};
-use super::serve::{self, FOR_EVER, NotServed, guarded};
+use super::serve::{self, FOR_EVER, Kept, NotServed, guarded};
 use crate::app::App;
 use crate::fetch::FetchError;
 
@@ -33,7 +32,7 @@ const MAX_KEPT_BYTES: usize = 128 * 1024;
 const MISSING: HeaderValue = HeaderValue::from_static("max-age=300");
 const WEBP: &str = "image/webp";
 /// One pixel that nobody sees.
-const NOTHING: &[u8] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\
+pub(super) const NOTHING: &[u8] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\
     \x1f\x15\xc4\x89\x00\x00\x00\rIDATx\x9cc\xf8\xff\xff?\x03\x00\x08\xfc\x02\xfe\xe6\x1b\x8d\x1d\x00\x00\x00\x00\
     IEND\xaeB`\x82";
 
@@ -143,7 +142,7 @@ async fn own_picture(
     headers: &HeaderMap,
     uri: &Uri,
 ) -> Response {
-    let row = match projections::drive::by_key(&app.pool, key).await {
+    let row = match serve::kept(&app.pool, key).await {
         Ok(row) => row,
         Err(error) => return serve::broken(&NotServed::from(error)),
     };
@@ -151,7 +150,7 @@ async fn own_picture(
     serve::answer(app, small.unwrap_or(key), headers, uri).await
 }
 
-fn small_of(row: &FileRow, wanted: Option<Wanted>) -> Option<&str> {
+fn small_of(row: &Kept, wanted: Option<Wanted>) -> Option<&str> {
     let moves = matches!(row.media_type.as_str(), "image/gif" | "image/apng");
     match wanted {
         None => None,

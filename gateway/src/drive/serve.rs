@@ -8,7 +8,11 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use domain::UserId;
+use domain::emoji::{Definition, Picture};
+use projections::world::FileRow;
 use serde_json::json;
+use sqlx::PgPool;
 
 use super::keep::is_key;
 use super::kind::{UNKNOWN, is_safe};
@@ -73,11 +77,32 @@ pub(super) enum NotServed {
     Header(#[from] header::InvalidHeaderValue),
 }
 
+/// What is kept under a key, or what is kept smaller there.
+pub(super) struct Kept {
+    /// None: the server's own.
+    owner: Option<UserId>,
+    name: String,
+    pub media_type: String,
+    pub key: String,
+    pub thumbnail: Option<String>,
+}
+
+pub(super) async fn kept(pool: &PgPool, key: &str) -> sqlx::Result<Option<Kept>> {
+    if let Some(file) = projections::drive::by_key(pool, key).await? {
+        let FileRow { owner, name, media_type, key, thumbnail, .. } = file;
+        return Ok(Some(Kept { owner: Some(owner), name, media_type, key, thumbnail }));
+    }
+    Ok(projections::emoji::by_key(pool, key).await?.map(|emoji| {
+        let Definition { name, picture: Picture { key, thumbnail, media_type }, .. } = emoji.definition;
+        Kept { owner: None, name, media_type, key, thumbnail }
+    }))
+}
+
 async fn find(app: &App, key: &str, asked: &HeaderMap) -> Result<Option<Response>, NotServed> {
     if !is_key(key) {
         return Ok(None);
     }
-    let Some(row) = projections::drive::by_key(&app.pool, key).await? else { return Ok(None) };
+    let Some(row) = kept(&app.pool, key).await? else { return Ok(None) };
     let is_whole = row.key == key;
     let media_type = match is_whole {
         false => THUMBNAIL_TYPE,

@@ -1,4 +1,5 @@
-//! Where the bytes of files are: under the person and a key, in a directory or another store of objects.
+//! Where the bytes of files are: under the person and a key, in a directory or another store of objects. What is
+//! the server's own has no person.
 
 use std::future::ready;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use crate::config::Config;
 
 /// The directory of files, in the data directory.
 pub const FILES: &str = "files";
+/// Where the server's own bytes are, beside those of people.
+const OF_THE_SERVER: &str = "server";
 
 /// Where bytes are kept. Cheap to clone.
 #[derive(Clone)]
@@ -48,8 +51,13 @@ impl Store {
     }
 
     /// Moves a file from the disk to where it is kept.
-    pub async fn put(&self, owner: UserId, key: &str, file: PathBuf) -> Result<(), StoreError> {
-        let to = self.directory.join(owner.to_string()).join(key);
+    pub async fn put(
+        &self,
+        owner: impl Into<Option<UserId>>,
+        key: &str,
+        file: PathBuf,
+    ) -> Result<(), StoreError> {
+        let to = self.directory.join(directory(owner.into())).join(key);
         let path = to.clone();
         let moved = tokio::task::spawn_blocking(move || {
             if let Some(parent) = to.parent() {
@@ -63,15 +71,34 @@ impl Store {
         moved.map_err(|source| StoreError::Disk { path, source })
     }
 
+    /// Copies what somebody has under a key to a key of the server's own; says whether it was there.
+    pub async fn copy(
+        &self,
+        from: impl Into<Option<UserId>>,
+        key: &str,
+        to: &str,
+    ) -> Result<bool, StoreError> {
+        match self.objects.copy(&path(from.into(), key), &path(None, to)).await {
+            Ok(()) => (),
+            Err(object_store::Error::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        let path = self.directory.join(OF_THE_SERVER);
+        let there = path.clone();
+        let synced = tokio::task::spawn_blocking(move || sync_directory(Some(&there)));
+        let synced = synced.await.unwrap_or_else(|lost| Err(std::io::Error::other(lost)));
+        synced.map(|()| true).map_err(|source| StoreError::Disk { path, source })
+    }
+
     /// Some bytes, or all of them; none when they are not there.
     pub async fn get(
         &self,
-        owner: UserId,
+        owner: impl Into<Option<UserId>>,
         key: &str,
         range: Option<std::ops::Range<u64>>,
     ) -> Result<Option<Bytes>, StoreError> {
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
-        match self.objects.get_opts(&path(owner, key), options).await {
+        match self.objects.get_opts(&path(owner.into(), key), options).await {
             Ok(found) => Ok(Some(found.into_stream())),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -79,8 +106,8 @@ impl Store {
     }
 
     /// How many bytes there are under a key; none when there are none.
-    pub async fn size(&self, owner: UserId, key: &str) -> Result<Option<u64>, StoreError> {
-        match self.objects.head(&path(owner, key)).await {
+    pub async fn size(&self, owner: impl Into<Option<UserId>>, key: &str) -> Result<Option<u64>, StoreError> {
+        match self.objects.head(&path(owner.into(), key)).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -99,8 +126,8 @@ impl Store {
     }
 
     /// Removes what is under a key, if anything is.
-    pub async fn delete(&self, owner: UserId, key: &str) -> Result<(), StoreError> {
-        match self.objects.delete(&path(owner, key)).await {
+    pub async fn delete(&self, owner: impl Into<Option<UserId>>, key: &str) -> Result<(), StoreError> {
+        match self.objects.delete(&path(owner.into(), key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -123,8 +150,12 @@ impl Store {
     }
 }
 
-fn path(owner: UserId, key: &str) -> ObjectPath {
-    ObjectPath::from_iter([owner.to_string().as_str(), key])
+fn path(owner: Option<UserId>, key: &str) -> ObjectPath {
+    ObjectPath::from_iter([directory(owner).as_str(), key])
+}
+
+fn directory(owner: Option<UserId>) -> String {
+    owner.map_or_else(|| OF_THE_SERVER.to_owned(), |owner| owner.to_string())
 }
 
 /// What was moved into a directory is there after a loss of power, too.

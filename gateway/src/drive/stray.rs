@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::drive::FileAdded;
-use domain::{FileId, UserId};
+use domain::emoji::Picture;
+use domain::{EmojiId, FileId, UserId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -50,6 +51,41 @@ impl Drive {
         Ok(())
     }
 
+    /// Writes down that the picture of an emoji may be there without it.
+    pub async fn note_picture(
+        &self,
+        pool: &PgPool,
+        emoji: EmojiId,
+        picture: &Picture,
+        now: DateTime<Utc>,
+    ) -> sqlx::Result<()> {
+        sqlx::query(
+            "insert into ops.stray_files (file_id, emoji_id, key, thumbnail, noted_at)
+             values ($1, $2, $3, $4, $5) on conflict (file_id) do update set noted_at = excluded.noted_at",
+        )
+        .bind(number(&picture.key).0)
+        .bind(emoji.0)
+        .bind(&picture.key)
+        .bind(&picture.thumbnail)
+        .bind(now)
+        .execute(pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Crosses the picture of an emoji out.
+    pub async fn settled_picture(&self, pool: &PgPool, picture: &Picture) -> sqlx::Result<()> {
+        self.settled(pool, number(&picture.key)).await
+    }
+
+    /// Removes the picture that an emoji has no more. What fails is done later.
+    pub async fn discard_picture(&self, pool: &PgPool, picture: &Picture) {
+        let (file, thumbnail) = (number(&picture.key), picture.thumbnail.as_deref());
+        if let Err(error) = self.remove(pool, file, None, &picture.key, thumbnail).await {
+            tracing::warn!(%error, key = picture.key, "the picture of an emoji stays for now");
+        }
+    }
+
     /// Crosses a file out: it is in the log, or its bytes are gone.
     pub async fn settled(&self, pool: &PgPool, file: FileId) -> sqlx::Result<()> {
         sqlx::query("delete from ops.stray_files where file_id = $1").bind(file.0).execute(pool).await?;
@@ -58,7 +94,7 @@ impl Drive {
 
     /// Removes the bytes of a file that is deleted. What fails is done later.
     pub async fn discard(&self, pool: &PgPool, file: &FileAdded) {
-        let gone = self.remove(pool, file.id, file.owner, &file.key, file.thumbnail.as_deref()).await;
+        let gone = self.remove(pool, file.id, Some(file.owner), &file.key, file.thumbnail.as_deref()).await;
         if let Err(error) = gone {
             tracing::warn!(%error, file = %file.id, "the bytes of a deleted file stay for now");
         }
@@ -68,7 +104,7 @@ impl Drive {
         &self,
         pool: &PgPool,
         file: FileId,
-        owner: UserId,
+        owner: Option<UserId>,
         key: &str,
         thumbnail: Option<&str>,
     ) -> Result<(), NotSwept> {
@@ -77,6 +113,11 @@ impl Drive {
         }
         Ok(self.settled(pool, file).await?)
     }
+}
+
+/// By which the bytes of a picture are written down: its key is one that was made for it.
+fn number(key: &str) -> FileId {
+    FileId(Uuid::try_parse(key).unwrap_or_default())
 }
 
 /// Looks for what was left, now and then, until the server stops.
@@ -94,18 +135,25 @@ pub async fn watch(app: App, shutdown: Shutdown) {
 
 /// Removes the bytes of files that the log doesn't have.
 pub async fn sweep(app: &App) -> Result<(), NotSwept> {
-    type Row = (Uuid, Uuid, String, Option<String>);
+    type Row = (Uuid, Option<Uuid>, Option<Uuid>, String, Option<String>);
     let rows: Vec<Row> = sqlx::query_as(
-        "select file_id, user_id, key, thumbnail from ops.stray_files
+        "select file_id, user_id, emoji_id, key, thumbnail from ops.stray_files
           where noted_at < $1 order by noted_at limit $2",
     )
     .bind(app.now() - STRAY_AFTER)
     .bind(MAX_AT_ONCE)
     .fetch_all(&app.pool)
     .await?;
-    for (file, owner, key, thumbnail) in rows {
-        let (file, owner) = (FileId(file), UserId(owner));
-        if app.commands.file(file).await?.existing().is_some() {
+    for (file, owner, emoji, key, thumbnail) in rows {
+        let (file, owner) = (FileId(file), owner.map(UserId));
+        let is_kept = match emoji.map(EmojiId) {
+            Some(emoji) => {
+                let emoji = app.commands.emoji(emoji).await?;
+                emoji.definition.as_ref().is_some_and(|emoji| emoji.picture.key == key)
+            }
+            None => app.commands.file(file).await?.existing().is_some(),
+        };
+        if is_kept {
             app.drive.settled(&app.pool, file).await?;
         } else {
             app.drive.remove(&app.pool, file, owner, &key, thumbnail.as_deref()).await?;

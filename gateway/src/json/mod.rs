@@ -6,6 +6,7 @@
 
 pub mod announcement;
 pub mod drive;
+pub mod emoji;
 pub mod note;
 pub mod notification;
 pub mod role;

@@ -14,9 +14,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::timeline::page_of;
-use crate::api::param::{AnyId, Given, Id, Limit, NoteId, Page, Text, Unique, UserId};
+use crate::api::param::{Given, Id, Limit, NoteId, Page, Text, Unique, UserId};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
+use crate::json::drive::file_url;
 use crate::json::note::{Note, note as present};
 use crate::json::{Look, Time};
 
@@ -35,9 +36,8 @@ pub struct Channel {
     name: String,
     description: Option<String>,
     user_id: UserId,
-    /// There are no banners yet.
-    banner_url: (),
-    banner_id: (),
+    banner_url: Option<String>,
+    banner_id: Option<Id<ids::FileId>>,
     pinned_note_ids: Vec<NoteId>,
     color: String,
     is_archived: bool,
@@ -66,7 +66,7 @@ struct Standing {
 }
 
 impl Channel {
-    fn of(by: Onlooker, (row, standing): (ChannelRow, StandingRow)) -> Self {
+    fn of(look: &Look<'_>, by: Onlooker, (row, standing): (ChannelRow, StandingRow)) -> Self {
         let StandingRow { follows, favors, mutes } = standing;
         Self {
             id: Id(row.id),
@@ -75,8 +75,8 @@ impl Channel {
             name: row.name,
             description: row.description,
             user_id: Id(row.owner),
-            banner_url: (),
-            banner_id: (),
+            banner_url: row.banner.as_ref().map(|(_, key)| file_url(look, key)),
+            banner_id: row.banner.as_ref().map(|(file, _)| Id(*file)),
             pinned_note_ids: row.pinned.into_iter().map(Id).collect(),
             color: row.color,
             is_archived: row.is_archived,
@@ -99,8 +99,14 @@ fn onlooker(app: &App, viewer: Option<ids::UserId>) -> Onlooker {
     Onlooker { viewer, now: app.now() }
 }
 
-fn list(by: Onlooker, rows: Vec<(ChannelRow, StandingRow)>) -> Vec<Channel> {
-    rows.into_iter().map(|row| Channel::of(by, row)).collect()
+fn list(app: &App, by: Onlooker, rows: Vec<(ChannelRow, StandingRow)>) -> Vec<Channel> {
+    let look = Look::of(app);
+    rows.into_iter().map(|row| Channel::of(&look, by, row)).collect()
+}
+
+/// Whether the caller has the file that is to be shown above a channel, if any is.
+async fn has_banner(app: &App, me: &SignedIn, banner: Option<ids::FileId>) -> Result<bool, ApiError> {
+    app.commands.has_files(me.id(), banner.as_slice()).await.map_err(ApiError::internal)
 }
 
 /// Make a channel.
@@ -109,8 +115,7 @@ fn list(by: Onlooker, rows: Vec<(ChannelRow, StandingRow)>) -> Vec<Channel> {
 pub struct Create {
     name: Name,
     description: Option<Description>,
-    /// There are no files yet, so it names none.
-    banner_id: Option<Id<AnyId>>,
+    banner_id: Option<Id<ids::FileId>>,
     #[serde(default)]
     color: Given<Color>,
     is_sensitive: Option<bool>,
@@ -131,7 +136,8 @@ impl Endpoint for Create {
     type Reply = Channel;
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Channel, ApiError> {
-        if self.banner_id.is_some() {
+        let banner = self.banner_id.map(|id| id.0);
+        if !has_banner(app, &me, banner).await? {
             return Err(CREATE_NO_SUCH_FILE.into());
         }
         let by = app.by(&me);
@@ -144,6 +150,7 @@ impl Endpoint for Create {
             color: self.color.0.map_or_else(|| DEFAULT_COLOR.to_owned(), |color| color.0),
             is_sensitive: self.is_sensitive.unwrap_or(false),
             allow_renote_to_external: self.allow_renote_to_external.unwrap_or(true),
+            banner,
         };
         let receipt = app.commands.create_channel(by, new).await?;
         app.shown(receipt).await;
@@ -160,9 +167,8 @@ pub struct Update {
     name: Given<Name>,
     #[serde(default)]
     description: Given<Option<Description>>,
-    /// There are no files yet, so it names none.
     #[serde(default)]
-    banner_id: Given<Option<Id<AnyId>>>,
+    banner_id: Given<Option<Id<ids::FileId>>>,
     is_archived: Option<bool>,
     #[serde(default)]
     pinned_note_ids: Given<Unique<NoteId, 0, MAX_PINNED>>,
@@ -192,7 +198,8 @@ impl Endpoint for Update {
     type Reply = Channel;
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Channel, ApiError> {
-        if self.banner_id.0.flatten().is_some() {
+        let banner = self.banner_id.0.map(|id| id.map(|id| id.0));
+        if !has_banner(app, &me, banner.flatten()).await? {
             return Err(UPDATE_NO_SUCH_FILE.into());
         }
         let description = |text: Option<Description>| text.map(|text| text.0).filter(|text| !text.is_empty());
@@ -203,6 +210,7 @@ impl Endpoint for Update {
             is_archived: self.is_archived,
             is_sensitive: self.is_sensitive,
             allow_renote_to_external: self.allow_renote_to_external,
+            banner,
             pinned: self.pinned_note_ids.0.map(|notes| notes.0.into_iter().map(|note| note.0).collect()),
         };
         let (id, moderates) = (self.channel_id.0, me.account.moderates());
@@ -241,7 +249,7 @@ impl Endpoint for Show {
         let look = Look::of(app);
         let seen = pinned.into_iter().filter(|note| matches!(world.see(*note), Some(Sight::Seen(_))));
         let notes = seen.filter_map(|note| present(&look, &world, note)).collect();
-        Ok(Channel { pinned_notes: Some(notes), ..Channel::of(by, row) })
+        Ok(Channel { pinned_notes: Some(notes), ..Channel::of(&look, by, row) })
     }
 }
 
@@ -256,7 +264,7 @@ impl Endpoint for Featured {
 
     async fn handle(self, app: &App, me: Anyone) -> Result<Vec<Channel>, ApiError> {
         let by = onlooker(app, me.id());
-        Ok(list(by, channel::featured(&app.pool, by).await?))
+        Ok(list(app, by, channel::featured(&app.pool, by).await?))
     }
 }
 
@@ -277,7 +285,7 @@ impl Endpoint for Owned {
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Channel>, ApiError> {
         let by = onlooker(app, Some(me.id()));
-        Ok(list(by, channel::owned(&app.pool, by, &self.page.limited(self.limit)).await?))
+        Ok(list(app, by, channel::owned(&app.pool, by, &self.page.limited(self.limit)).await?))
     }
 }
 
@@ -298,7 +306,7 @@ impl Endpoint for Followed {
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Channel>, ApiError> {
         let by = onlooker(app, Some(me.id()));
-        Ok(list(by, channel::followed(&app.pool, by, &self.page.limited(self.limit)).await?))
+        Ok(list(app, by, channel::followed(&app.pool, by, &self.page.limited(self.limit)).await?))
     }
 }
 
@@ -313,7 +321,7 @@ impl Endpoint for MyFavorites {
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Channel>, ApiError> {
         let by = onlooker(app, Some(me.id()));
-        Ok(list(by, channel::favorites(&app.pool, by).await?))
+        Ok(list(app, by, channel::favorites(&app.pool, by).await?))
     }
 }
 
@@ -348,7 +356,7 @@ impl Endpoint for Search {
     async fn handle(self, app: &App, me: Anyone) -> Result<Vec<Channel>, ApiError> {
         let (by, page) = (onlooker(app, me.id()), self.page.limited(self.limit));
         let found = channel::search(&app.pool, by, &self.query.0, self.how == How::NameOnly, &page).await?;
-        Ok(list(by, found))
+        Ok(list(app, by, found))
     }
 }
 
@@ -516,7 +524,7 @@ impl Endpoint for ListMutes {
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Channel>, ApiError> {
         let by = onlooker(app, Some(me.id()));
-        Ok(list(by, channel::muted(&app.pool, by).await?))
+        Ok(list(app, by, channel::muted(&app.pool, by).await?))
     }
 }
 
@@ -525,5 +533,5 @@ async fn shown(app: &App, id: ids::ChannelId, me: &SignedIn) -> Result<Channel, 
     let by = onlooker(app, Some(me.id()));
     let row = channel::by_id(&app.pool, id, by).await?;
     let row = row.ok_or_else(|| ApiError::internal("a channel is not there that was written"))?;
-    Ok(Channel::of(by, row))
+    Ok(Channel::of(&Look::of(app), by, row))
 }

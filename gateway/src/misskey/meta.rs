@@ -1,4 +1,4 @@
-//! What the server says of itself: `meta`, `endpoints`, `endpoint`, `ping`, `stats`, `emojis`, `emoji`,
+//! What the server says of itself: `meta`, `endpoints`, `endpoint`, `ping`, `stats`,
 //! `get-online-users-count`.
 
 use domain::instance::{Instance, Policies, Settings};
@@ -10,13 +10,12 @@ use serde_json::{Map, Value, json};
 
 use super::{VERSION, registry};
 use crate::api::param::yes;
-use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta};
+use crate::api::{Anyone, ApiError, Endpoint, Meta};
 use crate::app::App;
 use crate::drive::incoming::MAX_FILE_BYTES;
 
 /// How long answers to anonymous GETs may be kept, in seconds.
 const META_SECONDS: u32 = 60;
-const EMOJIS_SECONDS: u32 = 3_600;
 /// The name of the account by which the server itself acts; no person can have it.
 pub const OWN_ACCOUNT: &str = "system.proxy";
 /// Settings that everybody is told under the same name.
@@ -273,47 +272,6 @@ impl Endpoint for Stats {
             drive_usage_local: 0,
             drive_usage_remote: 0,
         })
-    }
-}
-
-/// The custom emoji of this server.
-#[derive(Deserialize, JsonSchema)]
-pub struct Emojis {}
-
-/// The custom emoji of this server; there are none yet.
-#[derive(Serialize, JsonSchema)]
-#[schemars(inline)]
-pub struct EmojisReply {
-    emojis: [(); 0],
-}
-
-impl Endpoint for Emojis {
-    const META: Meta = Meta::new("emojis").get().cache(EMOJIS_SECONDS);
-    type Caller = Anyone;
-    type Reply = EmojisReply;
-
-    async fn handle(self, _: &App, _: Anyone) -> Result<EmojisReply, ApiError> {
-        Ok(EmojisReply { emojis: [] })
-    }
-}
-
-/// One custom emoji of this server.
-#[derive(Deserialize, JsonSchema)]
-pub struct ShowEmoji {
-    #[expect(dead_code, reason = "no name is that of an emoji yet")]
-    name: String,
-}
-
-const NO_SUCH_EMOJI: ErrorDef =
-    ErrorDef::new("NO_SUCH_EMOJI", "No such emoji.", "5f9b4c3e-6f8d-4d0b-9d5c-0a6f1b8e2c47");
-
-impl Endpoint for ShowEmoji {
-    const META: Meta = Meta::new("emoji").get().cache(EMOJIS_SECONDS).errors(&[NO_SUCH_EMOJI]);
-    type Caller = Anyone;
-    type Reply = ();
-
-    async fn handle(self, _: &App, _: Anyone) -> Result<(), ApiError> {
-        Err(NO_SUCH_EMOJI.into())
     }
 }
 

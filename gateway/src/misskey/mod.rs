@@ -14,6 +14,8 @@ pub mod chart;
 pub mod clip;
 pub mod decoration;
 pub mod drive;
+pub mod drive_moderation;
+pub mod emoji;
 pub mod favorite;
 pub mod follow;
 pub mod hashtag;
@@ -75,6 +77,23 @@ pub fn registry() -> &'static Registry {
             decoration::Delete,
             decoration::ListAll,
             decoration::Update,
+            drive_moderation::CleanRemoteFiles,
+            drive_moderation::CleanUp,
+            drive_moderation::DeleteAll,
+            drive_moderation::Files,
+            drive_moderation::ShowFile,
+            emoji::Add,
+            emoji::AddAliases,
+            emoji::Copy,
+            emoji::Delete,
+            emoji::DeleteMany,
+            emoji::List,
+            emoji::ListRemote,
+            emoji::RemoveAliases,
+            emoji::SetAliases,
+            emoji::SetCategory,
+            emoji::SetLicense,
+            emoji::Update,
             moderation::IndexStats,
             moderation::TableStats,
             invitation::CreateMany,
@@ -97,6 +116,8 @@ pub fn registry() -> &'static Registry {
             moderation::Show,
             moderation::List,
             moderation::Suspend,
+            drive_moderation::UnsetAvatar,
+            drive_moderation::UnsetBanner,
             moderation::Unsuspend,
             report::Annotate,
             admin::UpdateMeta,
@@ -173,8 +194,8 @@ pub fn registry() -> &'static Registry {
             drive::UpdateFolder,
             drive::Stream,
             mail::Available,
-            meta::ShowEmoji,
-            meta::Emojis,
+            emoji::Show,
+            emoji::All,
             meta::ShowEndpoint,
             meta::Endpoints,
             follow::Create,
@@ -323,6 +344,7 @@ pub fn registry() -> &'static Registry {
             search::ByName,
             user::Show,
             memo::Update,
+            emoji::Find,
             mail::Verify,
         ]
     });

@@ -58,7 +58,8 @@ impl Endpoint for Create {
     type Reply = ();
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
-        let receipt = app.commands.react(app.by(&me), me.id(), self.note_id.0, &self.reaction).await?;
+        let (by, roles) = (app.by(&me), &me.account.roles);
+        let receipt = app.commands.react(by, me.id(), roles, self.note_id.0, &self.reaction).await?;
         app.shown(receipt).await;
         Ok(())
     }

@@ -20,8 +20,9 @@ use domain::policy::{Between, Company, Facts, Place, may_see};
 use domain::{AntennaId, ChannelId, Event, ListId, NoteId, RoleId, UserId};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use projections::announcement::AnnouncementRow;
+use projections::emoji::EmojiRow;
 use projections::world::FollowingRow;
-use projections::{Projections, Wanted, World, antenna, hydrate, mute, notification, poll, reaction};
+use projections::{Projections, Wanted, World, antenna, emoji, hydrate, mute, notification, poll, reaction};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -36,6 +37,7 @@ use super::listeners::{
 };
 use super::telling::{Own, Telling, chain, sees, to_text, wants};
 use crate::api::{ApiError, Core};
+use crate::json::emoji::{detailed, picture_url};
 use crate::json::{self, Look, Time, user::user_lite};
 use crate::platform::metrics::STREAMING_CONNECTIONS;
 use crate::platform::shutdown::Shutdown;
@@ -219,6 +221,8 @@ struct Loaded {
     /// Which antennas that somebody listens to heard a note.
     heard: HashMap<NoteId, Vec<AntennaId>>,
     messages: HashMap<Position, Vec<(UserId, Message)>>,
+    /// Custom emoji that were reacted with, by name.
+    emojis: HashMap<String, EmojiRow>,
     /// Moderators who listen to what they are told, when there is something.
     moderators: Vec<UserId>,
 }
@@ -356,7 +360,8 @@ impl Teller {
         let messages = self.messages(needs.errands).await?;
         let reported = events.iter().any(|event| matches!(event.event, Some(Event::ReportFiled(_))));
         let moderators = if reported { self.moderators().await? } else { Vec::new() };
-        Ok(Loaded { world, own, gone, heard, muted_threads, messages, moderators })
+        let emojis = self.emojis(events, &needs.changed).await?;
+        Ok(Loaded { world, own, gone, heard, muted_threads, messages, emojis, moderators })
     }
 
     /// Takes changes of followings in, and finds out what somebody here wants to hear of.
@@ -414,6 +419,27 @@ impl Teller {
             }
         }
         needs
+    }
+
+    /// The custom emoji with which somebody reacted to one of these notes.
+    async fn emojis(
+        &self,
+        events: &[Arc<Recorded>],
+        notes: &HashSet<NoteId>,
+    ) -> Result<HashMap<String, EmojiRow>, ApiError> {
+        let mut names: Vec<&str> = events
+            .iter()
+            .filter_map(|recorded| match &recorded.event {
+                Some(Event::ReactionAdded(e)) if notes.contains(&e.note) => e.reaction.local_name(),
+                _ => None,
+            })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        if names.is_empty() {
+            return Ok(HashMap::new());
+        }
+        Ok(emoji::by_names(&self.sources.pool, &names).await?)
     }
 
     /// Those who listen to what moderators are told, and are moderators still.
@@ -516,6 +542,8 @@ impl Teller {
             now: loaded.world.now,
         };
         let listeners = self.hub.lock();
+        // Many are changed at once, and told of as one.
+        let (mut changed, mut deleted) = (Vec::new(), Vec::new());
         for append in events.chunk_by(|a, b| a.position == b.position) {
             for recorded in append {
                 let Some(event) = &recorded.event else { continue };
@@ -530,6 +558,12 @@ impl Teller {
                     }
                     Event::AnnouncementCreated(e) if e.definition.user.is_none() && !e.definition.silence => {
                         listeners.send_everybody(&to_everybody("announcementCreated", &announced(e)));
+                    }
+                    Event::EmojiChanged(e) => changed.push(detailed(look.origin, e.emoji, &e.definition)),
+                    Event::EmojiDeleted(e) => deleted.push(detailed(look.origin, e.emoji, &e.definition)),
+                    Event::EmojiAdded(e) => {
+                        let emoji = detailed(look.origin, e.emoji, &e.definition);
+                        listeners.send_everybody(&to_everybody("emojiAdded", &json!({ "emoji": emoji })));
                     }
                     Event::ReportFiled(e) => {
                         let told = json!({
@@ -546,7 +580,7 @@ impl Teller {
                         self.unread.retain(|unread| unread.user != *user);
                     }
                     _ => {
-                        tell_change(&listeners, &loaded.world, event);
+                        tell_change(&listeners, loaded, look.origin, event);
                         tell_list(&listeners, &look, &loaded.world, event);
                     }
                 }
@@ -574,6 +608,11 @@ impl Teller {
                     }
                     _ => (),
                 }
+            }
+        }
+        for (name, emojis) in [("emojiUpdated", changed), ("emojiDeleted", deleted)] {
+            if !emojis.is_empty() {
+                listeners.send_everybody(&to_everybody(name, &json!({ "emojis": emojis })));
             }
         }
         drop(listeners);
@@ -710,11 +749,15 @@ fn changed_note(event: &Event) -> Option<NoteId> {
     }
 }
 
-fn tell_change(listeners: &Listeners, world: &World, event: &Event) {
+fn tell_change(listeners: &Listeners, loaded: &Loaded, origin: &str, event: &Event) {
+    let world = &loaded.world;
     let (note, name, body) = match event {
-        // A custom emoji would come with its picture; there are none yet.
         Event::ReactionAdded(e) => {
-            let body = json!({ "reaction": e.reaction, "emoji": Value::Null, "userId": e.reactor });
+            let picture = e.reaction.local_name().and_then(|name| loaded.emojis.get(name));
+            let url = picture.map(|emoji| picture_url(origin, &emoji.definition.picture));
+            let emoji = url.zip(e.reaction.local_name());
+            let emoji = emoji.map(|(url, name)| json!({ "name": format!("{name}@."), "url": url }));
+            let body = json!({ "reaction": e.reaction, "emoji": emoji, "userId": e.reactor });
             (e.note, "reacted", body)
         }
         Event::ReactionRemoved(e) => {
