@@ -30,6 +30,7 @@ pub mod announcement;
 pub mod antenna;
 mod backoff;
 pub mod block;
+mod cache;
 pub mod channel;
 pub mod chart;
 pub mod clip;
@@ -63,9 +64,11 @@ mod sql;
 mod tail;
 #[cfg(test)]
 mod testing;
+pub mod timeline;
 pub mod user;
 pub mod world;
 
+pub use cache::Cache;
 pub use followed::follow_log;
 pub use hydrate::{Wanted, hydrate};
 pub use page::Page;
