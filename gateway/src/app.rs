@@ -141,7 +141,8 @@ impl App {
         }
         let mode = if config.roles.projector { Mode::Project } else { Mode::Watch };
         let projections = Projections::start(&pool, log.clone(), projections::projectors(), mode);
-        let cache = Cache::new(pool.clone(), projections.clone());
+        let shared = bus.is_shared().then(|| log.clone());
+        let cache = Cache::new(pool.clone(), projections.clone(), shared);
         shutdown.spawn(cache.clone().follow());
         let follower = Follower {
             commands: commands.clone(),

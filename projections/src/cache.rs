@@ -16,6 +16,10 @@
 //!    and takes those that it has forgotten for changes). What it has beyond `heard` does no harm: the events
 //!    are still to be heard, and it is forgotten then.
 //!
+//! Where several processes answer writers, a reader is also owed what another process has told, which this one may
+//! not have heard of. There, each page first asks the log for its end, and memory is used only by who gets there in
+//! time. That is one small statement; a process with a database of its own needs none.
+//!
 //! By 2 and 3 an entry has, at any time, everything up to `heard`; by 1 that is enough for whoever is handed it.
 //!
 //! What an event changes is worked out from the event ([`touch`]), and only where that is certain. Each shelf
@@ -34,11 +38,12 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use domain::decoration::Worn;
 use domain::emoji::Reaction;
-use domain::log::{Position, Recorded};
+use domain::log::{EventLog, Position, Recorded};
 use domain::mute::Mute;
 use domain::policy::Viewer;
 use domain::{ChannelId, DecorationId, FileId, ListId, NoteId, UserId};
@@ -64,6 +69,11 @@ const MAX_FILES: usize = 16 * MIB;
 const MAX_COUNTS: usize = 16 * MIB;
 const MAX_OF_VIEWERS: usize = 24 * MIB;
 const MAX_FEW: usize = 4 * MIB;
+
+/// Where other processes write, too, memory is used while this one is so little behind the end of the log, in
+/// positions, and gets there so soon.
+const NEAR: u64 = 1_000;
+const NEAR_WITHIN: Duration = Duration::from_millis(100);
 
 /// What is kept, each kind by itself.
 pub(crate) struct Shelves {
@@ -233,6 +243,8 @@ impl Shelves {
 pub struct Cache {
     pool: PgPool,
     projections: Projections,
+    /// The log, where other processes answer writers, too.
+    shared: Option<Arc<dyn EventLog>>,
     kept: Arc<Kept>,
 }
 
@@ -283,19 +295,29 @@ impl Kept {
 }
 
 impl Cache {
-    pub fn new(pool: PgPool, projections: Projections) -> Self {
-        Self { pool, projections, kept: Arc::new(Kept::new()) }
+    /// `shared` is the log where other processes answer writers, too.
+    pub fn new(pool: PgPool, projections: Projections, shared: Option<Arc<dyn EventLog>>) -> Self {
+        Self { pool, projections, shared, kept: Arc::new(Kept::new()) }
     }
 
     /// Loads a world, as [`crate::hydrate()`] does, with what is in memory.
     pub async fn hydrate(&self, wanted: Wanted, viewer: Viewer, now: DateTime<Utc>) -> sqlx::Result<World> {
-        hydrate::from(&self.source(), wanted, viewer, now).await
+        hydrate::from(&self.source().await, wanted, viewer, now).await
     }
 
     /// Where facts are got from by a page that is read now.
-    pub(crate) fn source(&self) -> Source<'_> {
-        let memory = self.reading().map(|at| (self.kept.as_ref(), at));
-        Source { pool: &self.pool, memory }
+    pub(crate) async fn source(&self) -> Source<'_> {
+        let memory = if self.knows_what_others_told().await { self.reading() } else { None };
+        Source { pool: &self.pool, memory: memory.map(|at| (self.kept.as_ref(), at)) }
+    }
+
+    /// Whether this process knows of all that others may have told writers until now.
+    async fn knows_what_others_told(&self) -> bool {
+        let Some(log) = &self.shared else { return true };
+        let Ok(head) = log.head().await else { return false };
+        let advanced = *self.projections.advanced().borrow();
+        let is_near = head.0.saturating_sub(advanced.0) <= NEAR;
+        is_near && self.projections.wait(head, NEAR_WITHIN).await.is_ok()
     }
 
     /// Takes in what there is to hear. Says up to where all that is kept is known; none when nothing is to be
@@ -539,7 +561,7 @@ mod tests {
         let mut story = Story::new(&pool);
         story.log = log.clone();
         let projections = crate::Projections::start(&pool, log, projectors(), Mode::Project);
-        let cache = Cache::new(pool.clone(), projections.clone());
+        let cache = Cache::new(pool.clone(), projections.clone(), None);
         story.person(1, "a");
         let note = story.note(1, |_| ());
         projections.settle().await.unwrap();

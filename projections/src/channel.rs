@@ -62,6 +62,11 @@ impl Projector for Projection {
         ]
     }
 
+    /// Of what is written, only what is said in channels.
+    fn heeds(&self, event: &Event) -> bool {
+        !matches!(event, Event::NoteCreated(note) if note.channel.is_none())
+    }
+
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
         for (part, erased) in erased::parts(batch) {
             let mut written = Written::default();

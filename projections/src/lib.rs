@@ -4,7 +4,8 @@
 //! runtime ([`Projections`]) feeds it events in order and moves its checkpoint in the same transaction.
 //! A query gives ids and what paging needs; [`hydrate`] loads everything that a page of ids shows in a
 //! fixed number of rounds into a [`World`]; what of it a viewer may see is decided there by
-//! [`domain::policy`], never by SQL, which only narrows the candidates.
+//! [`domain::policy`], never by SQL, which only narrows the candidates. A [`Cache`] keeps what pages show in memory,
+//! and the newest ids of timelines ([`timeline`]); what it gives is never older than what the tables would.
 //!
 //! Invariants kept here:
 //! - only projectors write read tables, each its own; nothing here appends to the log or knows HTTP;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::log::Recorded;
+use domain::note::Created;
 use domain::poll::Voted;
 use domain::{Event, NoteId, UserId};
 use sqlx::postgres::{PgConnection, PgPool};
@@ -34,6 +35,12 @@ impl Projector for Projection {
 
     fn kinds(&self) -> &'static [&'static str] {
         &["note.created", "note.deleted", "poll.voted", "poll.ended", "user.erased"]
+    }
+
+    /// Of what is written, only polls that end.
+    fn heeds(&self, event: &Event) -> bool {
+        let ends = |note: &Created| note.poll.as_ref().is_some_and(|poll| poll.expires_at.is_some());
+        !matches!(event, Event::NoteCreated(note) if !ends(note))
     }
 
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {

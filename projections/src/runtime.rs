@@ -63,6 +63,11 @@ pub trait Projector: Send + Sync {
     /// The kinds of events that it is given; all others pass it by.
     fn kinds(&self) -> &'static [&'static str];
 
+    /// Whether an event of these kinds can change anything in its tables. What doesn't costs no transaction.
+    fn heeds(&self, _event: &Event) -> bool {
+        true
+    }
+
     /// Writes what the events say, with a few statements per kind, whatever their number. How the log
     /// is cut into batches must make no difference. Erased events are not in the batch. Tables are named
     /// without their schema: it is that of the connection, so that they can be built again elsewhere.
@@ -521,7 +526,8 @@ async fn in_time<T, E: From<sqlx::Error>>(
 }
 
 pub(crate) fn hears(projector: &dyn Projector, event: &Recorded) -> bool {
-    event.event.is_some() && projector.kinds().contains(&event.kind.as_str())
+    let kinds = projector.kinds();
+    event.event.as_ref().is_some_and(|it| kinds.contains(&event.kind.as_str()) && projector.heeds(it))
 }
 
 pub(crate) fn version(projector: &dyn Projector) -> i32 {

@@ -35,7 +35,7 @@ use tracing::span;
 use uuid::Uuid;
 
 use crate::cache::Kept;
-use crate::runtime::LIVE_SCHEMA;
+use crate::runtime::{LIVE_SCHEMA, hears};
 use crate::{Projector, projectors};
 
 /// When stories begin, in milliseconds since 1970.
@@ -479,8 +479,7 @@ impl Story {
 }
 
 pub async fn apply(pool: &PgPool, projector: &dyn Projector, batch: &[Arc<Recorded>]) {
-    let hears = |e: &Recorded| e.event.is_some() && projector.kinds().contains(&e.kind.as_str());
-    let heard: Vec<_> = batch.iter().filter(|e| hears(e)).cloned().collect();
+    let heard: Vec<_> = batch.iter().filter(|event| hears(projector, event)).cloned().collect();
     if heard.is_empty() {
         return;
     }

@@ -479,7 +479,7 @@ impl Cache {
         filter: Filter,
         page: &Page,
     ) -> sqlx::Result<Option<Part>> {
-        part(&self.source(), list, viewer, filter, page).await
+        part(&self.source().await, list, viewer, filter, page).await
     }
 }
 
