@@ -41,6 +41,7 @@ pub mod erased;
 pub mod favorite;
 pub mod follow;
 mod followed;
+pub mod hashtag;
 pub mod hydrate;
 pub mod instance;
 pub mod invitation;
@@ -61,6 +62,7 @@ pub mod registry;
 pub mod relation;
 pub mod role;
 pub mod runtime;
+pub mod search;
 mod sql;
 mod tail;
 #[cfg(test)]
@@ -106,5 +108,7 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(pin::Projection),
         Arc::new(registry::Projection),
         Arc::new(achievement::Projection),
+        Arc::new(search::Projection),
+        Arc::new(hashtag::Projection),
     ]
 }

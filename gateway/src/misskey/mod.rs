@@ -16,6 +16,7 @@ pub mod decoration;
 pub mod drive;
 pub mod favorite;
 pub mod follow;
+pub mod hashtag;
 pub mod i;
 pub mod invitation;
 pub mod list;
@@ -29,15 +30,18 @@ pub mod note;
 pub mod notification;
 pub mod pin;
 pub mod poll;
+pub mod push;
 pub mod reaction;
 pub mod registry;
 pub mod report;
 pub mod role;
+pub mod search;
 pub mod second_factor;
 pub mod signin;
 pub mod signup;
 pub mod timeline;
 pub mod user;
+pub mod webhook;
 
 use std::sync::LazyLock;
 
@@ -185,6 +189,11 @@ pub fn registry() -> &'static Registry {
             follow::UpdateAll,
             decoration::List,
             meta::OnlineUsers,
+            hashtag::List,
+            hashtag::Search,
+            hashtag::Show,
+            hashtag::Trend,
+            hashtag::Users,
             i::Show,
             second_factor::Done,
             second_factor::KeyDone,
@@ -218,6 +227,12 @@ pub fn registry() -> &'static Registry {
             pin::Unpin,
             i::Update,
             mail::UpdateEmail,
+            webhook::Create,
+            webhook::Delete,
+            webhook::List,
+            webhook::Show,
+            webhook::Test,
+            webhook::Update,
             invitation::Create,
             invitation::Delete,
             invitation::Remaining,
@@ -228,6 +243,7 @@ pub fn registry() -> &'static Registry {
             mute::Delete,
             mute::List,
             app::Registered,
+            note::List,
             note::Children,
             clip::OfNote,
             note::Conversation,
@@ -239,17 +255,22 @@ pub fn registry() -> &'static Registry {
             timeline::Hybrid,
             timeline::Local,
             timeline::Mentions,
+            poll::Recommendation,
             poll::Vote,
             reaction::List,
             reaction::Create,
             reaction::Delete,
             note::Renotes,
             note::Replies,
+            search::Notes,
+            hashtag::Notes,
             note::Show,
+            note::ShowPartialBulk,
             note::State,
             mute::CreateOfThread,
             mute::DeleteOfThread,
             timeline::Home,
+            note::Translate,
             note::Unrenote,
             timeline::OfList,
             notification::Create,
@@ -269,6 +290,10 @@ pub fn registry() -> &'static Registry {
             role::Show,
             role::Users,
             meta::Stats,
+            push::Register,
+            push::Show,
+            push::Unregister,
+            push::Update,
             user::UsernameAvailable,
             user::List,
             achievement::OfUser,
@@ -290,9 +315,12 @@ pub fn registry() -> &'static Registry {
             list::Update,
             list::UpdateMembership,
             timeline::OfUser,
+            reaction::OfUser,
             acquaintance::Recommendation,
             user::Relation,
             report::File,
+            search::People,
+            search::ByName,
             user::Show,
             memo::Update,
             mail::Verify,
