@@ -13,7 +13,7 @@ use domain::instance::AddressDiffers;
 use domain::log::{By, Clock, EventLog, Ids, LogError};
 use domain::policy::Viewer;
 use domain::{CommandId, UserId};
-use projections::{Mode, Projections, Wanted, World, hydrate, is_passing};
+use projections::{Cache, Mode, Projections, Wanted, World, is_passing};
 use sqlx::{PgConnection, PgPool};
 
 use crate::accounts::ReadAccounts;
@@ -61,6 +61,8 @@ pub struct App {
     pub bus: Bus,
     pub commands: Commands,
     pub projections: Projections,
+    /// What pages show, as far as it is in memory.
+    pub cache: Cache,
     pub core: Arc<Core>,
     pub presence: Arc<Presence>,
     pub hub: Hub,
@@ -145,6 +147,9 @@ impl App {
         }
         let mode = if config.roles.projector { Mode::Project } else { Mode::Watch };
         let projections = Projections::start(&pool, log.clone(), projections::projectors(), mode);
+        let shared = bus.is_shared().then(|| log.clone());
+        let cache = Cache::new(pool.clone(), projections.clone(), shared);
+        shutdown.spawn(cache.clone().follow());
         let follower = Follower {
             commands: commands.clone(),
             keyring: keyring.clone(),
@@ -202,6 +207,7 @@ impl App {
                 projections: projections.clone(),
                 log: log.clone(),
                 pool: pool.clone(),
+                cache: cache.clone(),
                 clock: clock.clone(),
                 core: core.clone(),
                 presence: presence.clone(),
@@ -218,6 +224,7 @@ impl App {
             bus,
             commands,
             projections,
+            cache,
             core,
             presence,
             hub,
@@ -282,7 +289,7 @@ impl App {
         // A connection that was lost fails no call: what is shown here may have been written already, and
         // whoever is told of a failure writes it again.
         for pause in HYDRATE_PAUSES {
-            match hydrate(&self.pool, wanted.clone(), viewer, self.now()).await {
+            match self.cache.hydrate(wanted.clone(), viewer, self.now()).await {
                 Err(error) if is_passing(&error) && !matches!(error, sqlx::Error::PoolTimedOut) => {
                     tracing::debug!(%error, "loading a page again");
                     tokio::time::sleep(pause).await;
@@ -290,7 +297,7 @@ impl App {
                 loaded => return Ok(loaded?),
             }
         }
-        Ok(hydrate(&self.pool, wanted, viewer, self.now()).await?)
+        Ok(self.cache.hydrate(wanted, viewer, self.now()).await?)
     }
 }
 

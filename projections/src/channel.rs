@@ -62,6 +62,11 @@ impl Projector for Projection {
         ]
     }
 
+    /// Of what is written, only what is said in channels.
+    fn heeds(&self, event: &Event) -> bool {
+        !matches!(event, Event::NoteCreated(note) if note.channel.is_none())
+    }
+
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
         for (part, erased) in erased::parts(batch) {
             let mut written = Written::default();
@@ -282,13 +287,13 @@ fn channel_row(row: &PgRow) -> sqlx::Result<ChannelRow> {
 }
 
 /// The channels of these ids, without their banners, which no note shows.
-pub(crate) async fn by_ids(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<HashMap<ChannelId, ChannelRow>> {
+pub(crate) async fn by_ids(pool: &PgPool, ids: &[ChannelId]) -> sqlx::Result<HashMap<ChannelId, ChannelRow>> {
     let rows = sqlx::query(
         "select id, owner, name, description, color, is_archived, is_sensitive, allow_renote_to_external,
                 pinned, notes, users, last_noted_at, null::uuid as banner, null::text as banner_key
            from read.channels where id = any($1)",
     )
-    .bind(ids)
+    .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
     rows.iter().map(|row| channel_row(row).map(|channel| (channel.id, channel))).collect()
@@ -424,6 +429,22 @@ pub async fn all_muted(pool: &PgPool, user: UserId) -> sqlx::Result<Vec<(Channel
             .fetch_all(pool)
             .await?;
     Ok(rows.into_iter().map(|(channel, expires_at)| (ChannelId(channel), Mute { expires_at })).collect())
+}
+
+/// Which of these channels a person mutes, or did for a time.
+pub(crate) async fn mutes(
+    pool: &PgPool,
+    user: UserId,
+    channels: &[ChannelId],
+) -> sqlx::Result<HashMap<ChannelId, Mute>> {
+    let rows: Vec<(Uuid, Option<DateTime<Utc>>)> = sqlx::query_as(
+        "select channel_id, expires_at from read.channel_mutes where user_id = $1 and channel_id = any($2)",
+    )
+    .bind(user.0)
+    .bind(channels.iter().map(|id| id.0).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|(id, expires_at)| (ChannelId(id), Mute { expires_at })).collect())
 }
 
 /// Whether there is such a channel.

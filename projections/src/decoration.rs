@@ -13,6 +13,7 @@ use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use crate::cache::Source;
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql;
 use crate::world::UserRow;
@@ -120,7 +121,7 @@ pub async fn by_ids(
 
 /// Puts on what people wear: what is offered no more, or not to them, is left out.
 pub(crate) async fn dress<'u>(
-    pool: &PgPool,
+    source: &Source<'_>,
     people: impl Iterator<Item = &'u mut UserRow>,
 ) -> sqlx::Result<()> {
     let wearing: Vec<&mut UserRow> =
@@ -133,7 +134,11 @@ pub(crate) async fn dress<'u>(
     let mut ids: Vec<DecorationId> = wearing.iter().flat_map(|user| worn(user)).collect();
     ids.sort_unstable();
     ids.dedup();
-    let known = by_ids(pool, &ids).await?;
+    let load = async |ids: Vec<DecorationId>| {
+        let rows = by_ids(source.pool, &ids).await?;
+        Ok(rows.into_iter().map(|(id, row)| (id, Arc::new(row))).collect())
+    };
+    let known = source.facts(|kept| &kept.decorations, ids, load).await?;
     for user in wearing {
         let roles: Vec<_> = user.roles.iter().map(|role| role.id).collect();
         let dressed = user.profile.avatar_decorations.iter().filter_map(|worn| {

@@ -1,16 +1,20 @@
 //! Loads everything that a page shows, in two rounds whatever its size: the notes with what they
 //! answer and pass on (before them what people pinned, where it is shown); then, at once, people, counts and what the viewer is to them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use domain::emoji::Reaction;
+use domain::mute::Mute;
 use domain::policy::{AuthorRules, Viewer};
-use domain::{FileId, NoteId, RoleId, UserId};
+use domain::{ChannelId, FileId, NoteId, RoleId, UserId};
 use sqlx::postgres::PgPool;
-use uuid::Uuid;
 
-use crate::world::World;
-use crate::{channel, decoration, drive, note, pin, poll, reaction, relation, role, user};
+use crate::cache::Source;
+use crate::world::{NoteRow, RelationRow, World};
+use crate::{channel, decoration, drive, mute, note, pin, poll, reaction, relation, role, user};
 
 /// What a page is about.
 #[derive(Debug, Clone, Default)]
@@ -41,20 +45,31 @@ impl Wanted {
     }
 }
 
-/// Loads a world. What is not there is left out of it, and so is a note whose author is not there.
+/// Loads a world from the read tables. What is not there is left out of it, and so is a note whose author is
+/// not there.
 pub async fn hydrate(
     pool: &PgPool,
     wanted: Wanted,
     viewer: Viewer,
     now: DateTime<Utc>,
 ) -> sqlx::Result<World> {
-    let pins = unless(!wanted.pins || wanted.users.is_empty(), pin::of_people(pool, &wanted.users)).await?;
-    let ids: Vec<Uuid> = wanted.notes.iter().chain(pins.values().flatten()).map(|note| note.0).collect();
-    let mut notes =
-        if ids.is_empty() { HashMap::new() } else { note::by_ids(pool, &ids, viewer, now).await? };
+    from(&Source::tables(pool), wanted, viewer, now).await
+}
 
-    let ids: Vec<Uuid> = notes.keys().map(|note| note.0).collect();
-    let polls: Vec<Uuid> = notes.values().filter(|note| note.poll.is_some()).map(|note| note.id.0).collect();
+/// Loads a world from the read tables and what is in memory.
+pub(crate) async fn from(
+    source: &Source<'_>,
+    wanted: Wanted,
+    viewer: Viewer,
+    now: DateTime<Utc>,
+) -> sqlx::Result<World> {
+    let pool = source.pool;
+    let pins = unless(!wanted.pins || wanted.users.is_empty(), pin::of_people(pool, &wanted.users)).await?;
+    let asked = wanted.notes.iter().chain(pins.values().flatten()).copied();
+    let mut notes = notes(source, asked.collect()).await?;
+
+    let ids: Vec<NoteId> = notes.keys().copied().collect();
+    let polls: Vec<NoteId> = notes.values().filter(|note| note.poll.is_some()).map(|note| note.id).collect();
     let mut people = wanted.users;
     people.extend(notes.values().map(|note| note.author));
     // Whose servers they mute is in their own profile.
@@ -65,23 +80,31 @@ pub async fn hydrate(
     let mut files = wanted.files;
     files.extend(notes.values().flat_map(|note| note.files.iter().copied()));
 
-    let mut channels: Vec<Uuid> = notes.values().filter_map(|note| note.channel).map(|id| id.0).collect();
+    let mut channels: Vec<ChannelId> = notes.values().filter_map(|note| note.channel).collect();
     channels.sort_unstable();
     channels.dedup();
 
     let (mut users, files, channels, theirs, roles, reactions, votes, mine) = tokio::try_join!(
-        unless(people.is_empty(), user::by_ids(pool, &people)),
-        unless(files.is_empty(), drive::by_ids(pool, &files)),
-        unless(channels.is_empty(), channel::by_ids(pool, &channels)),
-        unless(people.is_empty(), role::of_people(pool, &people)),
+        source.facts(|kept| &kept.users, people.iter().copied(), async |ids| user::by_ids(pool, &ids).await),
+        source.facts(|kept| &kept.files, files, async |ids| drive::by_ids(pool, &ids).await),
+        source.facts(|kept| &kept.channels, channels, async |ids| channel::by_ids(pool, &ids).await),
+        unless(people.is_empty(), role::known(source, &people)),
         unless(wanted.roles.is_empty(), role::by_ids(pool, &wanted.roles, now)),
-        unless(ids.is_empty(), reaction::counts(pool, &ids)),
-        unless(polls.is_empty(), poll::counts(pool, &polls)),
-        Mine::load(pool, viewer, &ids, &polls, &people),
+        source.facts(
+            |kept| &kept.reactions,
+            ids.iter().copied(),
+            async |ids| Ok(shared(reaction::counts(pool, &ids).await?))
+        ),
+        source.facts(
+            |kept| &kept.votes,
+            polls.iter().copied(),
+            async |ids| Ok(shared(poll::counts(pool, &ids).await?))
+        ),
+        Mine::load(source, viewer, &notes, &polls, &people),
     )?;
 
     users.values_mut().for_each(|user| theirs.give(user, now));
-    decoration::dress(pool, users.values_mut()).await?;
+    decoration::dress(source, users.values_mut()).await?;
     let me = viewer.and_then(|viewer| users.get(&viewer));
     let muted_hosts = me.iter().flat_map(|me| &me.profile.muted_instances).map(|host| host.to_lowercase());
     let muted_hosts = muted_hosts.collect();
@@ -96,11 +119,14 @@ pub async fn hydrate(
             note.rules = AuthorRules::from(author);
         }
         note.votes = vec![0; note.poll.as_ref().map_or(0, |poll| poll.choices.len())];
-        for (choice, n) in votes.get(&note.id).into_iter().flatten() {
+        for (choice, n) in votes.get(&note.id).iter().flat_map(|votes| votes.iter()) {
             if let Some(slot) = note.votes.get_mut(*choice) {
                 *slot = *n;
             }
         }
+        note.in_muted_thread = mine.threads.contains(&note.thread);
+        note.in_muted_channel =
+            places(note).any(|channel| mine.channels.get(&channel).is_some_and(|mute| mute.stands(now)));
     }
     Ok(World {
         viewer,
@@ -118,30 +144,133 @@ pub async fn hydrate(
     })
 }
 
+/// The notes of these ids with what they answer and pass on, [`note::DEPTH`] steps up: as far as that is in memory
+/// from there, and the rest by one statement, which goes on from what is missing.
+async fn notes(source: &Source<'_>, asked: Vec<NoteId>) -> sqlx::Result<HashMap<NoteId, NoteRow>> {
+    if asked.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let Some((kept, at)) = source.memory else { return note::by_ids(source.pool, &asked).await };
+    let shelf = &kept.shelves.notes;
+    let mut looked: HashSet<NoteId> = HashSet::new();
+    let (mut found, mut missing, mut begun) = (HashMap::new(), Vec::new(), None);
+    let mut step: Vec<NoteId> = asked.iter().copied().filter(|id| looked.insert(*id)).collect();
+    for _ in 0..=note::DEPTH {
+        let (there, not_there, now) = shelf.get(step, at);
+        begun.get_or_insert(now);
+        step = there.values().flat_map(parents).filter(|id| looked.insert(*id)).collect();
+        found.extend(there);
+        missing.extend(not_there);
+    }
+    let Some(begun) = begun.filter(|_| !missing.is_empty()) else { return Ok(found) };
+    let loaded = note::by_ids(source.pool, &missing).await?;
+    let gone = missing.into_iter().filter(|id| !loaded.contains_key(id)).map(|id| (id, None));
+    let there = loaded.iter().map(|(id, note)| (*id, Some(note.clone())));
+    shelf.put(begun, there.chain(gone));
+    found.extend(loaded);
+    // What is missing at the last step is loaded with more than is wanted.
+    let mut wanted = HashMap::with_capacity(found.len());
+    let mut step = asked;
+    for _ in 0..=note::DEPTH {
+        let here: Vec<NoteRow> = step.iter().filter_map(|id| found.remove(id)).collect();
+        step = here.iter().flat_map(parents).collect();
+        wanted.extend(here.into_iter().map(|note| (note.id, note)));
+    }
+    Ok(wanted)
+}
+
+/// What a note answers and what it passes on.
+fn parents(note: &NoteRow) -> impl Iterator<Item = NoteId> + use<> {
+    let (reply, renote) = (note.reply, note.renote);
+    reply.into_iter().chain(renote).map(|parent| parent.id)
+}
+
+/// The channels that a note is in, and what it passes on.
+fn places(note: &NoteRow) -> impl Iterator<Item = ChannelId> + use<> {
+    note.channel.into_iter().chain(note.renote_channel)
+}
+
 /// What is the viewer's own.
 #[derive(Default)]
 struct Mine {
-    relations: HashMap<UserId, crate::world::RelationRow>,
-    reactions: HashMap<NoteId, domain::emoji::Reaction>,
-    votes: HashMap<NoteId, Vec<u32>>,
+    relations: HashMap<UserId, RelationRow>,
+    reactions: HashMap<NoteId, Reaction>,
+    votes: HashMap<NoteId, Arc<[u32]>>,
+    /// Threads that they mute.
+    threads: HashSet<NoteId>,
+    /// Channels that they mute, or did for a time.
+    channels: HashMap<ChannelId, Mute>,
 }
 
 impl Mine {
     async fn load(
-        pool: &PgPool,
+        source: &Source<'_>,
         viewer: Viewer,
-        notes: &[Uuid],
-        polls: &[Uuid],
+        notes: &HashMap<NoteId, NoteRow>,
+        polls: &[NoteId],
         people: &[UserId],
     ) -> sqlx::Result<Self> {
         let Some(viewer) = viewer else { return Ok(Self::default()) };
-        let (relations, reactions, votes) = tokio::try_join!(
-            unless(people.is_empty(), relation::relations(pool, viewer, people)),
-            unless(notes.is_empty(), reaction::mine(pool, viewer, notes)),
-            unless(polls.is_empty(), poll::mine(pool, viewer, polls)),
+        let pool = source.pool;
+        let threads: HashSet<NoteId> = notes.values().map(|note| note.thread).collect();
+        let channels: HashSet<ChannelId> = notes.values().flat_map(places).collect();
+        let (relations, reactions, votes, threads, channels) = tokio::try_join!(
+            source.facts(
+                |kept| &kept.relations,
+                people.iter().map(|user| (viewer, *user)),
+                async |keys| Ok(own(viewer, relation::relations(pool, viewer, &others(keys)).await?))
+            ),
+            source.facts(
+                |kept| &kept.my_reactions,
+                notes.keys().map(|note| (viewer, *note)),
+                async |keys| Ok(own(viewer, reaction::mine(pool, viewer, &others(keys)).await?))
+            ),
+            source.facts(
+                |kept| &kept.my_votes,
+                polls.iter().map(|note| (viewer, *note)),
+                async |keys| Ok(own(viewer, shared(poll::mine(pool, viewer, &others(keys)).await?)))
+            ),
+            source.facts(
+                |kept| &kept.muted_threads,
+                threads.into_iter().map(|thread| (viewer, thread)),
+                async |keys| {
+                    let muted = mute::threads_of_people(pool, &others(keys), &[viewer]).await?;
+                    Ok(muted.into_iter().map(|key| (key, ())).collect())
+                }
+            ),
+            source.facts(
+                |kept| &kept.muted_channels,
+                channels.into_iter().map(|channel| (viewer, channel)),
+                async |keys| Ok(own(viewer, channel::mutes(pool, viewer, &others(keys)).await?))
+            ),
         )?;
-        Ok(Self { relations, reactions, votes })
+        Ok(Self {
+            relations: of_others(relations),
+            reactions: of_others(reactions),
+            votes: of_others(votes),
+            threads: threads.into_keys().map(|(_, thread)| thread).collect(),
+            channels: of_others(channels),
+        })
     }
+}
+
+/// Lists that are kept once for all who look.
+fn shared<K: Hash + Eq, T>(lists: HashMap<K, Vec<T>>) -> HashMap<K, Arc<[T]>> {
+    lists.into_iter().map(|(key, list)| (key, list.into())).collect()
+}
+
+/// A viewer's own facts.
+fn own<K: Hash + Eq, V>(viewer: UserId, facts: HashMap<K, V>) -> HashMap<(UserId, K), V> {
+    facts.into_iter().map(|(key, fact)| ((viewer, key), fact)).collect()
+}
+
+/// The keys of a viewer's own facts without the viewer.
+fn others<K>(keys: Vec<(UserId, K)>) -> Vec<K> {
+    keys.into_iter().map(|(_, other)| other).collect()
+}
+
+fn of_others<K: Hash + Eq, V>(facts: HashMap<(UserId, K), V>) -> HashMap<K, V> {
+    facts.into_iter().map(|((_, other), fact)| (other, fact)).collect()
 }
 
 /// Nothing, without asking, where nothing can be found.
@@ -182,7 +311,7 @@ mod tests {
         let world = hydrate(&pool, wanted, viewer, story.now()).await.unwrap();
         assert_eq!(world.notes.len(), 3, "a renote, what it passes on, and what that passes on");
         let seen = world.see(b).and_then(|sight| sight.seen()).unwrap().note();
-        assert_eq!(seen.reactions, [(emoji("🎉"), 2)]);
+        assert_eq!(*seen.reactions, [(emoji("🎉"), 2)]);
         assert_eq!(world.my_reaction(b), Some(&emoji("🎉")));
         assert_eq!(world.users.len(), 4);
         let follow = world.relation(user(1)).following.unwrap();
@@ -254,6 +383,6 @@ mod tests {
             assert_eq!(loaded, (3 * size, size.max(2), size));
             costs.push(statements.take());
         }
-        assert_eq!(costs[1..], [9, 9], "{costs:?}");
+        assert_eq!(costs[1..], [10, 10], "{costs:?}");
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use domain::log::Position;
 use sqlx::postgres::PgConnection;
 
-use crate::runtime::to_position;
+use crate::runtime::{LIVE_SCHEMA, to_position};
 
 /// How often a process renews the leases of its projectors.
 pub const RENEW_EVERY: Duration = Duration::from_millis(250);
@@ -37,10 +37,12 @@ pub(crate) struct Sighting {
     pub place: Place,
     /// When the lease of a living session runs out, unless it is renewed; as it was before this renewal.
     pub left: Option<Duration>,
+    /// Another number when read tables have taken the place of others.
+    pub tables: i64,
 }
 
 /// The columns of [`see`].
-type Row = (String, Option<i32>, Option<i64>, Option<String>, Option<i32>, bool, Option<f64>);
+type Row = (String, Option<i32>, Option<i64>, Option<String>, Option<i32>, bool, Option<f64>, i64);
 
 /// Renews the leases of these projectors' sessions, and looks at all of `names`.
 pub(crate) async fn see(
@@ -57,17 +59,21 @@ pub(crate) async fn see(
          )
          select n.projector, c.version, c.position, c.stop_reason, l.pid,
                 case when l.pid is null then false else exists (select from pg_stat_get_activity(l.pid)) end,
-                abs(extract(epoch from clock_timestamp() - l.renewed_at))::float8
-           from unnest($1::text[]) as n(projector)
+                abs(extract(epoch from clock_timestamp() - l.renewed_at))::float8, t.tables
+           from (select coalesce(sum(c.oid::bigint), 0)::bigint as tables
+                   from pg_class c
+                  where c.relnamespace = to_regnamespace($4)::oid and c.relkind = 'r') t
+          cross join unnest($1::text[]) as n(projector)
            left join ops.checkpoints c on c.projector = n.projector
            left join ops.leases l on l.projector = n.projector",
     )
     .bind(names)
     .bind(mine)
     .bind(sessions)
+    .bind(LIVE_SCHEMA)
     .fetch_all(conn)
     .await?;
-    let sighting = |(projector, version, position, stop_reason, pid, lives, age_s): Row| {
+    let sighting = |(projector, version, position, stop_reason, pid, lives, age_s, tables): Row| {
         let age = age_s.and_then(|age_s| Duration::try_from_secs_f64(age_s).ok());
         let left = age.and_then(|age| LEASE.checked_sub(age)).filter(|_| lives);
         Sighting {
@@ -82,6 +88,7 @@ pub(crate) async fn see(
                 (true, None) => Place::Hung,
             },
             left,
+            tables,
         }
     };
     Ok(rows.into_iter().map(sighting).collect())

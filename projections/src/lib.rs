@@ -4,7 +4,8 @@
 //! runtime ([`Projections`]) feeds it events in order and moves its checkpoint in the same transaction.
 //! A query gives ids and what paging needs; [`hydrate`] loads everything that a page of ids shows in a
 //! fixed number of rounds into a [`World`]; what of it a viewer may see is decided there by
-//! [`domain::policy`], never by SQL, which only narrows the candidates.
+//! [`domain::policy`], never by SQL, which only narrows the candidates. A [`Cache`] keeps what pages show in memory,
+//! and the newest ids of timelines ([`timeline`]); what it gives is never older than what the tables would.
 //!
 //! Invariants kept here:
 //! - only projectors write read tables, each its own; nothing here appends to the log or knows HTTP;
@@ -30,6 +31,7 @@ pub mod announcement;
 pub mod antenna;
 mod backoff;
 pub mod block;
+mod cache;
 pub mod channel;
 pub mod chart;
 pub mod clip;
@@ -66,9 +68,11 @@ mod sql;
 mod tail;
 #[cfg(test)]
 mod testing;
+pub mod timeline;
 pub mod user;
 pub mod world;
 
+pub use cache::Cache;
 pub use followed::follow_log;
 pub use hydrate::{Wanted, hydrate};
 pub use page::Page;

@@ -28,7 +28,7 @@ use crate::erased;
 use crate::page::{MAX_ITEMS, Page};
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::{self, Sums};
-use crate::world::NoteRow;
+use crate::world::{NoteRow, Written};
 
 /// The most renotes of one note by one person that are taken back at once.
 pub const MAX_MY_RENOTES: i64 = 1_000;
@@ -391,14 +391,12 @@ async fn write_changes(tx: &mut PgConnection, changes: Changes) -> sqlx::Result<
     Ok(())
 }
 
-/// The notes of these ids, with what they answer and pass on, and what that answers and passes on.
-/// The rules of the authors are still to be filled in.
-pub(crate) async fn by_ids(
-    pool: &PgPool,
-    ids: &[Uuid],
-    viewer: Viewer,
-    now: DateTime<Utc>,
-) -> sqlx::Result<HashMap<NoteId, NoteRow>> {
+/// How far up from a note what it answers and passes on is loaded.
+pub(crate) const DEPTH: usize = 2;
+
+/// The notes of these ids, with what they answer and pass on, [`DEPTH`] steps up. The rules of the authors and what
+/// is the viewer's own are still to be filled in.
+pub(crate) async fn by_ids(pool: &PgPool, ids: &[NoteId]) -> sqlx::Result<HashMap<NoteId, NoteRow>> {
     let rows = sqlx::query(
         "with recursive needed(id, depth) as (
              select w.id, 0 from unnest($1::uuid[]) as w(id)
@@ -407,25 +405,19 @@ pub(crate) async fn by_ids(
                from needed
                join read.notes n on n.id = needed.id
               cross join lateral (values (n.reply_id), (n.renote_id)) as p(id)
-              where needed.depth < 2 and p.id is not null
+              where needed.depth < $2 and p.id is not null
          )
          select n.id, n.author, n.text, n.cw, n.visibility, n.local_only, n.reaction_acceptance,
                 n.reply_id, n.reply_author, n.renote_id, n.renote_author, n.mentions, n.visible_to,
                 n.tags, n.emojis, n.poll, n.files, n.uri, n.pure, n.replies, n.renotes, n.channel_id,
                 coalesce(n.thread_id, n.id) as thread,
-                exists (select from read.thread_mutes t
-                         where t.user_id = $2 and t.thread_id = coalesce(n.thread_id, n.id)) as in_muted_thread,
-                exists (select from read.channel_mutes m
-                         where m.user_id = $2 and (m.expires_at is null or m.expires_at > $3)
-                           and m.channel_id in (n.channel_id, (select r.channel_id from read.notes r
-                                                                where r.id = n.renote_id))) as in_muted_channel,
+                (select r.channel_id from read.notes r where r.id = n.renote_id) as renote_channel,
                 (select count(*) from read.clip_notes k where k.note_id = n.id) as clipped
            from read.notes n
           where n.id in (select id from needed)",
     )
-    .bind(ids)
-    .bind(viewer.map(|viewer| viewer.0))
-    .bind(now)
+    .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+    .bind(DEPTH as i32)
     .fetch_all(pool)
     .await?;
     rows.iter().map(|row| note_row(row).map(|note| (note.id, note))).collect()
@@ -437,7 +429,8 @@ fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
         Ok(id.zip(author).map(|(id, author)| Parent { id: NoteId(id), author: UserId(author) }))
     };
     let acceptance: Option<&str> = row.try_get("reaction_acceptance")?;
-    Ok(NoteRow {
+    let channel = |name: &str| row.try_get::<Option<Uuid>, _>(name).map(|id| id.map(ChannelId));
+    let written = Written {
         id: NoteId(row.try_get("id")?),
         author: UserId(row.try_get("author")?),
         text: row.try_get("text")?,
@@ -456,15 +449,19 @@ fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
         uri: row.try_get("uri")?,
         pure: row.try_get("pure")?,
         thread: NoteId(row.try_get("thread")?),
+        channel: channel("channel_id")?,
+        renote_channel: channel("renote_channel")?,
+    };
+    Ok(NoteRow {
+        written: Arc::new(written),
         replies: row.try_get("replies")?,
         renotes: row.try_get("renotes")?,
         clipped: row.try_get("clipped")?,
-        reactions: Vec::new(),
+        reactions: Arc::default(),
         votes: Vec::new(),
         rules: AuthorRules::default(),
-        channel: row.try_get::<Option<Uuid>, _>("channel_id")?.map(ChannelId),
-        in_muted_thread: row.try_get("in_muted_thread")?,
-        in_muted_channel: row.try_get("in_muted_channel")?,
+        in_muted_thread: false,
+        in_muted_channel: false,
     })
 }
 
@@ -940,11 +937,7 @@ mod tests {
     }
 
     async fn counts(pool: &PgPool, id: NoteId) -> Option<(i64, i64)> {
-        by_ids(pool, &[id.0], None, DateTime::UNIX_EPOCH)
-            .await
-            .unwrap()
-            .get(&id)
-            .map(|note| (note.replies, note.renotes))
+        by_ids(pool, &[id]).await.unwrap().get(&id).map(|note| (note.replies, note.renotes))
     }
 
     #[sqlx::test(migrations = "../migrations")]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::log::Recorded;
+use domain::note::Created;
 use domain::poll::Voted;
 use domain::{Event, NoteId, UserId};
 use sqlx::postgres::{PgConnection, PgPool};
@@ -34,6 +35,12 @@ impl Projector for Projection {
 
     fn kinds(&self) -> &'static [&'static str] {
         &["note.created", "note.deleted", "poll.voted", "poll.ended", "user.erased"]
+    }
+
+    /// Of what is written, only polls that end.
+    fn heeds(&self, event: &Event) -> bool {
+        let ends = |note: &Created| note.poll.as_ref().is_some_and(|poll| poll.expires_at.is_some());
+        !matches!(event, Event::NoteCreated(note) if !ends(note))
     }
 
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
@@ -187,11 +194,11 @@ pub async fn due(pool: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<
 /// Votes per note and choice.
 pub(crate) async fn counts(
     pool: &PgPool,
-    notes: &[Uuid],
+    notes: &[NoteId],
 ) -> sqlx::Result<HashMap<NoteId, Vec<(usize, i64)>>> {
     let rows: Vec<(Uuid, i32, i64)> =
         sqlx::query_as("select note_id, choice, votes from read.vote_counts where note_id = any($1)")
-            .bind(notes)
+            .bind(notes.iter().map(|note| note.0).collect::<Vec<_>>())
             .fetch_all(pool)
             .await?;
     let mut counts: HashMap<NoteId, Vec<(usize, i64)>> = HashMap::new();
@@ -205,13 +212,13 @@ pub(crate) async fn counts(
 pub(crate) async fn mine(
     pool: &PgPool,
     viewer: UserId,
-    notes: &[Uuid],
+    notes: &[NoteId],
 ) -> sqlx::Result<HashMap<NoteId, Vec<u32>>> {
     let rows: Vec<(Uuid, i32)> = sqlx::query_as(
         "select note_id, choice from read.votes where user_id = $1 and note_id = any($2) order by choice",
     )
     .bind(viewer.0)
-    .bind(notes)
+    .bind(notes.iter().map(|note| note.0).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
     let mut mine: HashMap<NoteId, Vec<u32>> = HashMap::new();
@@ -259,11 +266,11 @@ mod tests {
         story.project().await;
         story.vote(3, note, 1, 2);
         story.project().await;
-        let mut votes = counts(&pool, &[note.0]).await.unwrap().remove(&note).unwrap();
+        let mut votes = counts(&pool, &[note]).await.unwrap().remove(&note).unwrap();
         votes.sort_unstable();
         assert_eq!(votes, [(0, 1), (2, 2)]);
-        assert_eq!(mine(&pool, user(2), &[note.0]).await.unwrap()[&note], [0, 2]);
-        assert_eq!(mine(&pool, user(1), &[note.0]).await.unwrap().len(), 0);
+        assert_eq!(mine(&pool, user(2), &[note]).await.unwrap()[&note], [0, 2]);
+        assert_eq!(mine(&pool, user(1), &[note]).await.unwrap().len(), 0);
         let theirs = votes_of_people(&pool, &[note], &[user(1), user(2)]).await.unwrap();
         assert_eq!(theirs, HashMap::from([((user(2), note), vec![0, 2])]));
     }

@@ -228,13 +228,13 @@ pub async fn of_user(
 /// How often each note got each reaction, the most frequent first.
 pub(crate) async fn counts(
     pool: &PgPool,
-    notes: &[Uuid],
+    notes: &[NoteId],
 ) -> sqlx::Result<HashMap<NoteId, Vec<(Reaction, i64)>>> {
     let rows: Vec<(Uuid, String, i64)> = sqlx::query_as(
         "select note_id, reaction, reactions from read.reaction_counts
           where note_id = any($1) order by note_id, reactions desc, reaction",
     )
-    .bind(notes)
+    .bind(notes.iter().map(|note| note.0).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
     let mut counts: HashMap<NoteId, Vec<(Reaction, i64)>> = HashMap::new();
@@ -248,13 +248,13 @@ pub(crate) async fn counts(
 pub(crate) async fn mine(
     pool: &PgPool,
     viewer: UserId,
-    notes: &[Uuid],
+    notes: &[NoteId],
 ) -> sqlx::Result<HashMap<NoteId, Reaction>> {
     let rows: Vec<(Uuid, String)> = sqlx::query_as(
         "select note_id, reaction from read.reactions where user_id = $1 and note_id = any($2)",
     )
     .bind(viewer.0)
-    .bind(notes)
+    .bind(notes.iter().map(|note| note.0).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().map(|(note, reaction)| (NoteId(note), Reaction::stored(reaction))).collect())
@@ -308,10 +308,10 @@ mod tests {
         let only = of_note(&pool, note, Some("👍"), &Page::newest(10)).await.unwrap();
         assert_eq!(shown(&only), [(user(3), "👍")]);
 
-        let counts = counts(&pool, &[note.0]).await.unwrap();
+        let counts = counts(&pool, &[note]).await.unwrap();
         assert_eq!(counts[&note], [(emoji("❤"), 1), (emoji("🎉"), 1), (emoji("👍"), 1)]);
-        assert_eq!(mine(&pool, user(2), &[note.0]).await.unwrap()[&note], emoji("❤"));
-        assert_eq!(mine(&pool, user(5), &[note.0]).await.unwrap().len(), 0);
+        assert_eq!(mine(&pool, user(2), &[note]).await.unwrap()[&note], emoji("❤"));
+        assert_eq!(mine(&pool, user(5), &[note]).await.unwrap().len(), 0);
         let theirs = of_people(&pool, &[note], &[user(2), user(5)]).await.unwrap();
         assert_eq!(theirs, HashMap::from([((user(2), note), emoji("❤"))]));
 

@@ -14,6 +14,7 @@ use sqlx::types::Json;
 use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
+use crate::cache::Source;
 use crate::erased;
 use crate::page::Page;
 use crate::runtime::{ProjectError, Projector, events};
@@ -204,19 +205,19 @@ pub enum Which {
 /// All that it takes to say which roles some people have.
 #[derive(Debug, Clone, Default)]
 pub struct Roles {
-    conditional: Vec<Arc<RoleRow>>,
+    conditional: Arc<[Arc<RoleRow>]>,
     /// The roles that somebody is assigned to, in the order of their assignments, with their ends.
-    assigned: HashMap<UserId, Vec<Given>>,
+    assigned: HashMap<UserId, Arc<[Given]>>,
 }
 
 /// A role that somebody is assigned to, and until when.
-type Given = (Arc<RoleRow>, Option<DateTime<Utc>>);
+pub(crate) type Given = (Arc<RoleRow>, Option<DateTime<Utc>>);
 
 impl Roles {
     /// The roles of a person now: those assigned, then those by condition. With them the instant until
     /// which that is so if nothing happens.
     pub fn of(&self, user: &UserRow, now: DateTime<Utc>) -> (Vec<Arc<RoleRow>>, Option<DateTime<Utc>>) {
-        let assigned = self.assigned.get(&user.id).into_iter().flatten();
+        let assigned = self.assigned.get(&user.id).into_iter().flat_map(|given| given.iter());
         let standing: Vec<_> = assigned.filter(|(_, end)| domain::role::stands(*end, now)).collect();
         let mut until = standing.iter().filter_map(|(_, end)| *end).min();
         let mut roles: Vec<Arc<RoleRow>> = standing.into_iter().map(|(role, _)| Arc::clone(role)).collect();
@@ -234,7 +235,7 @@ impl Roles {
             notes: user.notes,
             assigned: &ids,
         };
-        for role in &self.conditional {
+        for role in self.conditional.iter() {
             let Some(condition) = &role.condition else { continue };
             until = until.into_iter().chain(condition.turns_at(user.id, now)).min();
             if !ids.contains(&role.id) && condition.holds(&about, now) {
@@ -274,7 +275,8 @@ pub async fn of_people(pool: &PgPool, people: &[UserId]) -> sqlx::Result<Roles> 
     .fetch_all(pool)
     .await?;
     let mut known: HashMap<Uuid, Arc<RoleRow>> = HashMap::new();
-    let mut roles = Roles::default();
+    let mut conditional = Vec::new();
+    let mut assigned: HashMap<UserId, Vec<Given>> = HashMap::new();
     for row in rows {
         let id: Uuid = row.try_get("id")?;
         let role = match known.get(&id) {
@@ -282,18 +284,41 @@ pub async fn of_people(pool: &PgPool, people: &[UserId]) -> sqlx::Result<Roles> 
             None => {
                 let role = Arc::new(role_row(&row)?);
                 if role.condition.is_some() {
-                    roles.conditional.push(Arc::clone(&role));
+                    conditional.push(Arc::clone(&role));
                 }
                 known.insert(id, Arc::clone(&role));
                 role
             }
         };
         if let Some(user) = row.try_get::<Option<Uuid>, _>("user_id")? {
-            roles.assigned.entry(UserId(user)).or_default().push((role, row.try_get("expires_at")?));
+            assigned.entry(UserId(user)).or_default().push((role, row.try_get("expires_at")?));
         }
     }
-    roles.conditional.sort_unstable_by_key(|role| role.id);
-    Ok(roles)
+    conditional.sort_unstable_by_key(|role: &Arc<RoleRow>| role.id);
+    let assigned = assigned.into_iter().map(|(user, given)| (user, given.into())).collect();
+    Ok(Roles { conditional: conditional.into(), assigned })
+}
+
+/// The same, with what is in memory.
+pub(crate) async fn known(source: &Source<'_>, people: &[UserId]) -> sqlx::Result<Roles> {
+    let Some((kept, at)) = source.memory else { return of_people(source.pool, people).await };
+    let (rules, given) = (&kept.shelves.conditional, &kept.shelves.given);
+    let (mut conditional, _, rules_begun) = rules.get([()], at);
+    let (mut assigned, missing, given_begun) = given.get(people.iter().copied(), at);
+    let conditional = match conditional.remove(&()).filter(|_| missing.is_empty()) {
+        Some(conditional) => conditional,
+        None => {
+            let loaded = of_people(source.pool, &missing).await?;
+            rules.put(rules_begun, [((), Some(loaded.conditional.clone()))]);
+            given.put(
+                given_begun,
+                missing.into_iter().map(|user| (user, loaded.assigned.get(&user).cloned())),
+            );
+            assigned.extend(loaded.assigned);
+            loaded.conditional
+        }
+    };
+    Ok(Roles { conditional, assigned })
 }
 
 fn role_row(row: &PgRow) -> sqlx::Result<RoleRow> {

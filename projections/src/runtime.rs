@@ -15,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +62,11 @@ pub trait Projector: Send + Sync {
 
     /// The kinds of events that it is given; all others pass it by.
     fn kinds(&self) -> &'static [&'static str];
+
+    /// Whether an event of these kinds can change anything in its tables. What doesn't costs no transaction.
+    fn heeds(&self, _event: &Event) -> bool {
+        true
+    }
 
     /// Writes what the events say, with a few statements per kind, whatever their number. How the log
     /// is cut into batches must make no difference. Erased events are not in the batch. Tables are named
@@ -136,6 +142,10 @@ struct Shared {
     moved: watch::Sender<()>,
     /// Wakes the watcher.
     look: Notify,
+    /// Moves whenever what was read from the tables may not hold any more, though no event says so.
+    doubts: AtomicU64,
+    /// The tables may be older than they were known to be.
+    is_behind: AtomicBool,
 }
 
 struct Member {
@@ -179,6 +189,8 @@ impl Projections {
             advanced: watch::Sender::new(Position::START),
             moved: watch::Sender::new(()),
             look: Notify::new(),
+            doubts: AtomicU64::new(0),
+            is_behind: AtomicBool::new(false),
         });
         let (stop, stopping) = watch::channel(false);
         let mut tasks = Vec::with_capacity(shared.members.len() + 2);
@@ -286,7 +298,11 @@ impl Projections {
             });
             match missing {
                 None => return Ok(Ok(())),
-                Some(lagging) if Instant::now() >= deadline => return Ok(Err(lagging)),
+                Some(lagging) if Instant::now() >= deadline => {
+                    self.shared.is_behind.store(true, Ordering::SeqCst);
+                    self.shared.doubt();
+                    return Ok(Err(lagging));
+                }
                 Some(_) => tokio::time::sleep(REGAINED_POLL).await,
             }
         }
@@ -300,6 +316,31 @@ impl Projections {
         limit: usize,
     ) -> Result<Vec<Arc<Recorded>>, LogError> {
         self.shared.tail.after(position, limit).await
+    }
+
+    /// All events after a position, up to another one that this process has read; none when they aren't in
+    /// memory any more.
+    pub(crate) fn recent(&self, from: Position, to: Position) -> Option<Vec<Arc<Recorded>>> {
+        self.shared.tail.between(from, to)
+    }
+
+    /// Whether the tables of every projector have, for good, what is in the log up to this position.
+    pub(crate) fn stands(&self, position: Position) -> bool {
+        let stands = |member: &Member| {
+            let progress = member.progress.borrow();
+            progress.stopped.is_none() && progress.position >= position
+        };
+        !self.shared.is_behind.load(Ordering::SeqCst) && self.shared.members.iter().all(stands)
+    }
+
+    /// Moves whenever what was read from the tables may not hold any more, though no event says so.
+    pub(crate) fn doubts(&self) -> u64 {
+        self.shared.doubts.load(Ordering::SeqCst)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared_doubt(&self) {
+        self.shared.doubt();
     }
 
     /// Where each projector stands.
@@ -342,6 +383,11 @@ impl Projections {
 }
 
 impl Shared {
+    /// What was read from the tables may not hold any more.
+    fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Tells those who wait how far all projectors have come. What was read here is looked at first: it
     /// may only be too low then.
     fn publish(&self) {
@@ -422,13 +468,15 @@ impl Member {
     }
 
     /// Takes in what the database says. A word of a position that the log turned out not to have is forgotten.
-    fn saw(&self, seen: Sighting, head: &Head) {
+    /// Says whether the tables may be older than they were known to be.
+    fn saw(&self, seen: Sighting, head: &Head) -> bool {
         if let Some(session) = self.progress.borrow().session {
             if seen.session != Some(session) {
                 self.doubted.notify_one();
             }
-            return;
+            return false;
         }
+        let mut is_older = false;
         self.place.send_if_modified(|place| std::mem::replace(place, seen.place) != seen.place);
         let (name, mine) = (self.projector.name(), version(self.projector.as_ref()));
         let stored = seen.version.unwrap_or(mine);
@@ -450,13 +498,16 @@ impl Member {
             let known = if is_made_up { Position::START } else { progress.position };
             let position = if stored == mine { seen.position.max(known) } else { known };
             let is_news = (&progress.stopped, progress.position) != (&stopped, position);
+            is_older = position < progress.position || progress.stopped != stopped;
             progress.stopped = stopped;
             progress.position = position;
             if stored == mine {
+                is_older |= seen.position < progress.committed;
                 progress.committed = progress.committed.max(seen.position);
             }
             is_news
         });
+        is_older
     }
 }
 
@@ -475,7 +526,8 @@ async fn in_time<T, E: From<sqlx::Error>>(
 }
 
 pub(crate) fn hears(projector: &dyn Projector, event: &Recorded) -> bool {
-    event.event.is_some() && projector.kinds().contains(&event.kind.as_str())
+    let kinds = projector.kinds();
+    event.event.as_ref().is_some_and(|it| kinds.contains(&event.kind.as_str()) && projector.heeds(it))
 }
 
 pub(crate) fn version(projector: &dyn Projector) -> i32 {

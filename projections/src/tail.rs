@@ -178,6 +178,17 @@ impl Tail {
         newest_first.find(|event| wanted(event)).map(|event| event.position)
     }
 
+    /// All events after `from` and up to `to`, if they are in memory.
+    pub(crate) fn between(&self, from: Position, to: Position) -> Option<Vec<Arc<Recorded>>> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        if ring.floor.is_none_or(|floor| from < floor) {
+            return None;
+        }
+        let first = ring.events.partition_point(|event| event.position <= from);
+        let last = ring.events.partition_point(|event| event.position <= to);
+        Some(ring.events.range(first..last.max(first)).cloned().collect())
+    }
+
     /// Events after a position: about `limit`, always whole appends.
     pub(crate) async fn after(
         &self,

@@ -34,7 +34,8 @@ use tokio::sync::Notify as Bell;
 use tracing::span;
 use uuid::Uuid;
 
-use crate::runtime::LIVE_SCHEMA;
+use crate::cache::Kept;
+use crate::runtime::{LIVE_SCHEMA, hears};
 use crate::{Projector, projectors};
 
 /// When stories begin, in milliseconds since 1970.
@@ -497,9 +498,8 @@ impl Story {
     }
 }
 
-async fn apply(pool: &PgPool, projector: &dyn Projector, batch: &[Arc<Recorded>]) {
-    let hears = |e: &Recorded| e.event.is_some() && projector.kinds().contains(&e.kind.as_str());
-    let heard: Vec<_> = batch.iter().filter(|e| hears(e)).cloned().collect();
+pub async fn apply(pool: &PgPool, projector: &dyn Projector, batch: &[Arc<Recorded>]) {
+    let heard: Vec<_> = batch.iter().filter(|event| hears(projector, event)).cloned().collect();
     if heard.is_empty() {
         return;
     }
@@ -509,6 +509,37 @@ async fn apply(pool: &PgPool, projector: &dyn Projector, batch: &[Arc<Recorded>]
     sqlx::query(AssertSqlSafe(schema)).execute(&mut *tx).await.unwrap();
     projector.apply(&mut tx, &heard).await.unwrap();
     tx.commit().await.unwrap();
+}
+
+/// Projectors at places of their own.
+pub struct Places<'e> {
+    pool: &'e PgPool,
+    events: &'e [Arc<Recorded>],
+    at: Vec<usize>,
+}
+
+impl<'e> Places<'e> {
+    pub fn new(pool: &'e PgPool, events: &'e [Arc<Recorded>]) -> Self {
+        Self { pool, events, at: vec![0; projectors().len()] }
+    }
+
+    /// Lets each apply as many events as it is told, in all.
+    pub async fn go_to(&mut self, to: impl Fn(usize) -> usize) {
+        for (n, projector) in projectors().iter().enumerate() {
+            let (from, to) = (self.at[n], to(n).min(self.events.len()).max(self.at[n]));
+            apply(self.pool, projector.as_ref(), &self.events[from..to]).await;
+            self.at[n] = to;
+        }
+    }
+}
+
+/// Lets memory hear the first events of a log.
+pub fn take_in(kept: &Kept, events: &[Arc<Recorded>], count: usize) -> Position {
+    let between = |from: Position, to: Position| {
+        let between = events.iter().filter(|event| event.position > from && event.position <= to);
+        Some(between.cloned().collect())
+    };
+    kept.take_in(Position(count as u64), true, 0, between).unwrap()
 }
 
 /// People in a random world.
@@ -767,6 +798,14 @@ pub fn a_life() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(an_act(), 60..160)
 }
 
+/// Two of them, one after the other, in which more of what was written stays.
+pub fn a_long_life() -> impl Strategy<Value = Vec<Act>> {
+    (a_life(), a_life()).prop_map(|(first, second)| {
+        let acts = first.into_iter().chain(second);
+        acts.filter(|act| !matches!(act, Act::Delete(number) if number % 4 != 0)).collect()
+    })
+}
+
 /// The channels of a random life.
 #[derive(Default)]
 struct RandomChannels {
@@ -957,6 +996,17 @@ fn toggle<T: PartialEq>(all: &mut Vec<T>, one: T) -> bool {
 }
 
 impl Story {
+    /// Tells a random life and erases somebody; gives the events as they could be read when they were new.
+    pub fn live_and_end(&mut self, life: &[Act], erased: u8) -> Vec<Arc<Recorded>> {
+        self.live(life);
+        // They were read before they couldn't be read any more.
+        let mut events = self.log.all();
+        self.log.forget(user(erased));
+        self.says(person::Erased { user: user(erased) });
+        events.extend(self.log.all().pop());
+        events
+    }
+
     /// Tells a random life, in which each event is one that decisions could have made, or (a reply to
     /// what is just going) that a race could have let through.
     pub fn live(&mut self, life: &[Act]) -> Truth {
@@ -1371,7 +1421,7 @@ impl Story {
 
 /// Counts the statements that are sent from this thread.
 #[derive(Clone, Default)]
-pub struct Statements(Arc<AtomicUsize>);
+pub struct Statements(Arc<AtomicUsize>, Arc<Mutex<String>>);
 
 impl Statements {
     /// Counts until the guards are dropped. There are two dispatchers because a lone one is asked only
@@ -1383,6 +1433,22 @@ impl Statements {
 
     pub fn take(&self) -> usize {
         self.0.swap(0, Ordering::SeqCst)
+    }
+
+    /// The read tables that they named since this was asked.
+    pub fn tables(&self) -> HashSet<String> {
+        let texts = std::mem::take(&mut *self.1.lock().unwrap());
+        let names = texts
+            .split("read.")
+            .skip(1)
+            .map(|rest| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>());
+        names.collect()
+    }
+}
+
+impl tracing::field::Visit for Statements {
+    fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.1.lock().unwrap().push_str(&format!("{value:?} "));
     }
 }
 
@@ -1399,8 +1465,9 @@ impl tracing::Subscriber for Statements {
 
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
-    fn event(&self, _: &tracing::Event<'_>) {
+    fn event(&self, event: &tracing::Event<'_>) {
         self.0.fetch_add(1, Ordering::SeqCst);
+        event.record(&mut self.clone());
     }
 
     fn enter(&self, _: &span::Id) {}

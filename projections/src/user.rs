@@ -222,7 +222,7 @@ fn user_row(row: &PgRow) -> sqlx::Result<UserRow> {
         username: row.try_get("username")?,
         host: row.try_get("host")?,
         uri: row.try_get("uri")?,
-        profile: row.try_get::<Json<Profile>, _>("profile")?.0,
+        profile: Arc::new(row.try_get::<Json<Profile>, _>("profile")?.0),
         is_root: row.try_get("is_root")?,
         followers: row.try_get("followers")?,
         following: row.try_get("following")?,
@@ -406,7 +406,7 @@ mod tests {
         let alice = &people[&user(1)];
         assert_eq!((alice.username.as_str(), alice.active_days, alice.is_root), ("Alice", 3, true));
         let expected = Profile { location: Some("nul\u{fffd}".to_owned()), ..Profile::default() };
-        assert_eq!(alice.profile, expected);
+        assert_eq!(*alice.profile, expected);
         assert_eq!((alice.notes, alice.followers, alice.updated_at), (0, 0, None));
     }
 

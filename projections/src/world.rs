@@ -4,6 +4,7 @@
 //! a [`Shell`] that has nothing the author wrote.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -25,6 +26,25 @@ use crate::role::RoleRow;
 /// A note with its counts, as the read tables have it.
 #[derive(Debug, Clone)]
 pub struct NoteRow {
+    pub written: Arc<Written>,
+    pub replies: i64,
+    pub renotes: i64,
+    /// Clips that it is in.
+    pub clipped: i64,
+    /// Each reaction with its count, none at zero.
+    pub reactions: Arc<[(Reaction, i64)]>,
+    /// Votes per choice, as long as the choices of the poll.
+    pub votes: Vec<i64>,
+    pub rules: AuthorRules,
+    /// Whether the viewer mutes the thread.
+    pub in_muted_thread: bool,
+    /// Whether the viewer mutes the channel that it is in, or that what it passes on is in.
+    pub in_muted_channel: bool,
+}
+
+/// What stays as it was when a note was written. It is shared: a world takes none of it along.
+#[derive(Debug, Clone)]
+pub struct Written {
     pub id: NoteId,
     pub author: UserId,
     pub text: Option<String>,
@@ -46,21 +66,25 @@ pub struct NoteRow {
     pub pure: bool,
     /// The note at the top of the thread.
     pub thread: NoteId,
-    pub replies: i64,
-    pub renotes: i64,
-    /// Clips that it is in.
-    pub clipped: i64,
-    /// Each reaction with its count, none at zero.
-    pub reactions: Vec<(Reaction, i64)>,
-    /// Votes per choice, as long as the choices of the poll.
-    pub votes: Vec<i64>,
-    pub rules: AuthorRules,
     /// Where it was written, if in a channel.
     pub channel: Option<ChannelId>,
-    /// Whether the viewer mutes the thread.
-    pub in_muted_thread: bool,
-    /// Whether the viewer mutes the channel that it is in, or that what it passes on is in.
-    pub in_muted_channel: bool,
+    /// Where what it passes on was written.
+    pub renote_channel: Option<ChannelId>,
+}
+
+impl Deref for NoteRow {
+    type Target = Written;
+
+    fn deref(&self) -> &Written {
+        &self.written
+    }
+}
+
+impl DerefMut for NoteRow {
+    /// Where it is shared, a copy of it is changed.
+    fn deref_mut(&mut self) -> &mut Written {
+        Arc::make_mut(&mut self.written)
+    }
 }
 
 /// A channel with its counts.
@@ -159,7 +183,7 @@ pub struct UserRow {
     /// None for people of this server.
     pub host: Option<String>,
     pub uri: Option<String>,
-    pub profile: Profile,
+    pub profile: Arc<Profile>,
     pub is_root: bool,
     pub followers: i64,
     pub following: i64,
@@ -181,7 +205,7 @@ pub struct UserRow {
 
 impl From<&UserRow> for AuthorRules {
     fn from(author: &UserRow) -> Self {
-        Self { suspended: author.is_suspended, ..Self::from(&author.profile) }
+        Self { suspended: author.is_suspended, ..Self::from(author.profile.as_ref()) }
     }
 }
 
@@ -249,7 +273,7 @@ pub struct World {
     pub(crate) channels: HashMap<ChannelId, ChannelRow>,
     pub(crate) relations: HashMap<UserId, RelationRow>,
     pub(crate) my_reactions: HashMap<NoteId, Reaction>,
-    pub(crate) my_votes: HashMap<NoteId, Vec<u32>>,
+    pub(crate) my_votes: HashMap<NoteId, Arc<[u32]>>,
     /// Those that were asked for, with how many people are assigned to each.
     pub(crate) roles: HashMap<RoleId, (RoleRow, i64)>,
     /// Servers whose people the viewer mutes, in lower case.
@@ -359,7 +383,7 @@ impl World {
             notes,
             relations: theirs.follows.into_iter().map(relation).collect(),
             my_reactions: theirs.reactions,
-            my_votes: theirs.votes,
+            my_votes: theirs.votes.into_iter().map(|(note, votes)| (note, votes.into())).collect(),
             roles: HashMap::new(),
             muted_hosts: HashSet::new(),
             pins: HashMap::new(),
@@ -405,6 +429,6 @@ impl World {
 
     /// The choices of a poll that the viewer voted for.
     pub fn my_votes(&self, id: NoteId) -> &[u32] {
-        self.my_votes.get(&id).map_or(&[], Vec::as_slice)
+        self.my_votes.get(&id).map_or(&[], |votes| votes)
     }
 }

@@ -39,6 +39,8 @@ pub struct Facts {
     /// Lists and antennas, with whose they are.
     pub lists: Vec<(Person, String)>,
     pub antennas: Vec<(Person, String)>,
+    /// Channels, with those who made them.
+    pub channels: Vec<(Person, String)>,
 }
 
 /// Every so many-th note is remembered.
@@ -88,85 +90,93 @@ const PAGE: u32 = 20;
 
 /// A kind of request.
 pub struct Probe {
+    /// The endpoint, and what is special about the requests.
+    pub name: &'static str,
     pub endpoint: &'static str,
     /// Whether it gives a page, so that it must not cost more where there is more.
     pub pages: bool,
     ask: fn(&Facts, &mut StdRng) -> Value,
+    /// An error that some of the requests may get, such as those that ask for the same again.
+    refusal: Option<&'static str>,
 }
 
-/// Those that only read, then those that write.
+impl Probe {
+    const fn page(endpoint: &'static str, ask: fn(&Facts, &mut StdRng) -> Value) -> Self {
+        Self { name: endpoint, endpoint, pages: true, ask, refusal: None }
+    }
+
+    const fn one(endpoint: &'static str, ask: fn(&Facts, &mut StdRng) -> Value) -> Self {
+        Self { pages: false, ..Self::page(endpoint, ask) }
+    }
+
+    const fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+}
+
+/// What a bare handler is compared with.
+pub const NEWEST: &str = "notes/timeline newest";
+
+/// A request that says nothing, for a server that answers the same to everything.
+pub const BARE: &Probe = &Probe::one("bare", newest);
+
+fn newest(facts: &Facts, rng: &mut StdRng) -> Value {
+    json!({ "i": facts.person(rng).token, "limit": PAGE })
+}
+
+/// Those that only read, then those that write. Of the pages, some begin further down, unless it says the newest.
 pub const PROBES: &[Probe] = &[
-    Probe { endpoint: "notes/timeline", pages: true, ask: |facts, rng| facts.page(rng, json!({})) },
-    Probe { endpoint: "notes/local-timeline", pages: true, ask: |facts, rng| facts.page(rng, json!({})) },
-    Probe { endpoint: "notes/hybrid-timeline", pages: true, ask: |facts, rng| facts.page(rng, json!({})) },
-    Probe { endpoint: "notes/global-timeline", pages: true, ask: |facts, rng| facts.page(rng, json!({})) },
+    Probe::page("notes/timeline", newest).named(NEWEST),
+    Probe::page("notes/timeline", |facts, rng| facts.page(rng, json!({}))),
+    Probe::page("notes/local-timeline", newest).named("notes/local-timeline newest"),
+    Probe::page("notes/local-timeline", |facts, rng| facts.page(rng, json!({}))),
+    Probe::page("notes/hybrid-timeline", |facts, rng| facts.page(rng, json!({}))),
+    Probe::page("notes/global-timeline", |facts, rng| facts.page(rng, json!({}))),
+    Probe::page("users/notes", |facts, rng| {
+        let of = json!({ "userId": facts.person(rng).id });
+        facts.page(rng, of)
+    }),
+    Probe::page("notes/user-list-timeline", |facts, rng| facts.page_of(&facts.lists, "listId", rng)),
+    Probe::page("antennas/notes", |facts, rng| facts.page_of(&facts.antennas, "antennaId", rng)),
+    Probe::page("channels/timeline", |facts, rng| facts.page_of(&facts.channels, "channelId", rng)),
+    Probe::page("notes/search", |facts, rng| {
+        let query = json!({ "query": WORDS[rng.random_range(0..WORDS.len())] });
+        facts.page(rng, query)
+    }),
+    Probe::page("notes/mentions", |facts, rng| facts.page(rng, json!({}))),
+    Probe::page(
+        "i/notifications",
+        |facts, rng| json!({ "i": facts.person(rng).token, "limit": PAGE, "markAsRead": false }),
+    ),
+    Probe::one("notes/show", |facts, rng| json!({ "i": facts.person(rng).token, "noteId": facts.note(rng) })),
+    Probe::page(
+        "notes/replies",
+        |facts, rng| json!({ "i": facts.person(rng).token, "noteId": facts.note(rng), "limit": PAGE }),
+    ),
+    Probe::page(
+        "notes/reactions",
+        |facts, rng| json!({ "i": facts.person(rng).token, "noteId": facts.note(rng), "limit": PAGE }),
+    ),
+    Probe::one(
+        "users/show",
+        |facts, rng| json!({ "i": facts.person(rng).token, "userId": facts.person(rng).id }),
+    ),
+    Probe::page(
+        "users/followers",
+        |facts, rng| json!({ "i": facts.person(rng).token, "userId": facts.person(rng).id, "limit": PAGE }),
+    ),
+    Probe::page("drive/files", |facts, rng| json!({ "i": facts.person(rng).token, "limit": PAGE })),
+    Probe::page("charts/notes", |_, _| json!({ "span": "day", "limit": 30 })),
+    Probe::one(
+        "notes/create",
+        |facts, rng| json!({ "i": facts.person(rng).token, "text": "a cup of tea in the rain" }),
+    ),
     Probe {
-        endpoint: "users/notes",
-        pages: true,
-        ask: |facts, rng| {
-            let of = json!({ "userId": facts.person(rng).id });
-            facts.page(rng, of)
-        },
-    },
-    Probe {
-        endpoint: "notes/user-list-timeline",
-        pages: true,
-        ask: |facts, rng| facts.page_of(&facts.lists, "listId", rng),
-    },
-    Probe {
-        endpoint: "antennas/notes",
-        pages: true,
-        ask: |facts, rng| facts.page_of(&facts.antennas, "antennaId", rng),
-    },
-    Probe {
-        endpoint: "notes/search",
-        pages: true,
-        ask: |facts, rng| {
-            let query = json!({ "query": WORDS[rng.random_range(0..WORDS.len())] });
-            facts.page(rng, query)
-        },
-    },
-    Probe { endpoint: "notes/mentions", pages: true, ask: |facts, rng| facts.page(rng, json!({})) },
-    Probe {
-        endpoint: "i/notifications",
-        pages: true,
-        ask: |facts, rng| json!({ "i": facts.person(rng).token, "limit": PAGE, "markAsRead": false }),
-    },
-    Probe {
-        endpoint: "notes/show",
-        pages: false,
-        ask: |facts, rng| json!({ "i": facts.person(rng).token, "noteId": facts.note(rng) }),
-    },
-    Probe {
-        endpoint: "notes/replies",
-        pages: true,
-        ask: |facts, rng| json!({ "i": facts.person(rng).token, "noteId": facts.note(rng), "limit": PAGE }),
-    },
-    Probe {
-        endpoint: "notes/reactions",
-        pages: true,
-        ask: |facts, rng| json!({ "i": facts.person(rng).token, "noteId": facts.note(rng), "limit": PAGE }),
-    },
-    Probe {
-        endpoint: "users/show",
-        pages: false,
-        ask: |facts, rng| json!({ "i": facts.person(rng).token, "userId": facts.person(rng).id }),
-    },
-    Probe {
-        endpoint: "users/followers",
-        pages: true,
-        ask: |facts, rng| json!({ "i": facts.person(rng).token, "userId": facts.person(rng).id, "limit": PAGE }),
-    },
-    Probe {
-        endpoint: "drive/files",
-        pages: true,
-        ask: |facts, rng| json!({ "i": facts.person(rng).token, "limit": PAGE }),
-    },
-    Probe { endpoint: "charts/notes", pages: true, ask: |_, _| json!({ "span": "day", "limit": 30 }) },
-    Probe {
-        endpoint: "notes/create",
-        pages: false,
-        ask: |facts, rng| json!({ "i": facts.person(rng).token, "text": "a cup of tea in the rain" }),
+        refusal: Some("ALREADY_REACTED"),
+        ..Probe::one("notes/reactions/create", |facts, rng| {
+            let (person, note) = (facts.person(rng), facts.note(rng));
+            json!({ "i": person.token, "noteId": note, "reaction": "🎉" })
+        })
     },
 ];
 
@@ -298,7 +308,8 @@ async fn work(
         let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
         seen.micros.push(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
         seen.bytes += body.len() as u64;
-        if !status.is_success() {
+        let may_be_refused = probe.refusal.is_some_and(|code| String::from_utf8_lossy(&body).contains(code));
+        if !status.is_success() && !may_be_refused {
             seen.failed += 1;
             seen.failure.get_or_insert_with(|| format!("{status}: {}", String::from_utf8_lossy(&body)));
         }

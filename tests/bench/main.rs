@@ -3,12 +3,14 @@
 
 #![allow(clippy::print_stdout, reason = "this is what it is for")]
 
+mod bare;
 mod load;
 mod meter;
 mod seed;
 mod server;
 mod upload;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,8 +19,9 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde::Serialize;
 
-use load::{PROBES, Probe, Push, Run};
-use meter::Memory;
+use bare::Bare;
+use load::{BARE, NEWEST, PROBES, Probe, Push, Run};
+use meter::{Memory, Meter};
 use seed::Seed;
 use server::Server;
 
@@ -49,7 +52,7 @@ struct Plan {
 /// One endpoint at one size: the repeat whose cost is in the middle.
 #[derive(Serialize)]
 struct Measured {
-    endpoint: &'static str,
+    name: &'static str,
     pages: bool,
     notes: usize,
     closed: Run,
@@ -69,7 +72,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(async { bench(&plan(&matches)?).await }) {
+    let bare = matches.get_one::<u64>("bare").copied();
+    match runtime.block_on(async {
+        match bare {
+            Some(bytes) => bare::serve(bytes).await.map(|()| true),
+            None => bench(&plan(&matches)?).await,
+        }
+    }) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
@@ -110,6 +119,14 @@ fn arguments() -> Command {
                 .long("kiroku")
                 .value_name("PATH")
                 .help("The program [default: beside this one]"),
+        )
+        .arg(
+            Arg::new("bare")
+                .long("bare")
+                .value_name("BYTES")
+                .value_parser(value_parser!(u64))
+                .hide(true)
+                .help("Answers so many bytes to everything, and nothing else"),
         )
         .arg(
             Arg::new("directory")
@@ -176,10 +193,15 @@ async fn bench(plan: &Plan) -> Result<bool, String> {
         let facts = Arc::new(seed.facts.clone());
         let wanted = |probe: &&Probe| {
             offered.iter().any(|endpoint| endpoint == probe.endpoint)
-                && (plan.only.is_empty() || plan.only.iter().any(|only| only == probe.endpoint))
+                && (plan.only.is_empty()
+                    || plan.only.iter().any(|only| only == probe.endpoint || only == probe.name))
         };
         for probe in PROBES.iter().filter(wanted) {
-            measured.push(measure(plan, &server, &facts, probe, notes).await?);
+            measured.push(measure(plan, (server.address, &server.meter), &facts, probe, notes).await?);
+        }
+        if let Some(page) = measured.iter().find(|m| m.notes == notes && m.name == NEWEST) {
+            let bare = Bare::start(page.closed.mean_body_bytes).await?;
+            measured.push(measure(plan, (bare.address, &bare.meter), &facts, BARE, notes).await?);
         }
     }
     server.stop().await?;
@@ -195,15 +217,13 @@ async fn offered(server: &Server) -> Result<Vec<String>, String> {
 
 async fn measure(
     plan: &Plan,
-    server: &Server,
+    (address, meter): (SocketAddr, &Meter),
     facts: &Arc<load::Facts>,
     probe: &'static Probe,
     notes: usize,
 ) -> Result<Measured, String> {
     let closed = Push { connections: plan.connections, lasts: plan.seconds, rate: None };
-    let go = async |push: Push, seed: u64| {
-        load::run(server.address, &server.meter, facts, probe, push, seed).await
-    };
+    let go = async |push: Push, seed: u64| load::run(address, meter, facts, probe, push, seed).await;
     go(Push { lasts: WARM_UP, ..closed }, plan.seed).await?;
     let mut runs = Vec::new();
     for repeat in 0..plan.repeats {
@@ -213,24 +233,16 @@ async fn measure(
     let closed_run = runs.swap_remove(runs.len() / 2);
     let open_rate = plan.rate.unwrap_or(closed_run.per_second() * PART_OF_CLOSED).max(1.0);
     let open = go(Push { rate: Some(open_rate), ..closed }, plan.seed + 1 + plan.repeats).await?;
-    let memory = server.meter.memory();
-    eprintln!("{} at {notes} notes: {:.0}/s", probe.endpoint, closed_run.per_second());
-    Ok(Measured {
-        endpoint: probe.endpoint,
-        pages: probe.pages,
-        notes,
-        closed: closed_run,
-        open,
-        open_rate,
-        memory,
-    })
+    let memory = meter.memory();
+    eprintln!("{} at {notes} notes: {:.0}/s", probe.name, closed_run.per_second());
+    Ok(Measured { name: probe.name, pages: probe.pages, notes, closed: closed_run, open, open_rate, memory })
 }
 
 /// Tells what was found; whether it is as it should be.
 fn print(plan: &Plan, measured: &[Measured]) -> Result<bool, String> {
     let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     println!(
-        "{:<22} {:>9} | {:>7} {:>8} {:>8} {:>9} {:>9} {:>7} | {:>7} {:>8} {:>8} | {:>7} {:>7} {:>9}",
+        "{:<27} {:>9} | {:>7} {:>8} {:>8} {:>9} {:>9} {:>7} | {:>7} {:>8} {:>8} | {:>7} {:>7} {:>9}",
         "endpoint",
         "notes",
         "req/s",
@@ -249,8 +261,8 @@ fn print(plan: &Plan, measured: &[Measured]) -> Result<bool, String> {
     for m in measured {
         let (c, o) = (&m.closed, &m.open);
         println!(
-            "{:<22} {:>9} | {:>7.0} {:>8.2} {:>8.2} {:>9.3} {:>9.0} {:>7.1} | {:>7.0} {:>8.2} {:>8.2} | {:>7.0} {:>7.0} {:>9}",
-            m.endpoint,
+            "{:<27} {:>9} | {:>7.0} {:>8.2} {:>8.2} {:>9.3} {:>9.0} {:>7.1} | {:>7.0} {:>8.2} {:>8.2} | {:>7.0} {:>7.0} {:>9}",
+            m.name,
             m.notes,
             c.per_second(),
             c.p50_ms,
@@ -269,26 +281,36 @@ fn print(plan: &Plan, measured: &[Measured]) -> Result<bool, String> {
     let mut well = true;
     for m in measured {
         for run in [&m.closed, &m.open].into_iter().filter(|run| run.failed > 0) {
-            println!("{}: {} of {} failed: {:?}", m.endpoint, run.failed, run.requests, run.failure);
+            println!("{}: {} of {} failed: {:?}", m.name, run.failed, run.requests, run.failure);
             well = false;
+        }
+    }
+    for page in measured.iter().filter(|m| m.name == NEWEST) {
+        if let Some(bare) = measured.iter().find(|m| m.notes == page.notes && m.name == BARE.name) {
+            println!(
+                "{NEWEST} at {} notes: {:.2} of the requests per CPU second of a bare handler, {:.2} of its requests",
+                page.notes,
+                page.closed.per_cpu_second() / bare.closed.per_cpu_second(),
+                page.closed.per_second() / bare.closed.per_second(),
+            );
         }
     }
     if plan.large {
         println!(
-            "\n{:<22} {:>14} {:>14} {:>6}",
+            "\n{:<27} {:>14} {:>14} {:>6}",
             "CPU ms per request",
             plan.notes,
             plan.notes * LARGE,
             "times"
         );
         for small in measured.iter().filter(|m| m.pages && m.notes == plan.notes) {
-            let more = measured.iter().find(|m| m.endpoint == small.endpoint && m.notes != plan.notes);
+            let more = measured.iter().find(|m| m.name == small.name && m.notes != plan.notes);
             let Some(more) = more else { continue };
             let times = more.closed.cpu_ms() / small.closed.cpu_ms();
             let verdict = if times > ALLOWED { "too much" } else { "" };
             well &= times <= ALLOWED;
             let (a, b) = (small.closed.cpu_ms(), more.closed.cpu_ms());
-            println!("{:<22} {a:>14.3} {b:>14.3} {times:>6.2} {verdict}", small.endpoint);
+            println!("{:<27} {a:>14.3} {b:>14.3} {times:>6.2} {verdict}", small.name);
         }
     }
     println!("\n{}", serde_json::to_string(measured).map_err(|error| error.to_string())?);

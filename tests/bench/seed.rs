@@ -37,6 +37,8 @@ const REACTIONS: u32 = 50;
 const MENTIONS: u32 = 5;
 /// Every so many-th note has a file.
 const FILE_EVERY: usize = 10;
+/// Every so many-th note is in a channel, if it may be.
+const CHANNEL_EVERY: usize = 7;
 /// What is answered and reacted to is one of the last so many public notes.
 const RECENT: usize = 500;
 /// Events that are on their way to the log at once.
@@ -188,7 +190,11 @@ impl Seed {
                     "caseSensitive": false, "withReplies": true, "withFile": false,
                 });
                 let antenna = server.call(&person, "antennas/create", params).await?;
-                self.facts.antennas.push((person, id_of(&antenna)?));
+                self.facts.antennas.push((person.clone(), id_of(&antenna)?));
+            }
+            if offers("channels/create") {
+                let channel = server.call(&person, "channels/create", json!({ "name": "channel" })).await?;
+                self.facts.channels.push((person, id_of(&channel)?));
             }
         }
         Ok(())
@@ -238,13 +244,17 @@ impl Seed {
         named.dedup();
         let has_file = !is_pure && self.notes.is_multiple_of(FILE_EVERY);
         let files = if has_file { vec![self.a_file(author, events)?] } else { Vec::new() };
+        let channels = &self.facts.channels;
+        let in_channel = target.is_none() && visibility == "public" && !channels.is_empty();
+        let channel = (in_channel && self.notes.is_multiple_of(CHANNEL_EVERY))
+            .then(|| channels[self.rng.random_range(0..channels.len())].1.clone());
         let note = json!({
             "id": id, "author": author, "files": files,
             "text": (!is_pure).then(|| self.words()), "cw": null,
             "visibility": visibility, "local_only": false,
             "reply": parent.as_ref().filter(|_| is_reply), "renote": parent.as_ref().filter(|_| !is_reply),
             "mentions": named, "visible_to": if visibility == "specified" { named.clone() } else { Vec::new() },
-            "tags": [], "emojis": [],
+            "tags": [], "emojis": [], "channel": channel,
         });
         events.push((note::stream(id), self.by(), event("note.created", &note)?));
         self.facts.written(id, visibility == "public" && !is_pure);

@@ -362,7 +362,7 @@ impl Desk {
     async fn react_much(&self, user: &User, notes: &[NoteId]) {
         let reactor: UserId = user.id.parse().unwrap();
         let commands = self.commands();
-        let react = |note: &NoteId| commands.react(self.by(reactor), reactor, *note, "👍");
+        let react = |note: &NoteId| commands.react(self.by(reactor), reactor, &[], *note, "👍");
         let reacted = stream::iter(notes.iter().map(react)).buffer_unordered(EVENTS_AT_ONCE);
         reacted.try_collect::<Vec<_>>().await.unwrap();
     }

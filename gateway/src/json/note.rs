@@ -240,7 +240,7 @@ pub(crate) mod tests {
     use domain::note::Parent;
     use domain::policy::{AuthorRules, Viewer};
     use domain::user::Profile;
-    use projections::world::{Theirs, UserRow};
+    use projections::world::{Theirs, UserRow, Written};
     use serde_json::{Value, json, to_value};
     use uuid::Uuid;
 
@@ -268,7 +268,7 @@ pub(crate) mod tests {
             username: format!("user{n}"),
             host: None,
             uri: None,
-            profile: Profile::default(),
+            profile: Profile::default().into(),
             is_root: false,
             followers: 0,
             following: 0,
@@ -284,7 +284,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn note_of(n: u8, author: u8, change: impl FnOnce(&mut NoteRow)) -> NoteRow {
-        let mut row = NoteRow {
+        let written = Written {
             id: note_id(n),
             author: user_id(author),
             text: Some(format!("text {n}")),
@@ -303,13 +303,17 @@ pub(crate) mod tests {
             uri: None,
             pure: false,
             thread: note_id(n),
+            channel: None,
+            renote_channel: None,
+        };
+        let mut row = NoteRow {
+            written: written.into(),
             replies: 0,
             renotes: 0,
             clipped: 0,
-            reactions: Vec::new(),
+            reactions: [].into(),
             votes: Vec::new(),
             rules: AuthorRules::default(),
-            channel: None,
             in_muted_thread: false,
             in_muted_channel: false,
         };
@@ -381,7 +385,7 @@ pub(crate) mod tests {
             row.mentions = vec![user_id(2)];
             row.cw = Some("cw".to_owned());
             row.tags = vec!["tag".to_owned()];
-            row.reactions = vec![(Reaction::fallback(), 1)];
+            row.reactions = [(Reaction::fallback(), 1)].into();
             row.poll =
                 Some(domain::poll::Poll { choices: vec!["a".into()], multiple: false, expires_at: None });
             row.uri = Some("https://b.example/1".to_owned());
@@ -437,7 +441,7 @@ pub(crate) mod tests {
             let choices = vec!["a".to_owned(), "b".to_owned()];
             row.poll = Some(domain::poll::Poll { choices, multiple: true, expires_at: Some(now()) });
             row.votes = vec![2, 1];
-            row.reactions = vec![(Reaction::local("blob"), 2), (Reaction::fallback(), 1)];
+            row.reactions = [(Reaction::local("blob"), 2), (Reaction::fallback(), 1)].into();
         });
         let theirs = Theirs {
             reactions: [(note_id(1), Reaction::local("blob"))].into(),

@@ -564,7 +564,7 @@ mod tests {
             username: "alice".to_owned(),
             host: None,
             uri: None,
-            profile,
+            profile: profile.into(),
             is_root: false,
             followers: 3,
             following: 4,
@@ -607,7 +607,7 @@ mod tests {
         let mut user = alice();
         assert_eq!(shown(&user)["onlineStatus"], "online");
         assert_eq!(shown(&user)["avatarUrl"], "https://a.example:3/identicon/alice@a.example:3");
-        user.profile.hide_online_status = true;
+        Arc::make_mut(&mut user.profile).hide_online_status = true;
         assert_eq!(shown(&user)["onlineStatus"], "unknown");
     }
 

@@ -9,6 +9,7 @@ use domain::policy::{Place, Viewer};
 use projections::Wanted;
 use projections::note::{self, Filter, Timeline};
 use projections::page::MAX_ITEMS;
+use projections::timeline::List;
 use projections::world::{NoteRow, World};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -196,7 +197,8 @@ impl Endpoint for OfList {
         let Self { limit, page, renotes, with_renotes, with_files, .. } = self;
         let filter = Filter { with_replies: false, with_renotes, with_files };
         let keep = |world: &World, note: &NoteRow| renotes.want(world, note);
-        wanted_page(app, Some(id), page, limit, keep, |page| async move {
+        let at = Looking::memory(List::Members(list), filter);
+        kept_page(app, Some(id), at, page, limit, keep, |page| async move {
             note::of_list(&app.pool, list, id, filter, &page).await
         })
         .await
@@ -265,7 +267,10 @@ impl Endpoint for OfUser {
             with_renotes: self.with_renotes,
             with_files: self.with_files,
         };
-        page_of(app, viewer, Place::OfAuthor, self.page, self.limit, |page| async move {
+        let at =
+            Looking { place: Place::OfAuthor, ..Looking::memory(List::User { user, in_channels }, filter) };
+        let keep = |_: &World, _: &NoteRow| true;
+        kept_page(app, viewer, at, self.page, self.limit, keep, |page| async move {
             note::of_user(&app.pool, user, viewer, filter, in_channels, &page).await
         })
         .await
@@ -311,7 +316,8 @@ async fn timeline(
     renotes: Renotes,
 ) -> Result<Vec<Note>, ApiError> {
     let keep = |world: &World, note: &NoteRow| renotes.want(world, note);
-    wanted_page(app, viewer, page, limit, keep, |page| async move {
+    let at = Looking::memory(List::Of(which), filter);
+    kept_page(app, viewer, at, page, limit, keep, |page| async move {
         note::timeline(&app.pool, which, viewer, filter, &page).await
     })
     .await
@@ -346,7 +352,8 @@ where
     F: Fn(projections::Page) -> Q,
     Q: Future<Output = sqlx::Result<Vec<NoteId>>> + Send,
 {
-    kept_page(app, viewer, place, page, limit, |_: &World, _: &NoteRow| true, query).await
+    let at = Looking { place, memory: None };
+    kept_page(app, viewer, at, page, limit, |_: &World, _: &NoteRow| true, query).await
 }
 
 /// The same, of the notes that are to be kept besides.
@@ -362,13 +369,28 @@ where
     F: Fn(projections::Page) -> Q,
     Q: Future<Output = sqlx::Result<Vec<NoteId>>> + Send,
 {
-    kept_page(app, viewer, Place::Anywhere, page, limit, keep, query).await
+    let at = Looking { place: Place::Anywhere, memory: None };
+    kept_page(app, viewer, at, page, limit, keep, query).await
 }
 
+/// Where the viewer of a page looks, and at which list, if that is in memory.
+#[derive(Clone, Copy)]
+struct Looking {
+    place: Place,
+    memory: Option<(List, Filter)>,
+}
+
+impl Looking {
+    fn memory(list: List, filter: Filter) -> Self {
+        Self { place: Place::Anywhere, memory: Some((list, filter)) }
+    }
+}
+
+/// Takes what there is from memory, and asks the query for the rest.
 async fn kept_page<F, Q>(
     app: &App,
     viewer: Viewer,
-    place: Place,
+    at: Looking,
     page: Page,
     limit: Limit,
     keep: impl Fn(&World, &NoteRow) -> bool,
@@ -381,6 +403,23 @@ where
     let mut page = page.limited(limit);
     let limit = limit.get();
     let mut notes = Vec::with_capacity(limit);
+    let place = at.place;
+    if let Some((list, filter)) = at.memory {
+        // Each part is further on than the one before, and memory has an end.
+        while let Some(part) = app.cache.part(list, viewer, filter, &page).await? {
+            let world = app.hydrate(Wanted::notes(part.ids.clone()), viewer).await?;
+            let kept = part.ids.iter().filter(|id| {
+                let note = world.pick(**id, place);
+                note.is_some_and(|note| part.has(&world, note.note()) && keep(&world, note.note()))
+            });
+            let missing = limit - notes.len();
+            notes.extend(kept.filter_map(|id| present(&Look::of(app), &world, *id)).take(missing));
+            match part.rest.filter(|_| notes.len() < limit) {
+                Some(rest) => page = rest,
+                None => return Ok(notes),
+            }
+        }
+    }
     for round in 1..=MAX_ROUNDS_FOR_NOTHING {
         let ids = query(page).await?;
         let world = app.hydrate(Wanted::notes(ids.clone()), viewer).await?;

@@ -13,7 +13,7 @@ use domain::{CommandId, Event, FileId, FolderId, UserId, registry};
 use projections::announcement::{self, AnnouncementRow};
 use projections::drive::{self, FolderRow};
 use projections::notification::NotificationRow;
-use projections::{Wanted, World, achievement, follow, hydrate, notification};
+use projections::{Wanted, World, achievement, follow, notification};
 use serde_json::{Value, json};
 
 use super::channel::Kind;
@@ -146,7 +146,7 @@ pub async fn messages(
     errands: Vec<Errand>,
 ) -> Result<Vec<Message>, ApiError> {
     let now = sources.clock.now();
-    let world = hydrate(&sources.pool, wanted(user, &errands), Some(user), now).await?;
+    let world = sources.cache.hydrate(wanted(user, &errands), Some(user), now).await?;
     let needs_eyes = |errand: &Errand| matches!(errand.what, What::Me | What::AnnouncementRead);
     let eyes = if errands.iter().any(needs_eyes) { eyes(sources, user).await? } else { Eyes::default() };
     let changed = errands.iter().filter_map(|errand| match errand.what {

@@ -22,7 +22,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use projections::announcement::AnnouncementRow;
 use projections::emoji::EmojiRow;
 use projections::world::FollowingRow;
-use projections::{Projections, Wanted, World, antenna, emoji, hydrate, mute, notification, poll, reaction};
+use projections::{Cache, Projections, Wanted, World, antenna, emoji, mute, notification, poll, reaction};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::sync::watch;
@@ -71,6 +71,7 @@ pub struct Sources {
     pub projections: Projections,
     pub log: Arc<dyn EventLog>,
     pub pool: PgPool,
+    pub cache: Cache,
     pub clock: Arc<dyn Clock>,
     pub core: Arc<Core>,
     pub presence: Arc<Presence>,
@@ -334,7 +335,7 @@ impl Teller {
         after: Position,
         last: Position,
     ) -> Result<Loaded, ApiError> {
-        let Sources { pool, clock, .. } = &self.sources;
+        let Sources { pool, cache, clock, .. } = &self.sources;
         let mut needs = self.needs(events);
         let heard = self.heard(events, &mut needs).await?;
         let gone = self.gone(&needs.gone).await?;
@@ -342,7 +343,7 @@ impl Teller {
         let mut users = std::mem::take(&mut needs.listed);
         users.extend(gone.values().map(|created| created.author));
         let wanted = Wanted { notes, users, ..Wanted::default() };
-        let world = hydrate(pool, wanted, None, clock.now()).await?;
+        let world = cache.hydrate(wanted, None, clock.now()).await?;
         let own = self.own(&world, &needs.told).await?;
         let (people, threads): (Vec<UserId>, Vec<NoteId>) = needs.named.iter().copied().unzip();
         let muted_threads = match people.is_empty() {

@@ -135,6 +135,8 @@ async fn hold(
     };
     member.progress.send_modify(|progress| progress.stopped = None);
     member.set(saved, saved, session);
+    // It goes on from where the tables are, which may be before where they were.
+    shared.doubt();
     shared.publish();
 
     let mut position = saved;

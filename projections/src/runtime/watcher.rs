@@ -2,8 +2,10 @@
 //! leases of those that are active here.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use domain::log::Position;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tokio::sync::watch;
@@ -28,6 +30,7 @@ pub(super) async fn run(
     let mut connection = None;
     let mut renew_at = Instant::now();
     let mut backoff = Backoff::default();
+    let mut tables = None;
     loop {
         let sessions = shared
             .members
@@ -42,11 +45,25 @@ pub(super) async fn run(
         } else {
             renew_at = now + RENEW_EVERY;
         }
+        let was_behind = shared.is_behind.load(Ordering::SeqCst);
+        let known: Vec<Position> =
+            shared.members.iter().map(|member| member.progress.borrow().committed).collect();
         match in_time(LOOK_WITHIN, see(connection.take(), &options, &names, &mine)).await {
             Ok((stands, seen)) => {
                 connection = Some(stands);
                 backoff.reset();
                 let head = shared.tail.head();
+                // Tables that were built again may have other rows.
+                let here = seen.first().map(|sighting| sighting.tables);
+                if tables.is_some() && tables != here {
+                    shared.doubt();
+                }
+                tables = here;
+                let is_behind = |(sighting, known): (&Sighting, &Position)| sighting.position < *known;
+                if was_behind && !seen.iter().zip(&known).any(is_behind) {
+                    shared.is_behind.store(false, Ordering::SeqCst);
+                    shared.doubt();
+                }
                 for sighting in seen {
                     if let Some(member) =
                         shared.members.iter().find(|m| m.projector.name() == sighting.projector)
@@ -57,7 +74,9 @@ pub(super) async fn run(
                         {
                             pause = pause.min(left + A_MOMENT);
                         }
-                        member.saw(sighting, &head);
+                        if member.saw(sighting, &head) {
+                            shared.doubt();
+                        }
                     }
                 }
                 shared.publish();

@@ -1,0 +1,636 @@
+//! What pages show, kept in memory: a page whose facts are known costs no statement.
+//!
+//! # Why it is never stale
+//!
+//! Read tables are written by many projectors, each at its own position, in this process or another. A reader
+//! is owed all that the position says which every projector has passed ([`Projections::advanced`]): a writer
+//! waited for it before it was answered. So:
+//!
+//! 1. *Before a page is read*, the log is taken in up to that position ([`Cache::reading`]), in order and
+//!    without gaps: what an event changes is forgotten. Where the end of the log in memory doesn't reach back
+//!    far enough, everything is forgotten. So what is known (`heard`) is never behind what the reader is owed.
+//! 2. *What is missing is loaded* by the same statements as ever. All that was heard when the statement began
+//!    was in the tables by then, since nothing is heard that some projector hasn't passed. So what was loaded
+//!    has everything up to `heard`, and perhaps more.
+//! 3. *It is kept only* if nothing that was heard since has changed it ([`shelf`] remembers the last changes,
+//!    and takes those that it has forgotten for changes). What it has beyond `heard` does no harm: the events
+//!    are still to be heard, and it is forgotten then.
+//!
+//! Where several processes answer writers, a reader is also owed what another process has told, which this one may
+//! not have heard of. There, each page first asks the log for its end, and memory is used only by who gets there in
+//! time. That is one small statement; a process with a database of its own needs none.
+//!
+//! By 2 and 3 an entry has, at any time, everything up to `heard`; by 1 that is enough for whoever is handed it.
+//!
+//! What an event changes is worked out from the event ([`touch`]), and only where that is certain. Each shelf
+//! names the projectors whose tables it is loaded from. An event that one of them hears, and that `touch` has no
+//! line for, empties the shelf; so does one that can't be read any more. A test reads the tables out of the
+//! statements, another compares every fact of random lives with what the tables say.
+//!
+//! All of this stands on what the tables have not going back. They do after a crash of the database, when a
+//! projector is stopped or made anew, and when tables that were built again take the place of others. So nothing
+//! is handed out or kept while [`Projections::stands`] says no, and everything is forgotten when it says yes
+//! again, or has been asked to doubt meanwhile.
+//!
+//! Nobody's words outlive them here: `user.erased` empties every shelf, and the log is followed though nobody
+//! reads ([`Cache::follow`]). Nothing that depends on the time is kept, but what it depends on is.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use domain::decoration::Worn;
+use domain::emoji::Reaction;
+use domain::log::{EventLog, Position, Recorded};
+use domain::mute::Mute;
+use domain::policy::Viewer;
+use domain::{ChannelId, DecorationId, FileId, ListId, NoteId, UserId};
+use sqlx::PgPool;
+
+use crate::decoration::DecorationRow;
+use crate::hydrate::{self, Wanted};
+use crate::role::{Given, RoleRow};
+use crate::runtime::Projections;
+use crate::timeline::{Lanes, People};
+use crate::world::{ChannelRow, FileRow, NoteRow, RelationRow, UserRow, World};
+
+pub(crate) mod shelf;
+mod touch;
+
+use shelf::Shelf;
+
+const MIB: usize = 1024 * 1024;
+/// The most that is kept of each kind, in bytes; about 190 MiB in all. It is taken when there is so much to show.
+const MAX_NOTES: usize = 64 * MIB;
+const MAX_USERS: usize = 24 * MIB;
+const MAX_FILES: usize = 16 * MIB;
+const MAX_COUNTS: usize = 16 * MIB;
+const MAX_OF_VIEWERS: usize = 24 * MIB;
+const MAX_FEW: usize = 4 * MIB;
+
+/// Where other processes write, too, memory is used while this one is so little behind the end of the log, in
+/// positions, and gets there so soon.
+const NEAR: u64 = 1_000;
+const NEAR_WITHIN: Duration = Duration::from_millis(100);
+
+/// What is kept, each kind by itself.
+pub(crate) struct Shelves {
+    /// Without what is a viewer's own, the rules of the author, reactions and votes.
+    pub notes: Shelf<NoteId, NoteRow>,
+    /// Without roles and decorations.
+    pub users: Shelf<UserId, UserRow>,
+    pub files: Shelf<FileId, FileRow>,
+    pub channels: Shelf<ChannelId, ChannelRow>,
+    pub conditional: Shelf<(), Arc<[Arc<RoleRow>]>>,
+    pub given: Shelf<UserId, Arc<[Given]>>,
+    pub decorations: Shelf<DecorationId, Arc<DecorationRow>>,
+    pub reactions: Shelf<NoteId, Arc<[(Reaction, i64)]>>,
+    pub votes: Shelf<NoteId, Arc<[(usize, i64)]>>,
+    pub relations: Shelf<(UserId, UserId), RelationRow>,
+    pub my_reactions: Shelf<(UserId, NoteId), Reaction>,
+    pub my_votes: Shelf<(UserId, NoteId), Arc<[u32]>>,
+    pub muted_threads: Shelf<(UserId, NoteId), ()>,
+    pub muted_channels: Shelf<(UserId, ChannelId), Mute>,
+    /// Whom people follow, who is in lists and which channels people follow, unless it is too many.
+    pub followed: Shelf<UserId, People>,
+    pub members: Shelf<ListId, People>,
+    pub channels_followed: Shelf<UserId, Arc<[ChannelId]>>,
+    pub lanes: Lanes,
+}
+
+impl Shelves {
+    pub fn new() -> Self {
+        let all = crate::projectors();
+        let given = |given: &Arc<[Given]>| 64 * given.len();
+        let counts = |counts: &Arc<[(Reaction, i64)]>| 48 * counts.len();
+        let relation = |row: &RelationRow| size_of::<RelationRow>() + 16 + memory(row.memo.as_ref());
+        let people = |people: &People| 16 + 17 * people.len();
+        let dress =
+            |row: &Arc<DecorationRow>| 512 + row.definition.url.len() + row.definition.description.len();
+        Self {
+            notes: Shelf::new(&all, &["notes", "clips"], touch::notes, weigh_note, MAX_NOTES),
+            users: Shelf::new(
+                &all,
+                &["users", "follows", "notes", "instance"],
+                touch::users,
+                weigh_user,
+                MAX_USERS,
+            ),
+            files: Shelf::new(&all, &["drive"], touch::files, weigh_file, MAX_FILES),
+            channels: Shelf::new(&all, &["channels"], touch::channels, weigh_channel, MAX_FEW),
+            conditional: Shelf::new(&all, &["roles"], touch::conditional, |roles| 64 * roles.len(), MAX_FEW),
+            given: Shelf::new(&all, &["roles"], touch::given, given, MAX_FEW),
+            decorations: Shelf::new(&all, &["decorations"], touch::decorations, dress, MAX_FEW),
+            reactions: Shelf::new(&all, &["reactions"], touch::reactions, counts, MAX_COUNTS),
+            votes: Shelf::new(&all, &["votes"], touch::votes, |counts| 16 * counts.len(), MAX_FEW),
+            relations: Shelf::new(
+                &all,
+                &["follows", "blocks", "mutes", "memos"],
+                touch::relations,
+                relation,
+                MAX_OF_VIEWERS,
+            ),
+            my_reactions: Shelf::new(
+                &all,
+                &["reactions"],
+                touch::my_reactions,
+                |reaction| 48 + reaction.as_str().len(),
+                MAX_OF_VIEWERS,
+            ),
+            my_votes: Shelf::new(&all, &["votes"], touch::my_votes, |votes| 32 + 4 * votes.len(), MAX_FEW),
+            muted_threads: Shelf::new(&all, &["mutes"], touch::muted_threads, |()| 16, MAX_OF_VIEWERS),
+            muted_channels: Shelf::new(&all, &["channels"], touch::muted_channels, |_| 32, MAX_FEW),
+            followed: Shelf::new(&all, &["follows"], touch::followed, people, MAX_OF_VIEWERS),
+            members: Shelf::new(&all, &["lists"], touch::members, people, MAX_FEW),
+            channels_followed: Shelf::new(
+                &all,
+                &["channels"],
+                touch::channels_followed,
+                |ids| 16 + 16 * ids.len(),
+                MAX_FEW,
+            ),
+            lanes: Lanes::default(),
+        }
+    }
+
+    fn hear(&self, event: &Recorded) {
+        let Self {
+            notes,
+            users,
+            files,
+            channels,
+            conditional,
+            given,
+            decorations,
+            reactions,
+            votes,
+            relations,
+            my_reactions,
+            my_votes,
+            muted_threads,
+            muted_channels,
+            followed,
+            members,
+            channels_followed,
+            lanes,
+        } = self;
+        notes.hear(event);
+        users.hear(event);
+        files.hear(event);
+        channels.hear(event);
+        conditional.hear(event);
+        given.hear(event);
+        decorations.hear(event);
+        reactions.hear(event);
+        votes.hear(event);
+        relations.hear(event);
+        my_reactions.hear(event);
+        my_votes.hear(event);
+        muted_threads.hear(event);
+        muted_channels.hear(event);
+        followed.hear(event);
+        members.hear(event);
+        channels_followed.hear(event);
+        lanes.hear(event);
+    }
+
+    fn clear(&self) {
+        let Self {
+            notes,
+            users,
+            files,
+            channels,
+            conditional,
+            given,
+            decorations,
+            reactions,
+            votes,
+            relations,
+            my_reactions,
+            my_votes,
+            muted_threads,
+            muted_channels,
+            followed,
+            members,
+            channels_followed,
+            lanes,
+        } = self;
+        notes.clear();
+        users.clear();
+        files.clear();
+        channels.clear();
+        conditional.clear();
+        given.clear();
+        decorations.clear();
+        reactions.clear();
+        votes.clear();
+        relations.clear();
+        my_reactions.clear();
+        my_votes.clear();
+        muted_threads.clear();
+        muted_channels.clear();
+        followed.clear();
+        members.clear();
+        channels_followed.clear();
+        lanes.clear();
+    }
+}
+
+/// Facts in memory over the read tables. Cheap to clone: every clone is the same.
+#[derive(Clone)]
+pub struct Cache {
+    pool: PgPool,
+    projections: Projections,
+    /// The log, where other processes answer writers, too.
+    shared: Option<Arc<dyn EventLog>>,
+    kept: Arc<Kept>,
+}
+
+/// Facts, and up to where the log was taken in.
+pub(crate) struct Kept {
+    pub shelves: Shelves,
+    heard: Mutex<Heard>,
+}
+
+struct Heard {
+    /// Nothing is known before the first time, or while it isn't to be trusted.
+    at: Option<Position>,
+    doubts: u64,
+}
+
+impl Kept {
+    pub fn new() -> Self {
+        Self { shelves: Shelves::new(), heard: Mutex::new(Heard { at: None, doubts: 0 }) }
+    }
+
+    /// Takes in the log up to a position that all projectors have passed, if their tables stand; says up to
+    /// where it is known. `between` has the events between two positions, if they are in memory.
+    pub fn take_in(
+        &self,
+        to: Position,
+        stands: bool,
+        doubts: u64,
+        between: impl FnOnce(Position, Position) -> Option<Vec<Arc<Recorded>>>,
+    ) -> Option<Position> {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if !stands {
+            if heard.at.take().is_some() {
+                self.shelves.clear();
+            }
+            return None;
+        }
+        match heard.at.filter(|_| heard.doubts == doubts) {
+            Some(at) if at >= to => return Some(at),
+            Some(at) => match between(at, to) {
+                Some(events) => events.iter().for_each(|event| self.shelves.hear(event)),
+                None => self.shelves.clear(),
+            },
+            None => self.shelves.clear(),
+        }
+        (heard.at, heard.doubts) = (Some(to), doubts);
+        Some(to)
+    }
+}
+
+impl Cache {
+    /// `shared` is the log where other processes answer writers, too.
+    pub fn new(pool: PgPool, projections: Projections, shared: Option<Arc<dyn EventLog>>) -> Self {
+        Self { pool, projections, shared, kept: Arc::new(Kept::new()) }
+    }
+
+    /// Loads a world, as [`crate::hydrate()`] does, with what is in memory.
+    pub async fn hydrate(&self, wanted: Wanted, viewer: Viewer, now: DateTime<Utc>) -> sqlx::Result<World> {
+        hydrate::from(&self.source().await, wanted, viewer, now).await
+    }
+
+    /// Where facts are got from by a page that is read now.
+    pub(crate) async fn source(&self) -> Source<'_> {
+        let memory = if self.knows_what_others_told().await { self.reading() } else { None };
+        Source { pool: &self.pool, memory: memory.map(|at| (self.kept.as_ref(), at)) }
+    }
+
+    /// Whether this process knows of all that others may have told writers until now.
+    async fn knows_what_others_told(&self) -> bool {
+        let Some(log) = &self.shared else { return true };
+        let Ok(head) = log.head().await else { return false };
+        let advanced = *self.projections.advanced().borrow();
+        let is_near = head.0.saturating_sub(advanced.0) <= NEAR;
+        is_near && self.projections.wait(head, NEAR_WITHIN).await.is_ok()
+    }
+
+    /// Takes in what there is to hear. Says up to where all that is kept is known; none when nothing is to be
+    /// taken from memory now.
+    fn reading(&self) -> Option<Position> {
+        // In this order: what is doubted after it was asked is found out the next time.
+        let to = *self.projections.advanced().borrow();
+        let doubts = self.projections.doubts();
+        let stands = to > Position::START && self.projections.stands(to);
+        self.kept.take_in(to, stands, doubts, |from, to| self.projections.recent(from, to))
+    }
+
+    /// Follows the log, so that nothing is kept for longer than it may be, also when nobody reads.
+    pub async fn follow(self) {
+        let mut advanced = self.projections.advanced();
+        while advanced.changed().await.is_ok() {
+            advanced.borrow_and_update();
+            self.reading();
+        }
+    }
+}
+
+/// Where a page gets its facts from: the read tables, with what is in memory before them.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'c> {
+    pub pool: &'c PgPool,
+    /// And up to which position it is known.
+    pub memory: Option<(&'c Kept, Position)>,
+}
+
+impl<'c> Source<'c> {
+    /// The read tables alone.
+    pub fn tables(pool: &'c PgPool) -> Self {
+        Self { pool, memory: None }
+    }
+
+    /// What is known of these keys, and loads the rest. Nothing is loaded where nothing is missing.
+    pub async fn facts<K, V, L>(
+        &self,
+        shelf: impl FnOnce(&'c Shelves) -> &'c Shelf<K, V>,
+        keys: impl IntoIterator<Item = K>,
+        load: impl FnOnce(Vec<K>) -> L,
+    ) -> sqlx::Result<HashMap<K, V>>
+    where
+        K: Hash + Eq + Copy + 'c,
+        V: Clone + 'c,
+        L: Future<Output = sqlx::Result<HashMap<K, V>>>,
+    {
+        let Some((kept, at)) = self.memory else {
+            let keys: Vec<K> = keys.into_iter().collect();
+            return if keys.is_empty() { Ok(HashMap::new()) } else { load(keys).await };
+        };
+        let shelf = shelf(&kept.shelves);
+        let (mut found, missing, begun) = shelf.get(keys, at);
+        if !missing.is_empty() {
+            let loaded = load(missing.clone()).await?;
+            shelf.put(begun, missing.into_iter().map(|key| (key, loaded.get(&key).cloned())));
+            found.extend(loaded);
+        }
+        Ok(found)
+    }
+}
+
+fn memory(text: Option<&String>) -> usize {
+    text.map_or(0, String::capacity)
+}
+
+fn weigh_note(note: &NoteRow) -> usize {
+    let texts = [&note.text, &note.cw, &note.uri].map(|text| memory(text.as_ref())).iter().sum::<usize>();
+    let words = note.tags.iter().chain(&note.emojis).map(|word| 24 + word.capacity()).sum::<usize>();
+    let choices =
+        note.poll.iter().flat_map(|poll| &poll.choices).map(|choice| 24 + choice.len()).sum::<usize>();
+    let ids = 16 * (note.mentions.len() + note.visible_to.len() + note.files.len());
+    size_of::<NoteRow>() + size_of::<crate::world::Written>() + texts + words + choices + ids
+}
+
+fn weigh_user(user: &UserRow) -> usize {
+    let profile = &user.profile;
+    let texts = [&profile.name, &profile.description, &profile.location, &profile.birthday]
+        .map(|text| memory(text.as_ref()));
+    let fields = profile.fields.iter().map(|field| 48 + field.name.len() + field.value.len()).sum::<usize>();
+    let hosts = profile.muted_instances.iter().map(|host| 24 + host.len()).sum::<usize>();
+    let worn = profile.avatar_decorations.len() * size_of::<Worn>();
+    // The other lists of a profile are short, or few have them.
+    let rest = 1_024 + user.moderation_note.len() + user.username.len();
+    size_of::<UserRow>() + texts.iter().sum::<usize>() + fields + hosts + worn + rest
+}
+
+fn weigh_file(file: &FileRow) -> usize {
+    let texts = [&file.comment, &file.blurhash, &file.thumbnail].map(|text| memory(text.as_ref()));
+    let more = file.name.len() + file.media_type.len() + file.md5.len() + file.key.len();
+    size_of::<FileRow>() + texts.iter().sum::<usize>() + more
+}
+
+fn weigh_channel(channel: &ChannelRow) -> usize {
+    let texts = channel.name.len() + memory(channel.description.as_ref()) + channel.color.len();
+    size_of::<ChannelRow>() + texts + 16 * channel.pinned.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fmt::Debug;
+
+    use super::*;
+    use crate::testing::{MemoryLog, PEOPLE, Places, Statements, Story, a_long_life, take_in, user};
+    use crate::{Mode, Projector, hydrate, projectors};
+    use domain::note::Parent;
+    use domain::{Event, UserId};
+    use proptest::strategy::{Strategy, ValueTree};
+    use proptest::test_runner::TestRunner;
+
+    /// Random lives that are compared, and how many events lie between two looks.
+    const LIVES: usize = 5;
+    const STEP: usize = 13;
+
+    /// Everything in a world, in an order.
+    fn told(world: &World) -> Vec<String> {
+        fn of<K: Debug, V: Debug>(facts: &HashMap<K, V>) -> Vec<String> {
+            let mut told: Vec<String> = facts.iter().map(|fact| format!("{fact:?}")).collect();
+            told.sort_unstable();
+            told
+        }
+        let mut all = of(&world.notes);
+        all.extend(of(&world.users));
+        all.extend(of(&world.files));
+        all.extend(of(&world.channels));
+        // Who is nothing to the viewer may be told as such.
+        all.extend(of(&world.relations));
+        all.extend(of(&world.my_reactions));
+        all.extend(of(&world.my_votes));
+        all
+    }
+
+    /// What anybody may ask for after these events.
+    fn wanted(events: &[Arc<Recorded>]) -> Wanted {
+        let mut wanted = Wanted::users((1..=PEOPLE).map(user));
+        for event in events.iter().filter_map(|event| event.event.as_ref()) {
+            match event {
+                Event::NoteCreated(note) => wanted.notes.push(note.id),
+                Event::FileAdded(file) => wanted.files.push(file.id),
+                _ => (),
+            }
+        }
+        wanted
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn what_is_in_memory_is_what_the_tables_say_at_any_time_of_random_lives(pool: PgPool) {
+        let mut runner = TestRunner::deterministic();
+        let mut known = 0;
+        for _ in 0..LIVES {
+            let life = a_long_life().new_tree(&mut runner).unwrap().current();
+            let mut story = Story::new(&pool);
+            let events = story.live_and_end(&life, 2);
+            let kept = Kept::new();
+            let mut places = Places::new(&pool, &events);
+            let mut at = 0;
+            while at < events.len() {
+                // Some are further than others, while pages are read.
+                let next = (at + STEP).min(events.len());
+                places.go_to(|n| if n % 2 == 0 { at + n % (STEP + 1) } else { at }).await;
+                if at > 0 {
+                    let memory = Some((&kept, take_in(&kept, &events, at)));
+                    let source = Source { pool: &pool, memory };
+                    for viewer in [None, Some(user(1)), Some(user(3))] {
+                        hydrate::from(&source, wanted(&events[..at]), viewer, story.now()).await.unwrap();
+                    }
+                }
+                places.go_to(|_| next).await;
+                at = next;
+                let memory = Some((&kept, take_in(&kept, &events, at)));
+                let source = Source { pool: &pool, memory };
+                for viewer in [None, Some(user(1)), Some(user(3))] {
+                    let wanted = wanted(&events[..at]);
+                    let cached = hydrate::from(&source, wanted.clone(), viewer, story.now()).await.unwrap();
+                    let loaded = hydrate(&pool, wanted, viewer, story.now()).await.unwrap();
+                    assert_eq!(told(&cached), told(&loaded), "{viewer:?} after {:#?}", events[at - 1]);
+                    known += told(&cached).len();
+                }
+            }
+            story.empty().await;
+        }
+        assert!(known > LIVES * 1_000, "there was little to compare: {known}");
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_page_that_is_known_costs_no_statement(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        for n in 1..=3 {
+            story.person(n, &format!("user{n}"));
+        }
+        let first = story.note(1, |_| ());
+        let reply = story.note(2, |note| note.reply = Some(Parent { id: first, author: user(1) }));
+        let renote = story.renote(3, reply, 2);
+        story.react(3, reply, 2, "🎉");
+        story.project().await;
+        let (kept, events) = (Kept::new(), story.log.all());
+        let source = Source { pool: &pool, memory: Some((&kept, take_in(&kept, &events, events.len()))) };
+        let page = || Wanted::notes([first, renote]);
+        hydrate::from(&source, page(), Some(user(3)), story.now()).await.unwrap();
+        let statements = Statements::default();
+        let _counting = statements.listen();
+        for (viewer, cost) in [(Some(user(3)), 0), (None, 0), (Some(user(2)), 3), (Some(user(2)), 0)] {
+            let world = hydrate::from(&source, page(), viewer, story.now()).await.unwrap();
+            assert_eq!((world.notes.len(), statements.take()), (3, cost), "{viewer:?}");
+        }
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn nothing_is_taken_from_memory_while_the_tables_may_be_older(pool: PgPool) {
+        let kept = Kept::new();
+        let (events, later) = (|_, _| Some(Vec::new()), Position(2));
+        assert_eq!(kept.take_in(Position(1), true, 0, events), Some(Position(1)));
+        let keep = |at| {
+            let begun = kept.shelves.muted_threads.get([(user(1), domain::NoteId(uuid::Uuid::nil()))], at).2;
+            kept.shelves.muted_threads.put(begun, [((user(1), domain::NoteId(uuid::Uuid::nil())), Some(()))]);
+        };
+        let is_known = |at| {
+            let key = (user(1), domain::NoteId(uuid::Uuid::nil()));
+            kept.shelves.muted_threads.get([key], at).1.is_empty()
+        };
+        keep(Position(1));
+        assert_eq!(kept.take_in(later, true, 0, events), Some(later));
+        assert!(is_known(later));
+        assert_eq!(kept.take_in(later, true, 1, events), Some(later));
+        assert!(!is_known(later), "somebody doubted it");
+        keep(later);
+        assert_eq!(kept.take_in(later, false, 1, events), None);
+        assert_eq!(kept.take_in(later, true, 1, events), Some(later));
+        assert!(!is_known(later), "it was not to be trusted for a while");
+        keep(later);
+        assert_eq!(kept.take_in(Position(3), true, 1, |_, _| None), Some(Position(3)));
+        assert!(!is_known(Position(3)), "nobody knows what happened since");
+        drop(pool);
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_live_cache_follows_the_projectors(pool: PgPool) {
+        let log = Arc::new(MemoryLog::default());
+        let mut story = Story::new(&pool);
+        story.log = log.clone();
+        let projections = crate::Projections::start(&pool, log, projectors(), Mode::Project);
+        let cache = Cache::new(pool.clone(), projections.clone(), None);
+        story.person(1, "a");
+        let note = story.note(1, |_| ());
+        projections.settle().await.unwrap();
+        let reactions = async || {
+            let world = cache.hydrate(Wanted::notes([note]), Some(user(1)), story_now()).await.unwrap();
+            world.notes[&note].reactions.len()
+        };
+        assert_eq!(reactions().await, 0);
+        story.react(2, note, 1, "🎉");
+        projections.settle().await.unwrap();
+        assert_eq!(reactions().await, 1);
+        // Not by an event.
+        sqlx::query("delete from read.reaction_counts").execute(&pool).await.unwrap();
+        assert_eq!(reactions().await, 1);
+        projections.shared_doubt();
+        assert_eq!(reactions().await, 0);
+        projections.stop().await;
+    }
+
+    fn story_now() -> DateTime<Utc> {
+        crate::testing::at(crate::testing::NOW + 1_000_000)
+    }
+
+    /// The tables that statements name belong to the projectors that a shelf names.
+    #[sqlx::test(migrations = "../migrations")]
+    async fn every_table_that_facts_are_loaded_from_is_listened_to(pool: PgPool) {
+        let all = projectors();
+        let kinds_of = |table: &str| {
+            let owner = all.iter().find(|p: &&Arc<dyn Projector>| p.tables().contains(&table));
+            owner.unwrap().kinds().iter().copied().collect::<BTreeSet<_>>()
+        };
+        let (shelves, statements) = (Shelves::new(), Statements::default());
+        let _listening = statements.listen();
+        let some = uuid::Uuid::from_u128(7);
+        let (me, note) = (UserId(some), domain::NoteId(some));
+        macro_rules! compared {
+            ($($shelf:ident: $load:expr),* $(,)?) => {
+                $(
+                    let loaded = $load.await;
+                    assert!(loaded.is_ok());
+                    let named = statements.tables();
+                    assert!(!named.is_empty(), stringify!($shelf));
+                    let heard: BTreeSet<&str> = shelves.$shelf.kinds().iter().copied().collect();
+                    let needed: BTreeMap<&String, BTreeSet<&str>> =
+                        named.iter().map(|table| (table, kinds_of(table))).collect();
+                    for (table, kinds) in needed {
+                        assert!(kinds.is_subset(&heard), "{} reads {table}", stringify!($shelf));
+                    }
+                )*
+            };
+        }
+        compared! {
+            notes: crate::note::by_ids(&pool, &[note]),
+            users: crate::user::by_ids(&pool, &[me]),
+            files: crate::drive::by_ids(&pool, &[domain::FileId(some)]),
+            channels: crate::channel::by_ids(&pool, &[ChannelId(some)]),
+            conditional: crate::role::of_people(&pool, &[me]),
+            given: crate::role::of_people(&pool, &[me]),
+            decorations: crate::decoration::by_ids(&pool, &[DecorationId(some)]),
+            reactions: crate::reaction::counts(&pool, &[note]),
+            votes: crate::poll::counts(&pool, &[note]),
+            relations: crate::relation::relations(&pool, me, &[me]),
+            my_reactions: crate::reaction::mine(&pool, me, &[note]),
+            my_votes: crate::poll::mine(&pool, me, &[note]),
+            muted_threads: crate::mute::threads_of_people(&pool, &[note], &[me]),
+            muted_channels: crate::channel::mutes(&pool, me, &[ChannelId(some)]),
+            followed: crate::timeline::followed(&pool, &[me]),
+            members: crate::timeline::members(&pool, &[ListId(some)]),
+            channels_followed: crate::timeline::channels(&pool, &[me]),
+        }
+    }
+}

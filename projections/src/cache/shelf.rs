@@ -1,0 +1,289 @@
+//! One kind of facts in memory, by their keys. [`super`] says why what is handed out is right.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use domain::Event;
+use domain::log::{Position, Recorded};
+use lru::LruCache;
+
+use crate::runtime::Projector;
+
+/// The most changed keys that are remembered for facts that are being loaded meanwhile; what began to be
+/// loaded before them is not kept.
+pub(crate) const MAX_TOUCHED: usize = 8_192;
+/// What an entry costs beside what it holds, in bytes: its key, its place in the table and in the order of use.
+const ENTRY_BYTES: usize = 96;
+
+/// Whether what is known of a key stays as it is.
+type Stays<K, V> = Box<dyn Fn(&K, &V) -> bool>;
+
+/// What an event changes.
+pub(crate) enum Touch<K, V> {
+    Nothing,
+    Keys(Vec<K>),
+    /// Any but those for which this holds.
+    AllBut(Stays<K, V>),
+    All,
+}
+
+/// Facts of one kind. That something is not there is a fact as well.
+pub(crate) struct Shelf<K, V> {
+    /// The kinds of events by which they may change.
+    kinds: HashSet<&'static str>,
+    touch: fn(&Event) -> Touch<K, V>,
+    weigh: fn(&V) -> usize,
+    max_bytes: usize,
+    kept: Mutex<Kept<K, V>>,
+}
+
+struct Kept<K, V> {
+    entries: LruCache<K, Option<V>>,
+    bytes: usize,
+    /// Moves when more is forgotten than single keys.
+    epoch: u64,
+    /// Where keys were changed last.
+    touched: HashMap<K, Position>,
+    order: VecDeque<(Position, K)>,
+    /// Changes up to here may be remembered no more.
+    floor: Position,
+}
+
+/// Taken before facts are loaded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Begun {
+    at: Position,
+    epoch: u64,
+}
+
+impl<K: Hash + Eq + Copy, V: Clone> Shelf<K, V> {
+    /// For what is loaded from the tables that these projectors fill: `touch` says what an event changes that
+    /// one of them hears, `weigh` what a value takes in bytes.
+    pub fn new(
+        projectors: &[Arc<dyn Projector>],
+        of: &[&str],
+        touch: fn(&Event) -> Touch<K, V>,
+        weigh: fn(&V) -> usize,
+        max_bytes: usize,
+    ) -> Self {
+        let these = projectors.iter().filter(|projector| of.contains(&projector.name()));
+        let kinds = these.flat_map(|projector| projector.kinds().iter().copied()).collect();
+        let kept = Kept {
+            entries: LruCache::unbounded(),
+            bytes: 0,
+            epoch: 0,
+            touched: HashMap::new(),
+            order: VecDeque::new(),
+            floor: Position::START,
+        };
+        Self { kinds, touch, weigh, max_bytes, kept: Mutex::new(kept) }
+    }
+
+    /// What is known of these keys, and those of which nothing is; for a reader who has taken in the log up
+    /// to a position.
+    pub fn get(&self, keys: impl IntoIterator<Item = K>, at: Position) -> (HashMap<K, V>, Vec<K>, Begun) {
+        let mut kept = self.lock();
+        let begun = Begun { at, epoch: kept.epoch };
+        let (mut found, mut missing) = (HashMap::new(), Vec::new());
+        for key in keys {
+            match kept.entries.get(&key) {
+                Some(Some(value)) => {
+                    found.insert(key, value.clone());
+                }
+                Some(None) => (),
+                None => missing.push(key),
+            }
+        }
+        (found, missing, begun)
+    }
+
+    /// Keeps what was loaded, as far as nothing has changed it in the meantime.
+    pub fn put(&self, begun: Begun, loaded: impl IntoIterator<Item = (K, Option<V>)>) {
+        let mut kept = self.lock();
+        if kept.epoch != begun.epoch || kept.floor > begun.at {
+            return;
+        }
+        for (key, value) in loaded {
+            if kept.touched.get(&key).is_some_and(|touched| *touched > begun.at) {
+                continue;
+            }
+            kept.bytes += self.weigh(&value);
+            if let Some((_, before)) = kept.entries.push(key, value) {
+                kept.bytes = kept.bytes.saturating_sub(self.weigh(&before));
+            }
+        }
+        while kept.bytes > self.max_bytes {
+            let Some((_, oldest)) = kept.entries.pop_lru() else { break };
+            kept.bytes = kept.bytes.saturating_sub(self.weigh(&oldest));
+        }
+    }
+
+    /// Takes in an event: what it changes is forgotten.
+    pub fn hear(&self, event: &Recorded) {
+        if !self.kinds.contains(event.kind.as_str()) {
+            return;
+        }
+        // What it changed can't be read any more.
+        let touch = event.event.as_ref().map_or(Touch::All, self.touch);
+        match touch {
+            Touch::Nothing => (),
+            Touch::Keys(keys) => {
+                let mut kept = self.lock();
+                for key in keys {
+                    if let Some(entry) = kept.entries.pop(&key) {
+                        kept.bytes = kept.bytes.saturating_sub(self.weigh(&entry));
+                    }
+                    kept.touch(key, event.position);
+                }
+            }
+            Touch::AllBut(stays) => {
+                let mut kept = self.lock();
+                kept.epoch += 1;
+                let gone = kept.entries.iter().filter(|(key, value)| match value {
+                    Some(value) => !stays(key, value),
+                    // What isn't there comes by an event that names it.
+                    None => false,
+                });
+                let gone: Vec<K> = gone.map(|(key, _)| *key).collect();
+                for key in gone {
+                    if let Some(entry) = kept.entries.pop(&key) {
+                        kept.bytes = kept.bytes.saturating_sub(self.weigh(&entry));
+                    }
+                }
+            }
+            Touch::All => self.clear(),
+        }
+    }
+
+    /// Forgets everything, and what is being loaded.
+    pub fn clear(&self) {
+        let mut kept = self.lock();
+        kept.epoch += 1;
+        kept.entries.clear();
+        kept.bytes = 0;
+        kept.touched.clear();
+        kept.order.clear();
+    }
+
+    #[cfg(test)]
+    pub fn kinds(&self) -> &HashSet<&'static str> {
+        &self.kinds
+    }
+
+    fn weigh(&self, value: &Option<V>) -> usize {
+        ENTRY_BYTES + value.as_ref().map_or(0, self.weigh)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept<K, V>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Hash + Eq + Copy, V> Kept<K, V> {
+    fn touch(&mut self, key: K, at: Position) {
+        self.touched.insert(key, at);
+        self.order.push_back((at, key));
+        while self.order.len() > MAX_TOUCHED {
+            let Some((at, key)) = self.order.pop_front() else { break };
+            self.floor = self.floor.max(at);
+            if self.touched.get(&key) == Some(&at) {
+                self.touched.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::MemoryLog;
+    use domain::UserId;
+    use domain::user::Active;
+
+    const KEYS: [u32; 3] = [1, 2, 3];
+
+    fn shelf(max_bytes: usize, touch: fn(&Event) -> Touch<u32, u32>) -> Shelf<u32, u32> {
+        Shelf::new(&crate::projectors(), &["users"], touch, |value| *value as usize, max_bytes)
+    }
+
+    fn event(position: u64) -> Recorded {
+        let log = MemoryLog::default();
+        let day = chrono::NaiveDate::from_ymd_opt(2026, 1, 1).unwrap();
+        log.push(
+            crate::testing::at(0),
+            Some(Active { user: UserId(uuid::Uuid::nil()), day }.into()),
+            "user.active",
+        );
+        Recorded { position: Position(position), ..log.all()[0].as_ref().clone() }
+    }
+
+    fn known(shelf: &Shelf<u32, u32>) -> Vec<u32> {
+        let mut found: Vec<u32> = shelf.get(KEYS, Position(0)).0.into_keys().collect();
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn what_was_loaded_before_a_change_is_not_kept_after_it() {
+        let shelf = shelf(10_000, |_| Touch::Keys(vec![1]));
+        let begun = shelf.get(KEYS, Position(5)).2;
+        shelf.hear(&event(6));
+        shelf.put(begun, [(1, Some(1)), (2, Some(2))]);
+        assert_eq!(known(&shelf), [2], "the first may be older than the change");
+        shelf.put(shelf.get(KEYS, Position(6)).2, [(1, Some(1))]);
+        assert_eq!(known(&shelf), [1, 2]);
+        shelf.hear(&event(7));
+        assert_eq!(known(&shelf), [2]);
+        let other = Recorded { kind: "note.created".to_owned(), ..event(8) };
+        shelf.hear(&other);
+        assert_eq!(known(&shelf), [2]);
+    }
+
+    #[test]
+    fn what_nobody_can_read_any_more_may_have_changed_anything() {
+        let shelf = shelf(10_000, |_| Touch::Nothing);
+        shelf.put(shelf.get(KEYS, Position(5)).2, [(1, Some(1))]);
+        shelf.hear(&event(6));
+        assert_eq!(known(&shelf), [1]);
+        let begun = shelf.get(KEYS, Position(6)).2;
+        shelf.hear(&Recorded { event: None, ..event(7) });
+        shelf.put(begun, [(2, Some(2))]);
+        assert_eq!(known(&shelf), [0_u32; 0]);
+    }
+
+    #[test]
+    fn what_takes_too_much_room_makes_room() {
+        let shelf = shelf(2 * (ENTRY_BYTES + 100), |_| Touch::Nothing);
+        let begun = shelf.get(KEYS, Position(5)).2;
+        shelf.put(begun, [(1, Some(100)), (2, Some(100))]);
+        assert_eq!(known(&shelf), [1, 2]);
+        shelf.get([1], Position(5));
+        shelf.put(begun, [(3, Some(100))]);
+        assert_eq!((known(&shelf), shelf.lock().bytes), (vec![1, 3], 2 * (ENTRY_BYTES + 100)));
+        shelf.put(begun, [(3, Some(50))]);
+        assert_eq!(shelf.lock().bytes, 2 * ENTRY_BYTES + 150);
+    }
+
+    #[test]
+    fn changes_that_were_forgotten_are_taken_for_changes() {
+        let shelf = shelf(10_000, |_| Touch::Keys(vec![3]));
+        let begun = shelf.get(KEYS, Position(5)).2;
+        for n in 0..=MAX_TOUCHED as u64 {
+            shelf.hear(&event(6 + n));
+        }
+        shelf.put(begun, [(1, Some(1))]);
+        assert_eq!(known(&shelf), [0_u32; 0]);
+    }
+
+    #[test]
+    fn some_stay_and_so_does_what_is_not_there() {
+        let shelf = shelf(10_000, |_| Touch::AllBut(Box::new(|_, value| *value > 1)));
+        let begun = shelf.get(KEYS, Position(5)).2;
+        shelf.put(begun, [(1, Some(1)), (2, Some(2)), (3, None)]);
+        shelf.hear(&event(6));
+        assert_eq!((known(&shelf), shelf.get(KEYS, Position(6)).1), (vec![2], vec![1]));
+        shelf.put(begun, [(1, Some(1))]);
+        assert_eq!(known(&shelf), [2]);
+    }
+}

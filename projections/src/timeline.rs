@@ -1,0 +1,843 @@
+//! Timelines from memory: the newest ids of each author, of channels, and of what is public, merged when a page
+//! is read.
+//!
+//! # Why no page has a hole
+//!
+//! A [`Lane`] has all ids from some id on, or all there are: it is filled by a query and appended to by the log,
+//! and where it gets too long, that id moves up. A page of a timeline merges the lanes of which it is made, and
+//! gives only what all of them have; what lies before is left to the tables. So a page has every id that may be
+//! on it, and perhaps more: of notes that are gone, or that belong elsewhere.
+//!
+//! What is filled while the log goes on is completed by what was heard meanwhile. If that isn't remembered any
+//! more, the tables are asked for the page. The log is taken in as [`crate::cache`] says, before lanes are read, so
+//! what the reader is owed is in them; whom they follow, the channels and members of lists are facts there.
+//!
+//! Which of the ids belong ([`Part::has`]) is decided on the notes as they are loaded, and who may see and wants
+//! to see them by the policy, as ever: nothing of that is kept here, so no mute or block is ever stale. What is
+//! written costs the same whoever has how many followers: nobody's timeline is written to. Who follows more
+//! people than are worth merging ([`MAX_MERGED`]) reads from the tables.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use domain::log::{Position, Recorded};
+use domain::note::{Created, Visibility};
+use domain::policy::Viewer;
+use domain::{ChannelId, Event, ListId, NoteId, UserId};
+use lru::LruCache;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::cache::{Cache, Source};
+use crate::note::{Filter, Timeline};
+use crate::page::Page;
+use crate::world::{NoteRow, World};
+
+/// The most people and channels that are merged for a page: looking at each costs about as much as a row that is
+/// read, and all of their lanes have to be there.
+pub const MAX_MERGED: usize = 500;
+/// The most ids of one author or channel: 4,000 bytes.
+const MAX_OF_ONE: usize = 250;
+/// The most ids of what everybody says: 32,000 bytes.
+const MAX_OF_ALL: usize = 2_000;
+/// All lanes together, in bytes.
+const MAX_BYTES: usize = 48 * 1024 * 1024;
+/// What a lane takes beside its ids, in bytes.
+const LANE_BYTES: usize = 128;
+const ID_BYTES: usize = 16;
+/// New notes that are remembered for lanes that are being filled meanwhile.
+const MAX_RECENT: usize = 4_096;
+
+/// A list of notes in the order of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    Of(Timeline),
+    /// Of one person, with what they said in channels if that is asked.
+    User {
+        user: UserId,
+        in_channels: bool,
+    },
+    Members(ListId),
+}
+
+/// Some ids that have one thing in common, from some id on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    Author(UserId),
+    Channel(ChannelId),
+    /// Public, of this server, in no channel.
+    Local,
+    /// Public, in no channel.
+    Global,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ids {
+    /// None are missing that are not before this one; none at all where there is none.
+    from: Option<NoteId>,
+    /// In their order.
+    ids: VecDeque<NoteId>,
+}
+
+impl Ids {
+    /// Of a query that gives so many at most, the newest first.
+    fn filled(newest_first: Vec<NoteId>, at_most: usize) -> Self {
+        let from = newest_first.last().copied().filter(|_| newest_first.len() >= at_most);
+        Self { from, ids: newest_first.into_iter().rev().collect() }
+    }
+
+    fn insert(&mut self, id: NoteId, at_most: usize) {
+        if self.from.is_some_and(|from| id < from) {
+            return;
+        }
+        let Err(place) = self.ids.binary_search(&id) else { return };
+        self.ids.insert(place, id);
+        if self.ids.len() > at_most {
+            self.ids.pop_front();
+            self.from = self.ids.front().copied();
+        }
+    }
+
+    fn remove(&mut self, id: NoteId) {
+        if let Ok(place) = self.ids.binary_search(&id) {
+            self.ids.remove(place);
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        LANE_BYTES + ID_BYTES * self.ids.capacity()
+    }
+}
+
+/// A new note, as far as it decides where it is listed.
+#[derive(Debug, Clone, Copy)]
+struct Posted {
+    id: NoteId,
+    lanes: [Option<Lane>; 4],
+}
+
+impl Posted {
+    fn of(note: &Created) -> Self {
+        let is_public = note.visibility == Visibility::Public && note.channel.is_none();
+        let lanes = [
+            Some(Lane::Author(note.author)),
+            note.channel.map(Lane::Channel),
+            (is_public && note.uri.is_none()).then_some(Lane::Local),
+            is_public.then_some(Lane::Global),
+        ];
+        Self { id: note.id, lanes }
+    }
+}
+
+/// The lanes of a server.
+pub(crate) struct Lanes {
+    max_of_one: usize,
+    max_of_all: usize,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    lanes: LruCache<Lane, Ids>,
+    bytes: usize,
+    /// The last new notes.
+    recent: VecDeque<(Position, Posted)>,
+    /// New notes up to here may be remembered no more.
+    floor: Position,
+    /// Moves when everything is forgotten.
+    epoch: u64,
+}
+
+/// Taken before lanes are filled.
+#[derive(Clone, Copy)]
+struct Begun {
+    at: Position,
+    epoch: u64,
+}
+
+/// The ids of some lanes that are in a page.
+struct Merged {
+    /// In the order of the page, each once.
+    ids: Vec<NoteId>,
+    /// Whether there are more of them.
+    more: bool,
+    /// Where the tables go on.
+    from: Option<NoteId>,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self::of(MAX_OF_ONE, MAX_OF_ALL)
+    }
+}
+
+impl Lanes {
+    fn of(max_of_one: usize, max_of_all: usize) -> Self {
+        let kept = Kept {
+            lanes: LruCache::unbounded(),
+            bytes: 0,
+            recent: VecDeque::new(),
+            floor: Position::START,
+            epoch: 0,
+        };
+        Self { max_of_one, max_of_all, kept: Mutex::new(kept) }
+    }
+
+    pub fn hear(&self, recorded: &Recorded) {
+        match recorded.event.as_ref() {
+            Some(Event::NoteCreated(note)) => self.posted(recorded.position, Posted::of(note)),
+            Some(Event::NoteDeleted(note)) => {
+                let mut kept = self.lock();
+                for lane in [Lane::Author(note.author), Lane::Local, Lane::Global] {
+                    if let Some(ids) = kept.lanes.peek_mut(&lane) {
+                        ids.remove(note.id);
+                    }
+                }
+            }
+            Some(Event::UserErased(_)) => self.clear(),
+            // Whose it was can't be read any more.
+            None if recorded.kind == "note.created" => self.clear(),
+            _ => (),
+        }
+    }
+
+    fn posted(&self, at: Position, posted: Posted) {
+        let mut kept = self.lock();
+        let kept = &mut *kept;
+        for lane in posted.lanes.into_iter().flatten() {
+            if let Some(ids) = kept.lanes.peek_mut(&lane) {
+                let before = ids.bytes();
+                ids.insert(posted.id, self.at_most(lane));
+                kept.bytes = (kept.bytes + ids.bytes()).saturating_sub(before);
+            }
+        }
+        kept.recent.push_back((at, posted));
+        if kept.recent.len() > MAX_RECENT
+            && let Some((at, _)) = kept.recent.pop_front()
+        {
+            kept.floor = kept.floor.max(at);
+        }
+    }
+
+    pub fn clear(&self) {
+        let mut kept = self.lock();
+        kept.epoch += 1;
+        kept.lanes.clear();
+        kept.bytes = 0;
+        kept.recent.clear();
+    }
+
+    fn at_most(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Author(_) | Lane::Channel(_) => self.max_of_one,
+            Lane::Local | Lane::Global => self.max_of_all,
+        }
+    }
+
+    /// So many ids of a page that are in these lanes; or those of the lanes that are not known.
+    fn merge(
+        &self,
+        lanes: &[Lane],
+        page: &Page,
+        limit: usize,
+        at: Position,
+    ) -> Result<Merged, (Vec<Lane>, Begun)> {
+        let mut kept = self.lock();
+        let missing: Vec<Lane> =
+            lanes.iter().copied().filter(|lane| kept.lanes.get(lane).is_none()).collect();
+        if !missing.is_empty() {
+            return Err((missing, Begun { at, epoch: kept.epoch }));
+        }
+        let known: Vec<&Ids> = lanes.iter().filter_map(|lane| kept.lanes.peek(lane)).collect();
+        Ok(merge(&known, page, limit))
+    }
+
+    /// Keeps what was filled, and completes it.
+    fn put(&self, begun: Begun, filled: &mut HashMap<Lane, Ids>) -> bool {
+        let mut kept = self.lock();
+        if kept.epoch != begun.epoch || kept.floor > begun.at {
+            return false;
+        }
+        for (at, posted) in kept.recent.iter().rev() {
+            if *at <= begun.at {
+                break;
+            }
+            for lane in posted.lanes.into_iter().flatten() {
+                if let Some(ids) = filled.get_mut(&lane) {
+                    ids.insert(posted.id, self.at_most(lane));
+                }
+            }
+        }
+        for (lane, ids) in filled.iter() {
+            kept.bytes += ids.bytes();
+            if let Some((_, before)) = kept.lanes.push(*lane, ids.clone()) {
+                kept.bytes = kept.bytes.saturating_sub(before.bytes());
+            }
+        }
+        while kept.bytes > MAX_BYTES {
+            let Some((_, oldest)) = kept.lanes.pop_lru() else { break };
+            kept.bytes = kept.bytes.saturating_sub(oldest.bytes());
+        }
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fills lanes from the tables.
+    async fn fill(&self, pool: &PgPool, lanes: &[Lane]) -> sqlx::Result<HashMap<Lane, Ids>> {
+        let author = |lane: &Lane| match lane {
+            Lane::Author(user) => Some(user.0),
+            _ => None,
+        };
+        let channel = |lane: &Lane| match lane {
+            Lane::Channel(channel) => Some(channel.0),
+            _ => None,
+        };
+        let authors: Vec<Uuid> = lanes.iter().filter_map(author).collect();
+        let channels: Vec<Uuid> = lanes.iter().filter_map(channel).collect();
+        let mut newest: HashMap<Lane, Vec<NoteId>> = lanes.iter().map(|lane| (*lane, Vec::new())).collect();
+        let of_each = [
+            (
+                "select o.id, h.id
+                   from unnest($1::uuid[]) as o(id)
+                  cross join lateral (select n.id from read.notes n
+                                       where n.author = o.id order by n.id desc limit $2) h",
+                authors,
+                (|id| Lane::Author(UserId(id))) as fn(Uuid) -> Lane,
+            ),
+            (
+                "select o.id, h.id
+                   from unnest($1::uuid[]) as o(id)
+                  cross join lateral (select n.id from read.notes n
+                                       where n.channel_id = o.id order by n.id desc limit $2) h",
+                channels,
+                |id| Lane::Channel(ChannelId(id)),
+            ),
+        ];
+        for (sql, ids, lane) in of_each {
+            if ids.is_empty() {
+                continue;
+            }
+            let rows: Vec<(Uuid, Uuid)> =
+                sqlx::query_as(sql).bind(ids).bind(self.max_of_one as i64).fetch_all(pool).await?;
+            for (of, id) in rows {
+                newest.entry(lane(of)).or_default().push(NoteId(id));
+            }
+        }
+        let of_all = [
+            (
+                Lane::Local,
+                "select n.id from read.notes n
+                  where n.visibility = 'public' and n.uri is null and n.channel_id is null
+                  order by n.id desc limit $1",
+            ),
+            (
+                Lane::Global,
+                "select n.id from read.notes n
+                  where n.visibility = 'public' and n.channel_id is null
+                  order by n.id desc limit $1",
+            ),
+        ];
+        for (lane, sql) in of_all {
+            if let Some(ids) = newest.get_mut(&lane) {
+                let rows: Vec<Uuid> =
+                    sqlx::query_scalar(sql).bind(self.max_of_all as i64).fetch_all(pool).await?;
+                ids.extend(rows.into_iter().map(NoteId));
+            }
+        }
+        Ok(newest
+            .into_iter()
+            .map(|(lane, mut ids)| {
+                ids.sort_unstable_by_key(|id| Reverse(*id));
+                (lane, Ids::filled(ids, self.at_most(lane)))
+            })
+            .collect())
+    }
+}
+
+/// Merges what lanes have of a page, in its order.
+fn merge(lanes: &[&Ids], page: &Page, limit: usize) -> Merged {
+    let from = lanes.iter().filter_map(|ids| ids.from).max();
+    let (since, until) = (NoteId(page.since()), NoteId(page.until()));
+    // By lane, how many of its ids are before the next one, or how many are done with.
+    let mut next: BinaryHeap<(Key, usize, usize)> = BinaryHeap::new();
+    let key = |id: NoteId| if page.oldest_first { Key::Oldest(Reverse(id)) } else { Key::Newest(id) };
+    let is_in = |id: NoteId| id > since && id < until && from.is_none_or(|from| id >= from);
+    let step = |lane: usize, place: Option<usize>| {
+        let place = place?;
+        let id = lanes.get(lane)?.ids.get(place).copied().filter(|id| is_in(*id))?;
+        Some((key(id), lane, place))
+    };
+    for (lane, ids) in lanes.iter().enumerate() {
+        let first = if page.oldest_first {
+            Some(ids.ids.partition_point(|id| *id <= since))
+        } else {
+            ids.ids.partition_point(|id| *id < until).checked_sub(1)
+        };
+        next.extend(step(lane, first));
+    }
+    let mut ids: Vec<NoteId> = Vec::with_capacity(limit);
+    while ids.len() < limit
+        && let Some((key, lane, place)) = next.pop()
+    {
+        let id = key.id();
+        if ids.last() != Some(&id) {
+            ids.push(id);
+        }
+        next.extend(step(lane, if page.oldest_first { Some(place + 1) } else { place.checked_sub(1) }));
+    }
+    Merged { ids, more: !next.is_empty(), from }
+}
+
+/// The next id of a lane; the greatest of them comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Newest(NoteId),
+    Oldest(Reverse<NoteId>),
+}
+
+impl Key {
+    fn id(self) -> NoteId {
+        match self {
+            Key::Newest(id) | Key::Oldest(Reverse(id)) => id,
+        }
+    }
+}
+
+/// Some candidates for a page of a list, in its order.
+pub struct Part {
+    pub ids: Vec<NoteId>,
+    /// What there may be further on.
+    pub rest: Option<Page>,
+    belongs: Belongs,
+}
+
+/// Which notes are in a list.
+struct Belongs {
+    list: List,
+    viewer: Viewer,
+    filter: Filter,
+    people: HashMap<UserId, bool>,
+    channels: HashSet<ChannelId>,
+}
+
+impl Part {
+    /// Whether a note is in the list, when it may be seen and is wanted.
+    pub fn has(&self, world: &World, note: &NoteRow) -> bool {
+        self.belongs.has(world, note)
+    }
+}
+
+impl Belongs {
+    fn has(&self, world: &World, note: &NoteRow) -> bool {
+        let Self { list, viewer, filter, people, channels } = self;
+        if (note.pure && !filter.with_renotes) || (filter.with_files && note.files.is_empty()) {
+            return false;
+        }
+        let is_mine = *viewer == Some(note.author);
+        let to = note.reply.map(|reply| reply.author);
+        let to_other = to.is_some_and(|to| to != note.author && *viewer != Some(to));
+        let of_people =
+            |to_other: bool| people.get(&note.author).map(|with_replies| *with_replies || !to_other);
+        let in_home = || match note.channel {
+            Some(channel) => {
+                channels.contains(&channel) && (is_mine || of_people(to_other).unwrap_or(!to_other))
+            }
+            None => is_mine || of_people(to_other) == Some(true),
+        };
+        let is_public = note.visibility == Visibility::Public && note.channel.is_none();
+        let in_local = || is_public && note.uri.is_none() && (filter.with_replies || !to_other);
+        match list {
+            List::Of(Timeline::Home) => in_home(),
+            List::Of(Timeline::Local) => in_local(),
+            List::Of(Timeline::Hybrid) => in_home() || in_local(),
+            List::Of(Timeline::Global) => is_public,
+            List::User { user, in_channels } => {
+                let is_sensitive = |channel| world.channel(channel).is_some_and(|row| row.is_sensitive);
+                let shown = |channel| *in_channels && (is_mine || !is_sensitive(channel));
+                note.author == *user
+                    && (filter.with_replies || to.is_none_or(|to| to == note.author))
+                    && note.channel.is_none_or(shown)
+            }
+            List::Members(_) => note.channel.is_none() && of_people(to_other) == Some(true),
+        }
+    }
+}
+
+/// Whom a person follows, or who is in a list, and whether their replies to others are wanted.
+pub(crate) type People = Arc<[(UserId, bool)]>;
+
+impl Cache {
+    /// Candidates for a page of a list, from memory; none where the tables have to be asked. At most about twice
+    /// as many as are on the page.
+    pub async fn part(
+        &self,
+        list: List,
+        viewer: Viewer,
+        filter: Filter,
+        page: &Page,
+    ) -> sqlx::Result<Option<Part>> {
+        part(&self.source().await, list, viewer, filter, page).await
+    }
+}
+
+async fn part(
+    source: &Source<'_>,
+    list: List,
+    viewer: Viewer,
+    filter: Filter,
+    page: &Page,
+) -> sqlx::Result<Option<Part>> {
+    let Some((kept, at)) = source.memory else { return Ok(None) };
+    let lanes_of = &kept.shelves.lanes;
+    let Some((lanes, belongs)) = made_of(source, list, viewer, filter).await? else { return Ok(None) };
+    let limit = usize::from(page.limit) * 3 / 2 + 4;
+    let merged = match lanes_of.merge(&lanes, page, limit, at) {
+        Ok(merged) => merged,
+        Err((missing, begun)) => {
+            let mut filled = lanes_of.fill(source.pool, &missing).await?;
+            if !lanes_of.put(begun, &mut filled) {
+                return Ok(None);
+            }
+            match lanes_of.merge(&lanes, page, limit, at) {
+                Ok(merged) => merged,
+                // They made room for others at once.
+                Err(_) => return Ok(None),
+            }
+        }
+    };
+    let Merged { ids, more, from } = merged;
+    let is_before = |bound: Option<Uuid>| from.is_some_and(|from| bound.is_none_or(|bound| bound < from.0));
+    if page.oldest_first && is_before(page.since) {
+        return Ok(None);
+    }
+    let rest = match (more, ids.last()) {
+        (true, Some(last)) if page.oldest_first => Some(Page { since: Some(last.0), ..*page }),
+        (true, Some(last)) => Some(Page { until: Some(last.0), ..*page }),
+        _ if page.oldest_first => None,
+        // What is before the lanes begin.
+        _ => from
+            .filter(|_| is_before(page.since))
+            .map(|from| Page { until: Some(page.until.map_or(from.0, |until| until.min(from.0))), ..*page }),
+    };
+    if ids.is_empty() && rest.is_some() {
+        return Ok(None);
+    }
+    Ok(Some(Part { ids, rest, belongs }))
+}
+
+/// The lanes of which a list is made, and what of them is in it; none where there are too many.
+async fn made_of(
+    source: &Source<'_>,
+    list: List,
+    viewer: Viewer,
+    filter: Filter,
+) -> sqlx::Result<Option<(Vec<Lane>, Belongs)>> {
+    let pool = source.pool;
+    let mut belongs = Belongs { list, viewer, filter, people: HashMap::new(), channels: HashSet::new() };
+    let mut lanes = Vec::new();
+    match list {
+        List::Of(Timeline::Local) => lanes.push(Lane::Local),
+        List::Of(Timeline::Global) => lanes.push(Lane::Global),
+        List::User { user, .. } => lanes.push(Lane::Author(user)),
+        List::Members(id) => {
+            let load = async |ids: Vec<ListId>| members(pool, &ids).await;
+            let found = source.facts(|kept| &kept.members, [id], load).await?;
+            belongs.people.extend(found.get(&id).into_iter().flat_map(|people| people.iter().copied()));
+        }
+        List::Of(Timeline::Home | Timeline::Hybrid) => {
+            let Some(viewer) = viewer else { return Ok(None) };
+            let (followed, channels) = tokio::try_join!(
+                source.facts(|kept| &kept.followed, [viewer], async |ids| followed(pool, &ids).await),
+                source.facts(
+                    |kept| &kept.channels_followed,
+                    [viewer],
+                    async |ids| channels(pool, &ids).await
+                ),
+            )?;
+            belongs
+                .people
+                .extend(followed.get(&viewer).into_iter().flat_map(|people| people.iter().copied()));
+            belongs.channels.extend(channels.get(&viewer).into_iter().flat_map(|ids| ids.iter().copied()));
+            if !belongs.people.contains_key(&viewer) {
+                lanes.push(Lane::Author(viewer));
+            }
+            if list == List::Of(Timeline::Hybrid) {
+                lanes.push(Lane::Local);
+            }
+        }
+    }
+    if belongs.people.len() > MAX_MERGED || belongs.channels.len() > MAX_MERGED {
+        return Ok(None);
+    }
+    lanes.extend(belongs.people.keys().copied().map(Lane::Author));
+    lanes.extend(belongs.channels.iter().copied().map(Lane::Channel));
+    Ok(Some((lanes, belongs)))
+}
+
+/// More than are merged tell that there are too many.
+const ENOUGH: i64 = MAX_MERGED as i64 + 1;
+
+/// Whom each of these people follows.
+pub(crate) async fn followed(pool: &PgPool, people: &[UserId]) -> sqlx::Result<HashMap<UserId, People>> {
+    let sql = "select o.id, f.followee, f.with_replies
+                 from unnest($1::uuid[]) as o(id)
+                cross join lateral (select f.followee, f.with_replies from read.follows f
+                                     where f.follower = o.id limit $2) f";
+    let rows = sqlx::query_as(sql).bind(people.iter().map(|user| user.0).collect::<Vec<_>>()).bind(ENOUGH);
+    let rows: Vec<(Uuid, Uuid, bool)> = rows.fetch_all(pool).await?;
+    Ok(grouped(rows.into_iter().map(|(of, user, with_replies)| (UserId(of), (UserId(user), with_replies)))))
+}
+
+/// Who is in each of these lists.
+pub(crate) async fn members(pool: &PgPool, lists: &[ListId]) -> sqlx::Result<HashMap<ListId, People>> {
+    let sql = "select o.id, m.user_id, m.with_replies
+                 from unnest($1::uuid[]) as o(id)
+                cross join lateral (select m.user_id, m.with_replies from read.list_members m
+                                     where m.list_id = o.id limit $2) m";
+    let rows = sqlx::query_as(sql).bind(lists.iter().map(|list| list.0).collect::<Vec<_>>()).bind(ENOUGH);
+    let rows: Vec<(Uuid, Uuid, bool)> = rows.fetch_all(pool).await?;
+    Ok(grouped(rows.into_iter().map(|(of, user, with_replies)| (ListId(of), (UserId(user), with_replies)))))
+}
+
+/// The channels that each of these people follows.
+pub(crate) async fn channels(
+    pool: &PgPool,
+    people: &[UserId],
+) -> sqlx::Result<HashMap<UserId, Arc<[ChannelId]>>> {
+    let sql = "select o.id, c.channel_id
+                 from unnest($1::uuid[]) as o(id)
+                cross join lateral (select c.channel_id from read.channel_follows c
+                                     where c.user_id = o.id limit $2) c";
+    let rows = sqlx::query_as(sql).bind(people.iter().map(|user| user.0).collect::<Vec<_>>()).bind(ENOUGH);
+    let rows: Vec<(Uuid, Uuid)> = rows.fetch_all(pool).await?;
+    Ok(grouped(rows.into_iter().map(|(of, channel)| (UserId(of), ChannelId(channel)))))
+}
+
+fn grouped<K: std::hash::Hash + Eq, T>(rows: impl Iterator<Item = (K, T)>) -> HashMap<K, Arc<[T]>> {
+    let mut of: HashMap<K, Vec<T>> = HashMap::new();
+    for (key, item) in rows {
+        of.entry(key).or_default().push(item);
+    }
+    of.into_iter().map(|(key, items)| (key, items.into())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::Kept as Memory;
+    use crate::hydrate::{self, Wanted};
+    use crate::note;
+    use crate::testing::{Places, Story, a_long_life, take_in, user};
+    use domain::policy::Place;
+    use proptest::strategy::{Strategy, ValueTree};
+    use proptest::test_runner::TestRunner;
+
+    /// Random lives that are compared, and how many events lie between two looks.
+    const LIVES: usize = 5;
+    const STEP: usize = 12;
+
+    fn note_id(n: u128) -> NoteId {
+        NoteId(Uuid::from_u128(n))
+    }
+
+    fn ids(of: &[u128]) -> Vec<NoteId> {
+        of.iter().copied().map(note_id).collect()
+    }
+
+    fn lane(from: Option<u128>, of: &[u128]) -> Ids {
+        Ids { from: from.map(note_id), ids: ids(of).into() }
+    }
+
+    fn page(since: Option<u128>, until: Option<u128>, oldest_first: bool) -> Page {
+        let bound = |bound: Option<u128>| bound.map(Uuid::from_u128);
+        Page { since: bound(since), until: bound(until), oldest_first, limit: 10 }
+    }
+
+    #[test]
+    fn a_lane_knows_from_where_on_it_is_complete() {
+        let mut few = Ids::filled(ids(&[5, 3]), 3);
+        assert_eq!(few.from, None);
+        for (new, known, from) in
+            [(1, [1, 3, 5], None), (5, [1, 3, 5], None), (4, [3, 4, 5], Some(3)), (2, [3, 4, 5], Some(3))]
+        {
+            few.insert(note_id(new), 3);
+            assert_eq!((few.from, few.ids.clone()), (from.map(note_id), ids(&known).into()), "{new}");
+        }
+        assert_eq!(Ids::filled(ids(&[5, 3, 2]), 3).from, Some(note_id(2)));
+        few.remove(note_id(3));
+        assert_eq!((few.from, few.ids.len()), (Some(note_id(3)), 2));
+    }
+
+    #[test]
+    fn lanes_are_merged_in_the_order_of_the_page() {
+        let (a, b) = (lane(Some(3), &[3, 5, 9]), lane(None, &[1, 4, 5, 8]));
+        let merged = |page: Page, limit| {
+            let merged = merge(&[&a, &b], &page, limit);
+            (merged.ids, merged.more)
+        };
+        assert_eq!(merged(page(None, None, false), 10), (ids(&[9, 8, 5, 4, 3]), false));
+        assert_eq!(merged(page(None, None, false), 3), (ids(&[9, 8, 5]), true));
+        assert_eq!(merged(page(Some(4), Some(9), false), 10), (ids(&[8, 5]), false));
+        assert_eq!(merged(page(Some(3), None, true), 3), (ids(&[4, 5, 8]), true));
+        assert_eq!(merged(page(Some(5), Some(9), true), 10), (ids(&[8]), false));
+        assert_eq!(merged(page(Some(9), None, true), 10), (Vec::new(), false));
+        assert_eq!(merge(&[&a, &b], &page(None, None, false), 10).from, Some(note_id(3)));
+    }
+
+    async fn from_tables(
+        pool: &PgPool,
+        list: List,
+        viewer: Viewer,
+        filter: Filter,
+        page: &Page,
+    ) -> Vec<NoteId> {
+        match list {
+            List::Of(which) => note::timeline(pool, which, viewer, filter, page).await,
+            List::User { user, in_channels } => {
+                note::of_user(pool, user, viewer, filter, in_channels, page).await
+            }
+            List::Members(list) => note::of_list(pool, list, viewer.unwrap(), filter, page).await,
+        }
+        .unwrap()
+    }
+
+    /// All pages of a list, with what the policy leaves of them; and how many parts were from memory.
+    async fn walk(
+        source: &Source<'_>,
+        (list, viewer, filter): (List, Viewer, Filter),
+        oldest_first: Option<Uuid>,
+        story: &Story,
+    ) -> (Vec<NoteId>, usize) {
+        let place = if matches!(list, List::User { .. }) { Place::OfAuthor } else { Place::Anywhere };
+        let (mut seen, mut parts) = (Vec::new(), 0);
+        let since = oldest_first;
+        let mut page = Page { since, until: None, oldest_first: since.is_some(), limit: 4 };
+        loop {
+            let part = part(source, list, viewer, filter, &page).await.unwrap();
+            let (ids, part) = match part {
+                Some(part) => (part.ids.clone(), Some(part)),
+                None => (from_tables(source.pool, list, viewer, filter, &page).await, None),
+            };
+            let wanted = Wanted::notes(ids.iter().copied());
+            let world = hydrate::from(source, wanted, viewer, story.now()).await.unwrap();
+            let has = |note: &NoteRow| part.as_ref().is_none_or(|part| part.has(&world, note));
+            let kept = |id: &NoteId| world.pick(*id, place).is_some_and(|note| has(note.note()));
+            seen.extend(ids.iter().copied().filter(kept));
+            match (part, ids.last()) {
+                (Some(part), _) => {
+                    parts += 1;
+                    let Some(rest) = part.rest else { return (seen, parts) };
+                    page = rest;
+                }
+                (None, None) => return (seen, parts),
+                (None, Some(last)) if page.oldest_first => page.since = Some(last.0),
+                (None, Some(last)) => page.until = Some(last.0),
+            }
+        }
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn every_page_from_memory_is_that_of_the_tables_at_any_time_of_random_lives(pool: PgPool) {
+        let mut runner = TestRunner::deterministic();
+        let (mut compared, mut parts) = (0, 0);
+        for life in 0..LIVES {
+            let acts = a_long_life().new_tree(&mut runner).unwrap().current();
+            let mut story = Story::new(&pool);
+            let events = story.live_and_end(&acts, 2);
+            let mut kept = Memory::new();
+            // So short that they overflow, or so long that they have everything.
+            kept.shelves.lanes = if life % 3 == 2 { Lanes::default() } else { Lanes::of(4, 7) };
+            let mut places = Places::new(&pool, &events);
+            let (mut at, mut lists, mut notes) = (0, Vec::new(), Vec::new());
+            while at < events.len() {
+                let next = (at + STEP).min(events.len());
+                places.go_to(|n| if n % 2 == 1 { at + n % (STEP + 1) } else { at }).await;
+                for event in &events[at..next] {
+                    match &event.event {
+                        Some(Event::ListCreated(list)) => lists.push((list.id, list.owner)),
+                        Some(Event::NoteCreated(note)) => notes.push(note.id.0),
+                        _ => (),
+                    }
+                }
+                for is_even in [false, true] {
+                    let heard = if is_even { next } else { at };
+                    if heard == 0 {
+                        continue;
+                    }
+                    if is_even {
+                        places.go_to(|_| next).await;
+                    }
+                    let memory = Some((&kept, take_in(&kept, &events, heard)));
+                    let (source, tables) = (Source { pool: &pool, memory }, Source::tables(&pool));
+                    for (n, (list, viewer)) in asked(&lists).into_iter().enumerate() {
+                        let filter = Filter {
+                            with_replies: (n + at) % 2 == 0,
+                            with_renotes: (n + at) % 3 != 0,
+                            with_files: (n + at) % 11 == 0,
+                        };
+                        let since = notes.get(notes.len() / 2).filter(|_| (n + at) % 4 == 0).copied();
+                        let asked = (list, viewer, filter);
+                        let (got, from_memory) = walk(&source, asked, since, &story).await;
+                        if is_even {
+                            let (expected, _) = walk(&tables, asked, since, &story).await;
+                            assert_eq!(got, expected, "{asked:?} since {since:?} after {at} of {acts:#?}");
+                            compared += expected.len();
+                            parts += from_memory;
+                        }
+                    }
+                }
+                at = next;
+            }
+            story.empty().await;
+        }
+        assert!(compared > LIVES * 200 && parts > LIVES * 100, "{compared} notes, {parts} parts");
+    }
+
+    fn asked(lists: &[(ListId, UserId)]) -> Vec<(List, Viewer)> {
+        let (some, other) = (Some(user(1)), Some(user(3)));
+        let mut asked = vec![
+            (List::Of(Timeline::Home), some),
+            (List::Of(Timeline::Home), other),
+            (List::Of(Timeline::Home), Some(user(2))),
+            (List::Of(Timeline::Local), some),
+            (List::Of(Timeline::Local), None),
+            (List::Of(Timeline::Hybrid), some),
+            (List::Of(Timeline::Hybrid), other),
+            (List::Of(Timeline::Global), some),
+            (List::User { user: user(1), in_channels: true }, some),
+            (List::User { user: user(2), in_channels: true }, None),
+            (List::User { user: user(3), in_channels: false }, some),
+        ];
+        asked.extend(lists.iter().rev().take(2).map(|(list, owner)| (List::Members(*list), Some(*owner))));
+        asked
+    }
+
+    #[test]
+    fn what_is_written_while_a_lane_is_filled_is_not_missing() {
+        let lanes = Lanes::default();
+        let author = Lane::Author(user(1));
+        let all = page(None, None, false);
+        let Err((missing, begun)) = lanes.merge(&[author], &all, 10, Position(5)) else {
+            panic!("it is known")
+        };
+        assert_eq!(missing, [author]);
+        let posted = |n| Posted { id: note_id(n), lanes: [Some(author), None, None, None] };
+        lanes.posted(Position(5), posted(1));
+        lanes.posted(Position(6), posted(8));
+        let mut filled = HashMap::from([(author, Ids::filled(ids(&[7, 2]), 10))]);
+        assert!(lanes.put(begun, &mut filled));
+        assert_eq!(lanes.merge(&[author], &all, 10, Position(6)).ok().unwrap().ids, ids(&[8, 7, 2]));
+        lanes.posted(Position(7), posted(9));
+        assert_eq!(lanes.merge(&[author], &all, 10, Position(7)).ok().unwrap().ids, ids(&[9, 8, 7, 2]));
+        lanes.clear();
+        assert!(!lanes.put(begun, &mut filled), "it was filled before everything was forgotten");
+        let Err((_, begun)) = lanes.merge(&[author], &all, 10, Position(7)) else { panic!("it is known") };
+        for n in 0..=MAX_RECENT as u64 {
+            lanes.posted(Position(8 + n), posted(10));
+        }
+        assert!(!lanes.put(begun, &mut filled), "what came meanwhile isn't remembered");
+    }
+}
