@@ -37,6 +37,7 @@ pub mod decoration;
 pub mod drive;
 pub mod erased;
 pub mod favorite;
+pub mod featured;
 pub mod follow;
 mod followed;
 pub mod hashtag;
@@ -106,5 +107,6 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(achievement::Projection),
         Arc::new(search::Projection),
         Arc::new(hashtag::Projection),
+        Arc::new(featured::Projection),
     ]
 }

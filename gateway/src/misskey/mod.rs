@@ -15,6 +15,7 @@ pub mod clip;
 pub mod decoration;
 pub mod drive;
 pub mod favorite;
+pub mod featured;
 pub mod follow;
 pub mod hashtag;
 pub mod i;
@@ -243,6 +244,7 @@ pub fn registry() -> &'static Registry {
             note::Delete,
             favorite::Create,
             favorite::Delete,
+            featured::Everywhere,
             timeline::Global,
             timeline::Hybrid,
             timeline::Local,
@@ -286,6 +288,7 @@ pub fn registry() -> &'static Registry {
             user::List,
             achievement::OfUser,
             clip::OfUser,
+            featured::OfUser,
             user::Followers,
             user::Following,
             acquaintance::AnsweredMost,
