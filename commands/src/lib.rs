@@ -19,6 +19,7 @@ pub mod bus;
 mod channel;
 mod clip;
 mod decoration;
+mod draft;
 mod drive;
 mod favorite;
 mod follow;

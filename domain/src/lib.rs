@@ -19,6 +19,7 @@ pub mod block;
 pub mod channel;
 pub mod clip;
 pub mod decoration;
+pub mod draft;
 pub mod drive;
 pub mod emoji;
 pub mod event;

@@ -81,6 +81,7 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("tag_strangers", &["user_id"]),
     ("featured", &["author"]),
     ("praise", &["user_id"]),
+    ("drafts", &["user_id"]),
 ];
 
 /// The batch, cut behind each such event.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use domain::policy::{AuthorRules, Viewer};
-use domain::{FileId, NoteId, RoleId, UserId};
+use domain::{ChannelId, FileId, NoteId, RoleId, UserId};
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ pub struct Wanted {
     pub roles: Vec<RoleId>,
     /// Files beside those of the notes.
     pub files: Vec<FileId>,
+    /// Channels beside those of the notes.
+    pub channels: Vec<ChannelId>,
     /// The notes that these people pinned, too.
     pub pins: bool,
 }
@@ -65,7 +67,8 @@ pub async fn hydrate(
     let mut files = wanted.files;
     files.extend(notes.values().flat_map(|note| note.files.iter().copied()));
 
-    let mut channels: Vec<Uuid> = notes.values().filter_map(|note| note.channel).map(|id| id.0).collect();
+    let channels = notes.values().filter_map(|note| note.channel).chain(wanted.channels);
+    let mut channels: Vec<Uuid> = channels.map(|id| id.0).collect();
     channels.sort_unstable();
     channels.dedup();
 

@@ -34,6 +34,7 @@ pub mod channel;
 pub mod chart;
 pub mod clip;
 pub mod decoration;
+pub mod draft;
 pub mod drive;
 pub mod erased;
 pub mod favorite;
@@ -108,5 +109,6 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(search::Projection),
         Arc::new(hashtag::Projection),
         Arc::new(featured::Projection),
+        Arc::new(draft::Projection),
     ]
 }

@@ -158,6 +158,8 @@ impl Projector for Projection {
             "user.signed_in",
             "user.app_authorized",
             "achievement.earned",
+            "draft.posted",
+            "draft.failed",
             "notifications.read",
             "notifications.flushed",
             "notifications.tested",

@@ -15,6 +15,7 @@ mod chart;
 mod cli;
 mod clients;
 mod decoration;
+mod draft;
 mod drive;
 mod erase;
 mod eventstore;

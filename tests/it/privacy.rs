@@ -234,6 +234,7 @@ fn calls(
         ("notes/search", json!({ "query": "words", "limit": 100 })),
         ("notes/search-by-tag", json!({ "tag": "words", "limit": 100 })),
         ("notes/polls/recommendation", all()),
+        ("notes/drafts/list", all()),
         ("notes/featured", all()),
         ("notes/featured", json!({ "channelId": channel, "limit": 100 })),
         ("users/featured-notes", json!({ "userId": people[note.author].id, "limit": 100 })),

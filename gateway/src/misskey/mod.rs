@@ -13,6 +13,7 @@ pub mod channel;
 pub mod chart;
 pub mod clip;
 pub mod decoration;
+pub mod draft;
 pub mod drive;
 pub mod favorite;
 pub mod featured;
@@ -242,6 +243,11 @@ pub fn registry() -> &'static Registry {
             note::Conversation,
             note::Create,
             note::Delete,
+            draft::Count,
+            draft::Create,
+            draft::Delete,
+            draft::List,
+            draft::Update,
             favorite::Create,
             favorite::Delete,
             featured::Everywhere,
@@ -256,6 +262,8 @@ pub fn registry() -> &'static Registry {
             reaction::Delete,
             note::Renotes,
             note::Replies,
+            draft::Cancel,
+            draft::Scheduled,
             search::Notes,
             hashtag::Notes,
             note::Show,
