@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use domain::log::Clock;
-use gateway::system::SystemClock;
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -22,10 +21,6 @@ async fn until(app: &TestApp, by: &User, path: &str, params: Value, found: impl 
         assert!(began.elapsed() < SOON, "{path} still answers {answer}");
         sleep(Duration::from_millis(100)).await;
     }
-}
-
-fn in_seconds(seconds: i64) -> i64 {
-    SystemClock.now().timestamp_millis() + seconds * 1_000
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,6 +70,7 @@ async fn a_note_is_posted_at_its_time_or_becomes_a_draft() {
     let (alice, bob) = (app.sign_up("alice").await, app.sign_up("bob").await);
     let note = app.note(&bob, json!({ "text": "hello" })).await;
     let create = async |params: Value| app.call(Some(&alice), "notes/create", params).await;
+    let in_seconds = |seconds: i64| app.app.now().timestamp_millis() + seconds * 1_000;
     let soon = in_seconds(6);
     let answer = create(json!({ "text": "hi @bob #later", "scheduledAt": soon })).await;
     assert_eq!((answer.status, answer.body), (204, Value::Null));
@@ -102,6 +98,7 @@ async fn a_note_is_posted_at_its_time_or_becomes_a_draft() {
     app.ok(&alice, "notes/scheduled/cancel", json!({ "draftId": waiting[2]["id"] })).await;
     app.ok(&bob, "notes/delete", json!({ "noteId": note })).await;
 
+    app.clock.pass(TimeDelta::seconds(10));
     // The first is posted once, and tells whom it names; of the other its note has gone.
     let told = json!({ "includeTypes": ["scheduledNotePosted", "scheduledNoteError"] });
     let both = |told: &Value| told.as_array().is_some_and(|told| told.len() == 2);
