@@ -21,6 +21,7 @@ mod clip;
 mod decoration;
 mod draft;
 mod drive;
+mod export;
 mod favorite;
 mod follow;
 mod instance;

@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::ids::UserId;
 use crate::{
-    achievement, ad, announcement, antenna, block, channel, clip, decoration, draft, drive, favorite, follow,
-    instance, invitation, list, memo, moderation, mute, note, notification, pin, poll, reaction, registry,
-    report, role, upcast, user,
+    achievement, ad, announcement, antenna, block, channel, clip, decoration, draft, drive, export, favorite,
+    follow, instance, invitation, list, memo, moderation, mute, note, notification, pin, poll, reaction,
+    registry, report, role, upcast, user,
 };
 
 /// A payload knows whose data it holds.
@@ -201,5 +201,6 @@ events! {
     "draft.taken" 1 DraftTaken(draft::Taken),
     "draft.posted" 1 DraftPosted(draft::Posted),
     "draft.failed" 1 DraftFailed(draft::NotPosted),
+    "export.completed" 1 ExportCompleted(export::Completed),
     "achievement.earned" 1 AchievementEarned(achievement::Earned),
 }

@@ -23,6 +23,7 @@ pub mod draft;
 pub mod drive;
 pub mod emoji;
 pub mod event;
+pub mod export;
 pub mod favorite;
 pub mod follow;
 pub mod ids;

@@ -99,6 +99,7 @@ kinds! {
     Login "login",
     CreateToken "createToken",
     AchievementEarned "achievementEarned",
+    ExportCompleted "exportCompleted",
     ScheduledNotePosted "scheduledNotePosted",
     ScheduledNoteError "scheduledNoteError",
     App "app",
@@ -168,6 +169,10 @@ pub fn told_by(event: &Event) -> Vec<(UserId, Told)> {
             vec![(e.user, Told::new(Kind::AchievementEarned).with("achievement", e.name.as_str()))]
         }
         Event::DraftPosted(e) => vec![(e.user, Told::new(Kind::ScheduledNotePosted).of(e.note))],
+        Event::ExportCompleted(e) => {
+            let told = Told::new(Kind::ExportCompleted).with("exportedEntity", json!(e.entity));
+            vec![(e.user, told.with("fileId", json!(e.file)))]
+        }
         Event::DraftFailed(e) => {
             vec![(e.user, Told::new(Kind::ScheduledNoteError).with("draft", draft::shown_failed(e)))]
         }

@@ -160,6 +160,7 @@ impl Projector for Projection {
             "achievement.earned",
             "draft.posted",
             "draft.failed",
+            "export.completed",
             "notifications.read",
             "notifications.flushed",
             "notifications.tested",

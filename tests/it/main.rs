@@ -21,6 +21,7 @@ mod erase;
 mod eventstore;
 #[path = "../eventstore_double/mod.rs"]
 mod eventstore_double;
+mod export;
 mod first_day;
 mod golden;
 mod harness;

@@ -172,6 +172,7 @@ async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Resul
         | Event::DraftTaken(_)
         | Event::DraftPosted(_)
         | Event::DraftFailed(_)
+        | Event::ExportCompleted(_)
         | Event::AchievementEarned(_) => None,
     };
     Ok(told)

@@ -15,11 +15,13 @@ pub mod clip;
 pub mod decoration;
 pub mod draft;
 pub mod drive;
+pub mod export;
 pub mod favorite;
 pub mod featured;
 pub mod follow;
 pub mod hashtag;
 pub mod i;
+pub mod import;
 pub mod invitation;
 pub mod list;
 pub mod mail;
@@ -208,7 +210,20 @@ pub fn registry() -> &'static Registry {
             account::ChangePassword,
             achievement::Claim,
             account::Delete,
+            export::Antennas,
+            export::Blocking,
+            export::Clips,
+            export::Favorites,
+            export::Following,
+            export::Mute,
+            export::Notes,
+            export::UserLists,
             favorite::List,
+            import::Antennas,
+            import::Blocking,
+            import::Following,
+            import::Muting,
+            import::UserLists,
             notification::List,
             notification::ListGrouped,
             pin::Pin,
