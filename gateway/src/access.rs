@@ -349,7 +349,8 @@ pub async fn accept(app: &App, user: UserId, session: &AuthSession) -> Result<()
     note_grant(app, user, Some(session.app.name.clone())).await
 }
 
-async fn note_grant(app: &App, user: UserId, name: Option<String>) -> Result<(), ApiError> {
+/// Notes that an app got its access.
+pub async fn note_grant(app: &App, user: UserId, name: Option<String>) -> Result<(), ApiError> {
     let noted = app.commands.app_authorized(app.by_user(Some(user)), user, name).await;
     app.shown(noted.map_err(ApiError::internal)?).await;
     Ok(())

@@ -20,6 +20,7 @@ use crate::accounts::ReadAccounts;
 use crate::api::client::TrustedProxies;
 use crate::api::{self, ApiError, Core, SignedIn};
 use crate::config::{Config, LogKind};
+use crate::deliver;
 use crate::drive::store::StoreError;
 use crate::drive::{self, Drive};
 use crate::erase::{Eraser, asked};
@@ -37,6 +38,7 @@ use crate::preview;
 use crate::streaming::{self, Hub, Sources};
 use crate::system::{SystemClock, TimeOrderedIds};
 use crate::timekeeper::Timekeeper;
+use crate::webpush::{NoKey, Vapid};
 use crate::wellknown;
 
 /// How long an answer to a write waits until the read models show it.
@@ -67,6 +69,8 @@ pub struct App {
     pub drive: Arc<Drive>,
     /// Fetches from elsewhere.
     pub fetcher: Fetcher,
+    /// By which push services know this server.
+    pub vapid: Arc<Vapid>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
 }
@@ -103,6 +107,8 @@ pub enum BuildError {
     Files(#[from] StoreError),
     #[error("fetching from elsewhere: {0}")]
     Fetch(#[from] FetchError),
+    #[error("the key for push services: {0}")]
+    PushKey(#[from] NoKey),
     #[error("this program can't be found: {0}")]
     Program(std::io::Error),
     #[error("NATS: {0}")]
@@ -180,6 +186,8 @@ impl App {
             accounts,
             clock.clone(),
         ));
+        let vapid = Arc::new(Vapid::of(&core.server_secrets).await?);
+        core.deliveries.begin(log.head().await?).await?;
         if config.roles.api {
             shutdown.spawn(core.tokens.clone().keep_writing_uses());
         }
@@ -217,12 +225,14 @@ impl App {
             eraser,
             drive,
             fetcher,
+            vapid,
             clock,
             ids,
         };
         if app.config.roles.api {
             stopping.spawn(drive::stray::watch(app.clone(), stopping.clone()));
             stopping.spawn(mail::run(app.clone()));
+            stopping.spawn(deliver::run(app.clone()));
         }
         Ok(app)
     }

@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE, LINK, LOCATION};
 use futures_util::{Stream, StreamExt};
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -24,6 +25,8 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 const DONE_WITHIN: Duration = Duration::from_secs(60);
 /// How long nothing may come.
 const STALLED_AFTER: Duration = Duration::from_secs(15);
+/// How long telling something may take.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
 /// The most redirects that are followed.
 const MAX_REDIRECTS: usize = 5;
 /// The longest address, in bytes.
@@ -71,6 +74,8 @@ pub struct Fetched {
     pub content_type: Option<String>,
     /// As the other side calls it.
     pub name: Option<String>,
+    /// The `Link` headers.
+    pub links: Vec<String>,
     response: Response,
 }
 
@@ -159,6 +164,25 @@ impl Fetcher {
         Ok(Self { client, guard })
     }
 
+    /// Whether that is in a private network which is allowed all the same.
+    pub fn allows_private(&self, url: &Url) -> bool {
+        let ip = match url.host() {
+            Some(Host::Ipv4(ip)) => IpAddr::from(ip),
+            Some(Host::Ipv6(ip)) => IpAddr::from(ip),
+            _ => return false,
+        };
+        let ip = ip.to_canonical();
+        self.guard.allowed.iter().any(|network| network.contains(&ip))
+    }
+
+    /// Tells an address something; the status that is answered. Goes nowhere else, and reads no answer.
+    pub async fn post(&self, address: &str, headers: HeaderMap, body: Vec<u8>) -> Result<u16, FetchError> {
+        let url = Url::parse(address).map_err(|_| FetchError::NotAnAddress)?;
+        self.guard.check(&url)?;
+        let request = self.client.post(url).timeout(TOLD_WITHIN).headers(headers).body(body);
+        Ok(request.send().await?.status().as_u16())
+    }
+
     /// Fetches an address, through redirects. Anything but a success is an error.
     pub async fn get(&self, address: &str, accept: &str) -> Result<Fetched, FetchError> {
         let mut url = Url::parse(address).map_err(|_| FetchError::NotAnAddress)?;
@@ -176,7 +200,9 @@ impl Fetcher {
                 return Err(FetchError::Status(status.as_u16()));
             }
             let name = text(CONTENT_DISPOSITION).as_deref().and_then(named);
-            return Ok(Fetched { content_type: text(CONTENT_TYPE), name, url, response });
+            let links = response.headers().get_all(LINK).iter();
+            let links = links.filter_map(|link| Some(link.to_str().ok()?.to_owned())).collect();
+            return Ok(Fetched { links, content_type: text(CONTENT_TYPE), name, url, response });
         }
         Err(FetchError::TooManyRedirects)
     }

@@ -831,6 +831,52 @@ pub async fn between(
         .collect()
 }
 
+/// Somebody who was told something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToldRow {
+    pub user: UserId,
+    pub id: NotificationId,
+    pub kind: Kind,
+    pub position: Position,
+}
+
+/// Who was told what by the events after a position and up to another.
+pub async fn told_between(pool: &PgPool, after: Position, to: Position) -> sqlx::Result<Vec<ToldRow>> {
+    let rows: Vec<(Uuid, Uuid, String, i64)> = sqlx::query_as(
+        "select notifiee, id, kind, position from read.notifications
+          where position > $1 and position <= $2 order by position, id",
+    )
+    .bind(after.0 as i64)
+    .bind(to.0 as i64)
+    .fetch_all(pool)
+    .await?;
+    let row = |(user, id, kind, position): (Uuid, Uuid, String, i64)| {
+        Ok(ToldRow {
+            user: UserId(user),
+            id: NotificationId(id),
+            kind: Kind::named(&kind).ok_or_else(|| sql::unknown(&kind))?,
+            position: Position(position as u64),
+        })
+    };
+    rows.into_iter().map(row).collect()
+}
+
+/// A notification, if it is there and its person has not read it.
+pub async fn unread(
+    pool: &PgPool,
+    user: UserId,
+    id: NotificationId,
+) -> sqlx::Result<Option<NotificationRow>> {
+    let sql = format!(
+        "select {COLUMNS} from read.notifications n
+          where n.notifiee = $1 and n.id = $2
+            and n.position > coalesce(
+                (select m.position from read.notification_markers m where m.user_id = $1), 0)"
+    );
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(user.0).bind(id.0).fetch_optional(pool).await?;
+    row.as_ref().map(read).transpose()
+}
+
 fn read(row: &PgRow) -> sqlx::Result<NotificationRow> {
     let kind: &str = row.try_get("kind")?;
     let id = |column: &str| row.try_get::<Option<Uuid>, _>(column);
@@ -926,9 +972,18 @@ mod tests {
         let rest = between(&pool, &[user(1)], *first, all[all.len() - 1].1).await.unwrap();
         assert_eq!(rest.iter().map(|(.., row)| row.clone()).rev().collect::<Vec<_>>(), rows[..4]);
 
+        let ids: Vec<_> = told_between(&pool, Position::START, *first).await.unwrap();
+        assert_eq!(ids.iter().map(|told| (told.user, told.kind)).next(), Some((user(1), Kind::Follow)));
+        assert_eq!(
+            told_between(&pool, *first, Position(u64::MAX >> 1)).await.unwrap().len(),
+            all.len() - ids.len()
+        );
+        assert_eq!(unread(&pool, user(1), rows[0].id).await.unwrap().as_ref(), Some(&rows[0]));
+        assert_eq!(unread(&pool, user(2), rows[0].id).await.unwrap(), None);
         assert_eq!(unread_count(&pool, user(1)).await.unwrap(), 5);
         story.says(Read { user: user(1) });
         story.project().await;
+        assert_eq!(unread(&pool, user(1), rows[0].id).await.unwrap(), None);
         assert!(!has_unread(&pool, user(1)).await.unwrap());
         assert!(has_unread(&pool, user(2)).await.unwrap());
         story.react(3, note, 1, "🎉");

@@ -17,8 +17,8 @@ use super::error::{
 use super::limiter::Limiter;
 use super::rate::{Limit, TooOften};
 use crate::ops::{
-    Apps, Browsers, Challenges, Passkeys, Passwords, Post, SecondFactors, SecretKey, ServerSecrets, SignIns,
-    Tokens,
+    Apps, Browsers, Challenges, Deliveries, OAuth, Passkeys, Passwords, Post, SecondFactors, SecretKey,
+    ServerSecrets, SignIns, Subscriptions, Tokens, Webhooks,
 };
 use crate::webauthn::Site;
 
@@ -29,12 +29,16 @@ pub struct Core {
     pub passwords: Passwords,
     pub apps: Apps,
     pub browsers: Browsers,
+    pub oauth: OAuth,
     pub sign_ins: SignIns,
     pub challenges: Challenges,
     pub second_factors: SecondFactors,
     pub passkeys: Passkeys,
     pub post: Post,
     pub server_secrets: ServerSecrets,
+    pub webhooks: Webhooks,
+    pub subscriptions: Subscriptions,
+    pub deliveries: Deliveries,
     pub limiter: Limiter,
     pub proxies: TrustedProxies,
     pub clock: Arc<dyn Clock>,
@@ -63,12 +67,16 @@ impl Core {
             passwords: Passwords::new(pool.clone()),
             apps: Apps::new(pool.clone(), key.clone()),
             browsers: Browsers::new(pool.clone(), key.clone()),
+            oauth: OAuth::new(pool.clone()),
             sign_ins: SignIns::new(pool.clone()),
             second_factors: SecondFactors::new(pool.clone(), cipher.clone()),
             passkeys: Passkeys::new(pool.clone(), challenges.clone(), Site::new(&origin)),
             challenges,
             post: Post::new(pool.clone(), key.clone(), cipher.clone()),
-            server_secrets: ServerSecrets::new(pool.clone(), cipher),
+            server_secrets: ServerSecrets::new(pool.clone(), cipher.clone()),
+            webhooks: Webhooks::new(pool.clone(), cipher.clone()),
+            subscriptions: Subscriptions::new(pool.clone(), key, cipher),
+            deliveries: Deliveries::new(pool.clone()),
             limiter: Limiter::new(pool),
             proxies,
             clock,

@@ -24,7 +24,7 @@ use super::ToolError;
 use super::segments::{Hashing, Mark, VERSION, Whole, at, changed};
 
 /// The tables that are carried over, in an order in which they can be filled.
-pub const CARRIED: [&str; 10] = [
+pub const CARRIED: [&str; 12] = [
     KEYRING,
     KEYS,
     "server_secrets",
@@ -35,19 +35,24 @@ pub const CARRIED: [&str; 10] = [
     "native_tokens",
     "apps",
     "app_tokens",
+    "webhooks",
+    "push_subscriptions",
 ];
 /// Those that are not: they say what was going on, or are worked out again.
 #[cfg(test)]
-const LEFT: [&str; 16] = [
+const LEFT: [&str; 19] = [
     "auth_sessions",
     "browser_sessions",
     "challenges",
     "checkpoints",
+    "deliveries",
+    "deliveries_made",
     "ended_tokens",
     "erasures",
     "feed",
     "followed_log",
     "leases",
+    "oauth_codes",
     "outbox",
     "pending_sign_ups",
     "rate_windows",

@@ -116,7 +116,8 @@ impl Endpoint for ShowMeta {
             "repositoryUrl": settings.text("repositoryUrl").unwrap_or(origin),
             "feedbackUrl": settings.text("feedbackUrl").unwrap_or(origin),
             "inquiryUrl": null,
-            "swPublickey": settings.get("swPublicKey"),
+            // The server has a key of its own, and shows nobody what is secret of it.
+            "swPublickey": settings.flag("enableServiceWorker").then_some(&app.vapid.public),
             "translatorAvailable": false,
             // The account by which the server itself acts isn't one that could be shown.
             "proxyAccountId": null,

@@ -73,7 +73,7 @@ impl Endpoint for Show {
 
     async fn handle(self, app: &App, _: Anyone) -> Result<Self::Reply, ApiError> {
         let instance = projections::instance::load(&app.pool).await?;
-        let mut meta = basics(&instance, &app.config.url);
+        let mut meta = basics(&instance, &app.config.url, &app.vapid.public);
         let ads = projections::ad::shown(&app.pool, app.now()).await?;
         meta.insert("ads".to_owned(), ads.iter().map(ad).collect());
         if self.detail {
@@ -93,7 +93,7 @@ fn ad(row: &AdRow) -> Value {
     })
 }
 
-fn basics(instance: &Instance, origin: &str) -> Map<String, Value> {
+fn basics(instance: &Instance, origin: &str, push_key: &str) -> Map<String, Value> {
     let settings = &instance.settings;
     let mut meta: Map<String, Value> =
         TOLD.iter().map(|name| ((*name).to_owned(), settings.get(name).clone())).collect();
@@ -104,7 +104,7 @@ fn basics(instance: &Instance, origin: &str) -> Map<String, Value> {
         "feedbackUrl": settings.text("feedbackUrl").unwrap_or(origin),
         "inquiryUrl": null,
         "enableTestcaptcha": false,
-        "swPublickey": settings.get("swPublicKey"),
+        "swPublickey": settings.flag("enableServiceWorker").then_some(push_key),
         "mascotImageUrl": settings.text("mascotImageUrl").map_or_else(
             || format!("{origin}/identicon/kiroku"),
             str::to_owned,
@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn a_server_without_a_first_account_asks_to_be_set_up() {
         assert_eq!(details(&Instance::default())["requireSetup"], true);
-        let meta = basics(&Instance::default(), "https://a.example");
+        let meta = basics(&Instance::default(), "https://a.example", "key");
         assert_eq!((&meta["uri"], &meta["name"]), (&json!("https://a.example"), &Value::Null));
         assert!(meta["version"].as_str().unwrap().starts_with("2025.11.1-kiroku."));
     }

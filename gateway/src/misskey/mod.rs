@@ -34,6 +34,7 @@ pub mod note;
 pub mod notification;
 pub mod pin;
 pub mod poll;
+pub mod push;
 pub mod reaction;
 pub mod registry;
 pub mod report;
@@ -44,6 +45,7 @@ pub mod signin;
 pub mod signup;
 pub mod timeline;
 pub mod user;
+pub mod webhook;
 
 use std::sync::LazyLock;
 
@@ -242,6 +244,12 @@ pub fn registry() -> &'static Registry {
             pin::Unpin,
             i::Update,
             mail::UpdateEmail,
+            webhook::Create,
+            webhook::Delete,
+            webhook::List,
+            webhook::Show,
+            webhook::Test,
+            webhook::Update,
             invitation::Create,
             invitation::Delete,
             invitation::Remaining,
@@ -307,6 +315,10 @@ pub fn registry() -> &'static Registry {
             role::Show,
             role::Users,
             meta::Stats,
+            push::Register,
+            push::Show,
+            push::Unregister,
+            push::Update,
             user::UsernameAvailable,
             user::List,
             achievement::OfUser,

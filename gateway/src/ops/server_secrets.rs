@@ -37,6 +37,23 @@ impl ServerSecrets {
         Ok(plain.and_then(|plain| String::from_utf8(plain).ok()))
     }
 
+    /// Sets what the server made for itself, unless another process was faster; what is set.
+    pub async fn keep(&self, name: &str, made: &str) -> Result<String, SecretError> {
+        sqlx::query(
+            "insert into ops.server_secrets (name, sealed) values ($1, $2) on conflict (name) do nothing",
+        )
+        .bind(name)
+        .bind(self.cipher.seal(made.as_bytes(), name.as_bytes())?)
+        .execute(&self.pool)
+        .await?;
+        if let Some(kept) = self.get(name).await? {
+            return Ok(kept);
+        }
+        // It was sealed with other keys: nobody can read it any more.
+        self.set(name, Some(made)).await?;
+        Ok(made.to_owned())
+    }
+
     /// Sets it, or with none forgets it.
     pub async fn set(&self, name: &str, value: Option<&str>) -> Result<(), SecretError> {
         let Some(value) = value.filter(|value| !value.is_empty()) else {

@@ -30,10 +30,14 @@ impl Callback {
         if refused || nowhere { None } else { Some(Self(url)) }
     }
 
-    /// The address with one more parameter.
-    pub fn with(&self, name: &str, value: &str) -> String {
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// The address with more parameters.
+    pub fn with<'a>(&self, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let mut url = self.0.clone();
-        url.query_pairs_mut().append_pair(name, value);
+        url.query_pairs_mut().extend_pairs(parameters);
         url.into()
     }
 
@@ -60,7 +64,7 @@ mod tests {
 
     #[test]
     fn web_addresses_and_schemes_of_apps() {
-        let with = |text: &str| Callback::parse(text).map(|callback| callback.with("session", "a b"));
+        let with = |text: &str| Callback::parse(text).map(|callback| callback.with([("session", "a b")]));
         assert_eq!(with("https://app.example/cb").as_deref(), Some("https://app.example/cb?session=a+b"));
         assert_eq!(
             with("https://app.example/cb?x=1#f").as_deref(),

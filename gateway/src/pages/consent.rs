@@ -64,7 +64,7 @@ pub async fn answer_miauth(
         return Ok(declined().into_response());
     }
     access::grant(&app, account.id, &miauth_grant(session.clone(), asked)).await?;
-    Ok(go_back(callback.map(|callback| callback.with("session", &session))))
+    Ok(go_back(callback.map(|callback| callback.with([("session", session.as_str())]))))
 }
 
 pub async fn show_auth(
@@ -95,7 +95,7 @@ pub async fn answer_auth(
         return Ok(declined().into_response());
     }
     access::accept(&app, account.id, &session).await?;
-    Ok(go_back(callback.map(|callback| callback.with("token", &token))))
+    Ok(go_back(callback.map(|callback| callback.with([("token", token.as_str())]))))
 }
 
 impl Answer {
@@ -105,13 +105,30 @@ impl Answer {
 }
 
 /// What is asked of the person.
-struct Question<'a> {
-    name: Option<&'a str>,
-    about: Option<&'a str>,
-    permission: &'a [String],
+pub struct Question<'a> {
+    pub name: Option<&'a str>,
+    pub about: Option<&'a str>,
+    pub permission: &'a [String],
+}
+
+/// Where the answer goes, and what it carries.
+pub struct AnswerForm<'a> {
+    pub action: &'a str,
+    pub hidden: &'a [(&'a str, &'a str)],
 }
 
 fn ask(core: &Core, browser: &Browser, question: &Question<'_>, callback: Option<&Callback>) -> Page {
+    ask_about(core, browser, question, callback, &AnswerForm { action: &browser.place, hidden: &[] })
+}
+
+/// The question to whoever is signed in; to others, first the form for that.
+pub fn ask_about(
+    core: &Core,
+    browser: &Browser,
+    question: &Question<'_>,
+    callback: Option<&Callback>,
+    form: &AnswerForm<'_>,
+) -> Page {
     let name = question.name.unwrap_or("An app without a name");
     let Some(account) = browser.account() else {
         return signin::form(&format!("Sign in for {name}"), "", &browser.place, None);
@@ -128,8 +145,9 @@ fn ask(core: &Core, browser: &Browser, question: &Question<'_>, callback: Option
         @if let Some(callback) = callback {
             p.hint { "If you allow it, you will be sent on to " (callback.name()) "." }
         }
-        form method="post" action=(browser.place) {
+        form method="post" action=(form.action) {
             input type="hidden" name="form_token" value=(browser.form_token(core));
+            @for (name, value) in form.hidden { input type="hidden" name=(name) value=(value); }
             div.actions {
                 button.main type="submit" name="decision" value="allow" { "Allow" }
                 button type="submit" name="decision" value="deny" { "Don't allow" }

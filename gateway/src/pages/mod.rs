@@ -7,11 +7,12 @@ mod consent;
 mod front;
 mod layout;
 mod mail;
+mod oauth;
 mod signin;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::get;
+use axum::routing::{any, get, post};
 
 use crate::app::App;
 
@@ -28,6 +29,10 @@ pub fn routes() -> Router<App> {
         .route("/signup-complete/{code}", get(mail::show_sign_up).post(mail::sign_up))
         .route("/reset-password", get(mail::show_forgotten).post(mail::forgotten))
         .route("/reset-password/{code}", get(mail::show_reset).post(mail::reset))
+        .route("/oauth/authorize", get(oauth::authorize))
+        .route("/oauth/decision", post(oauth::decide))
+        .route("/oauth/token", post(oauth::token).options(oauth::preflight))
+        .route("/oauth/{*rest}", any(oauth::unknown))
         .route("/sign-out", get(signin::show_sign_out).post(signin::sign_out))
         .route("/miauth/{session}", get(consent::show_miauth).post(consent::answer_miauth))
         .route("/auth/{token}", get(consent::show_auth).post(consent::answer_auth))

@@ -659,7 +659,7 @@ fn announced(created: &domain::announcement::Created) -> Value {
 }
 
 /// Whom a new note concerns, and the events by which they are told: being mentioned, answered, renoted.
-fn concerned(note: &Created) -> Vec<(UserId, &'static str)> {
+pub fn concerned(note: &Created) -> Vec<(UserId, &'static str)> {
     let mentioned = note.mentions.iter().map(|user| (*user, "mention"));
     let answered = note.reply.iter().map(|reply| (reply.author, "reply"));
     let renoted = note.renote.iter().map(|renote| (renote.author, "renote"));

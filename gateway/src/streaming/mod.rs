@@ -38,7 +38,7 @@ use crate::api::http::{client_of, refusal};
 use crate::app::App;
 use crate::ops::tokens::TokenHash;
 
-pub use hub::{Hub, Sources};
+pub use hub::{Hub, Sources, concerned};
 
 use listeners::Visitor;
 

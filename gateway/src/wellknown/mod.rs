@@ -7,6 +7,7 @@
 mod host_meta;
 mod identicon;
 mod nodeinfo;
+mod oauth;
 mod webfinger;
 
 use axum::Router;
@@ -27,6 +28,7 @@ const ROBOTS: &str = "user-agent: *\nallow: /\ndisallow: /api/\n";
 pub fn routes() -> Router<App> {
     let open = Router::new()
         .route("/.well-known/nodeinfo", document(nodeinfo::links))
+        .route("/.well-known/oauth-authorization-server", document(oauth::describe))
         .route("/.well-known/host-meta", document(host_meta::xml))
         .route("/.well-known/host-meta.json", document(host_meta::json))
         .route("/.well-known/webfinger", document(webfinger::find))
