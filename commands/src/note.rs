@@ -13,7 +13,7 @@ use domain::note::{
 use domain::policy::{Between, Facts, may_see};
 use domain::poll::Poll;
 use domain::text::Named;
-use domain::{ChannelId, Event, FileId, NoteId, UserId, drive, follow};
+use domain::{ChannelId, Event, FileId, NoteId, UserId, drive, follow, words};
 use futures_util::future::try_join_all;
 
 use crate::{Commands, Failed, Receipt};
@@ -144,7 +144,14 @@ impl Commands {
         let renote = self.target(new.renote, author, by).await?;
         let channel = self.place(new.channel, reply.as_ref(), renote.as_ref()).await?;
         let named = named(&new);
+        let instance = self.instance().await?;
+        let lines = |setting| instance.settings.list(setting);
         let draft = Draft {
+            is_prohibited: words::has_any(&said(&new), lines("prohibitedWords")),
+            is_sensitive: words::has_any(
+                new.cw.as_ref().or(new.text.as_ref()).map_or("", String::as_str),
+                lines("sensitiveWords"),
+            ),
             mentions: if new.extract_mentions { self.people(&named, author).await? } else { Vec::new() },
             visible_to: self.existing(&new.visible_to).await?,
             tags: if new.extract_hashtags { named.tags } else { Vec::new() },
@@ -311,4 +318,11 @@ fn named(new: &NewNote) -> Named {
         named.add(text);
     }
     named
+}
+
+/// All that a note says.
+fn said(new: &NewNote) -> String {
+    let choices = new.poll.iter().flat_map(|poll| poll.choices.iter());
+    let texts: Vec<&str> = new.cw.iter().chain(&new.text).chain(choices).map(String::as_str).collect();
+    texts.join("\n")
 }

@@ -48,6 +48,7 @@ pub mod role;
 pub mod text;
 pub mod upcast;
 pub mod user;
+pub mod words;
 
 pub use event::Event;
 pub use ids::*;

@@ -58,6 +58,30 @@ async fn what_is_praised_is_featured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn words_that_the_administrator_names_are_held_back() {
+    let (app, root) = TestApp::opened().await;
+    let alice = app.sign_up("alice").await;
+    let words = json!({
+        "prohibitedWords": ["very bad", "/w[o0]rse/i"],
+        "sensitiveWords": ["delicate"],
+        "hiddenTags": ["Hidden"],
+    });
+    app.ok(&root, "admin/update-meta", words).await;
+    for said in [
+        json!({ "text": "it is bad, and very much so" }),
+        json!({ "text": "x", "cw": "W0RSE" }),
+        json!({ "text": "x", "poll": { "choices": ["worse", "better"] } }),
+    ] {
+        assert_eq!(app.refused(Some(&alice), "notes/create", said).await, "CONTAINS_PROHIBITED_WORDS");
+    }
+    let note = app.note(&alice, json!({ "text": "a delicate #hidden #tag" })).await;
+    let shown = app.ok(&alice, "notes/show", json!({ "noteId": note })).await;
+    assert_eq!(shown["visibility"], "home");
+    let trend = app.call(None, "hashtags/trend", json!({})).await.body;
+    assert_eq!(all(&trend, "tag"), ["tag"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn people_and_hashtags_are_found() {
     let (app, _) = TestApp::opened().await;
     let (alice, bob) = (app.sign_up("alice").await, app.sign_up("bob").await);

@@ -149,6 +149,7 @@ impl Endpoint for Create {
             note::CANNOT_RENOTE_OUTSIDE_OF_CHANNEL,
             note::NO_SUCH_FILE,
             note::CONTAINS_TOO_MANY_MENTIONS,
+            note::CONTAINS_PROHIBITED_WORDS,
         ]);
     type Caller = SignedIn;
     type Reply = CreatedDraft;
@@ -206,6 +207,7 @@ impl Endpoint for Update {
             note::CANNOT_RENOTE_OUTSIDE_OF_CHANNEL,
             note::NO_SUCH_FILE,
             note::CONTAINS_TOO_MANY_MENTIONS,
+            note::CONTAINS_PROHIBITED_WORDS,
         ]);
     type Caller = SignedIn;
     type Reply = UpdatedDraft;

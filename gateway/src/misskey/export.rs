@@ -90,7 +90,7 @@ macro_rules! exports {
 
 exports! {
     /// Export one's notes.
-    Notes "i/export-notes" per per::DAY, Note "notes" Json by notes;
+    Notes "i/export-notes" per 24 * per::HOUR, Note "notes" Json by notes;
     /// Export whom one mutes for good.
     Mute "i/export-mute" per per::HOUR, Muting "mute" Csv by mutes;
     /// Export whom one blocks.
@@ -100,9 +100,9 @@ exports! {
     /// Export one's antennas.
     Antennas "i/export-antennas" per per::HOUR, Antenna "antennas" Json by antennas;
     /// Export one's clips, with the notes in them that one sees.
-    Clips "i/export-clips" per per::DAY, Clip "clips" Json by clips;
+    Clips "i/export-clips" per 24 * per::HOUR, Clip "clips" Json by clips;
     /// Export the notes that one keeps and sees.
-    Favorites "i/export-favorites" per per::DAY, Favorite "favorites" Json by favorites;
+    Favorites "i/export-favorites" per 24 * per::HOUR, Favorite "favorites" Json by favorites;
 }
 
 /// Export whom one follows.
@@ -266,8 +266,8 @@ async fn following(
         let is_wanted = |user: &UserId| {
             let is_muted = world.relation(*user).mutes(app.now());
             let updated_at = world.user(*user).and_then(|user| user.updated_at);
-            !(without_muted && is_muted)
-                && !(without_inactive && updated_at.is_none_or(|updated_at| updated_at < active_since))
+            let is_inactive = updated_at.is_none_or(|updated_at| updated_at < active_since);
+            (!without_muted || !is_muted) && (!without_inactive || !is_inactive)
         };
         for user in rows.iter().map(|row| row.followee).filter(is_wanted) {
             if let Some(account) = account(&Look::of(app), &world, user) {

@@ -167,6 +167,12 @@ pub const CONTAINS_TOO_MANY_MENTIONS: ErrorDef = ErrorDef::new(
     "Cannot post because it exceeds the allowed number of mentions.",
     "4de0363a-3046-481b-9b0f-feff3e211025",
 );
+pub const CONTAINS_PROHIBITED_WORDS: ErrorDef = ErrorDef::new(
+    "CONTAINS_PROHIBITED_WORDS",
+    "Cannot post because it contains prohibited words.",
+    "aa6e01d3-a85c-669d-758a-76aab43af334",
+);
+
 impl Endpoint for Create {
     const META: Meta =
         Meta::new("notes/create").kind("write:notes").limit(300, per::HOUR).not_moved().errors(&[
@@ -183,6 +189,7 @@ impl Endpoint for Create {
             CANNOT_RENOTE_OUTSIDE_OF_CHANNEL,
             NO_SUCH_FILE,
             CONTAINS_TOO_MANY_MENTIONS,
+            CONTAINS_PROHIBITED_WORDS,
             draft::CANNOT_SCHEDULE_TO_PAST,
             draft::CANNOT_SCHEDULE_TO_FAR_FUTURE,
             draft::CANNOT_SCHEDULE_SAME_TIME,
@@ -273,6 +280,7 @@ impl From<CannotWrite> for ApiError {
             CannotWrite::RenoteDueToVisibility => CANNOT_RENOTE_DUE_TO_VISIBILITY.into(),
             CannotWrite::NoSuchFile => NO_SUCH_FILE.into(),
             CannotWrite::PollExpired => CANNOT_CREATE_ALREADY_EXPIRED_POLL.into(),
+            CannotWrite::Prohibited => CONTAINS_PROHIBITED_WORDS.into(),
             CannotWrite::TooManyMentions => CONTAINS_TOO_MANY_MENTIONS.into(),
             // Blank by more kinds of space than the pattern knows.
             CannotWrite::Empty => {
