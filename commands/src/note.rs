@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use domain::channel::{Misplaced, place};
+use domain::draft::Content;
 use domain::log::{By, LogError};
 use domain::note::{
     Allowed, CannotDelete, CannotWrite, Created, Draft, Note, ReactionAcceptance, Target, Visibility, delete,
@@ -11,7 +13,7 @@ use domain::note::{
 use domain::policy::{Between, Facts, may_see};
 use domain::poll::Poll;
 use domain::text::Named;
-use domain::{ChannelId, FileId, NoteId, UserId, drive, follow};
+use domain::{ChannelId, Event, FileId, NoteId, UserId, drive, follow, words};
 use futures_util::future::try_join_all;
 
 use crate::{Commands, Failed, Receipt};
@@ -44,11 +46,62 @@ pub struct NewNote {
     pub allowed: Allowed,
 }
 
+impl NewNote {
+    /// What a draft says, as a note that is written now.
+    pub fn of(id: NoteId, content: Content, now: DateTime<Utc>, allowed: Allowed) -> Self {
+        Self {
+            id,
+            text: content.text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()),
+            cw: content.cw,
+            visibility: content.visibility,
+            visible_to: content.visible_to,
+            local_only: content.local_only,
+            reaction_acceptance: content.reaction_acceptance,
+            reply: content.reply,
+            renote: content.renote,
+            poll: content.poll.map(|poll| poll.asked_at(now)),
+            files: content.files,
+            channel: content.channel,
+            extract_mentions: !content.ignore_mentions,
+            extract_hashtags: !content.ignore_hashtags,
+            extract_emojis: !content.ignore_emojis,
+            allowed,
+        }
+    }
+}
+
 /// A note to be answered or passed on.
 struct Found {
     note: Arc<Note>,
     visible: bool,
     blocked: bool,
+}
+
+impl Found {
+    fn target(&self) -> Target<'_> {
+        Target { note: &self.note, visible: self.visible, blocked: self.blocked }
+    }
+}
+
+/// A new note with names resolved, and what it answers and passes on.
+struct Ready {
+    draft: Draft,
+    reply: Option<Found>,
+    renote: Option<Found>,
+}
+
+impl Ready {
+    fn write(
+        &self,
+        id: NoteId,
+        author: UserId,
+        allowed: Allowed,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Event>, CannotWrite> {
+        let (reply, renote) = (self.reply.as_ref(), self.renote.as_ref());
+        let (reply, renote) = (reply.map(Found::target), renote.map(Found::target));
+        write(id, author, self.draft.clone(), reply, renote, allowed, now)
+    }
 }
 
 impl Commands {
@@ -59,15 +112,46 @@ impl Commands {
         author: UserId,
         new: NewNote,
     ) -> Result<Receipt, Failed<CannotWrite>> {
+        let (id, allowed) = (new.id, new.allowed);
+        let ready = self.ready(&by, author, new).await?;
+        self.execute_first(&stream(id), &by, |current: &Note| {
+            if current.created.is_some() {
+                return Ok(Vec::new());
+            }
+            ready.write(id, author, allowed, by.now)
+        })
+        .await
+    }
+
+    /// Whether a note could be written now.
+    pub(crate) async fn check_note(
+        &self,
+        by: By,
+        author: UserId,
+        new: NewNote,
+    ) -> Result<(), Failed<CannotWrite>> {
+        let (id, allowed) = (new.id, new.allowed);
+        let ready = self.ready(&by, author, new).await?;
+        ready.write(id, author, allowed, by.now).map(drop).map_err(Failed::Refused)
+    }
+
+    /// What a new note stands on, as it is now.
+    async fn ready(&self, by: &By, author: UserId, new: NewNote) -> Result<Ready, Failed<CannotWrite>> {
         if !self.has_files(author, &new.files).await? {
             return Err(Failed::Refused(CannotWrite::NoSuchFile));
         }
-        let reply = self.target(new.reply, author, &by).await?;
-        let renote = self.target(new.renote, author, &by).await?;
+        let reply = self.target(new.reply, author, by).await?;
+        let renote = self.target(new.renote, author, by).await?;
         let channel = self.place(new.channel, reply.as_ref(), renote.as_ref()).await?;
-        let allowed = new.allowed;
         let named = named(&new);
+        let instance = self.instance().await?;
+        let lines = |setting| instance.settings.list(setting);
         let draft = Draft {
+            is_prohibited: words::has_any(&said(&new), lines("prohibitedWords")),
+            is_sensitive: words::has_any(
+                new.cw.as_ref().or(new.text.as_ref()).map_or("", String::as_str),
+                lines("sensitiveWords"),
+            ),
             mentions: if new.extract_mentions { self.people(&named, author).await? } else { Vec::new() },
             visible_to: self.existing(&new.visible_to).await?,
             tags: if new.extract_hashtags { named.tags } else { Vec::new() },
@@ -81,17 +165,7 @@ impl Commands {
             files: new.files,
             channel,
         };
-        fn seen(target: &Option<Found>) -> Option<Target<'_>> {
-            let target = target.as_ref()?;
-            Some(Target { note: &target.note, visible: target.visible, blocked: target.blocked })
-        }
-        self.execute_first(&stream(new.id), &by, |current: &Note| {
-            if current.created.is_some() {
-                return Ok(Vec::new());
-            }
-            write(new.id, author, draft.clone(), seen(&reply), seen(&renote), allowed, by.now)
-        })
-        .await
+        Ok(Ready { draft, reply, renote })
     }
 
     /// In which channel a note is written, if in any.
@@ -244,4 +318,11 @@ fn named(new: &NewNote) -> Named {
         named.add(text);
     }
     named
+}
+
+/// All that a note says.
+fn said(new: &NewNote) -> String {
+    let choices = new.poll.iter().flat_map(|poll| poll.choices.iter());
+    let texts: Vec<&str> = new.cw.iter().chain(&new.text).chain(choices).map(String::as_str).collect();
+    texts.join("\n")
 }

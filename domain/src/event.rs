@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::ids::UserId;
 use crate::{
-    achievement, ad, announcement, antenna, block, channel, clip, decoration, drive, emoji, favorite, follow,
-    instance, invitation, list, memo, moderation, mute, note, notification, pin, poll, reaction, registry,
-    report, role, upcast, user,
+    achievement, ad, announcement, antenna, block, channel, clip, decoration, draft, drive, emoji, export,
+    favorite, follow, instance, invitation, list, memo, moderation, mute, note, notification, pin, poll,
+    reaction, registry, report, role, upcast, user,
 };
 
 /// A payload knows whose data it holds.
@@ -200,5 +200,12 @@ events! {
     "pin.removed" 1 PinRemoved(pin::Removed),
     "registry.set" 1 RegistrySet(registry::Set),
     "registry.removed" 1 RegistryRemoved(registry::Removed),
+    "draft.saved" 1 DraftSaved(draft::Saved),
+    "draft.changed" 1 DraftChanged(draft::Changed),
+    "draft.deleted" 1 DraftDeleted(draft::Deleted),
+    "draft.taken" 1 DraftTaken(draft::Taken),
+    "draft.posted" 1 DraftPosted(draft::Posted),
+    "draft.failed" 1 DraftFailed(draft::NotPosted),
+    "export.completed" 1 ExportCompleted(export::Completed),
     "achievement.earned" 1 AchievementEarned(achievement::Earned),
 }

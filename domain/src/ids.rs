@@ -180,6 +180,8 @@ ids! {
     PinId,
     /// One value that an app keeps for a person.
     RegistryItemId,
+    /// A note that is not written yet.
+    DraftId,
 }
 
 /// Low bits of a fresh id that are zero, so that ids can be derived from it: 3 for [`CommandId::step`],

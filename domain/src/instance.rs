@@ -225,6 +225,9 @@ pub const POLICIES: &[(&str, &str)] = &[
     ("chatAvailability", r#""available""#),
     ("uploadableFileTypes", r#"["text/*","application/json","image/*","video/*","audio/*"]"#),
     ("noteDraftLimit", "10"),
+    ("canScheduleNote", "true"),
+    ("scheduleNoteLimit", "10"),
+    ("scheduleNoteMaxDays", "365"),
     ("watermarkAvailable", "true"),
 ];
 

@@ -179,6 +179,10 @@ pub struct Draft {
     pub files: Vec<FileId>,
     /// Where there is room for it, see [`crate::channel::place`].
     pub channel: Option<ChannelId>,
+    /// It has words that may not be written here.
+    pub is_prohibited: bool,
+    /// It has words that are not for the public timelines.
+    pub is_sensitive: bool,
 }
 
 /// The note to be answered or passed on, and whether the author of the new one may see it.
@@ -228,6 +232,8 @@ pub enum CannotWrite {
     NoSuchChannel,
     #[error("the note stays in its channel")]
     RenoteOutsideOfChannel,
+    #[error("it has words that may not be written here")]
+    Prohibited,
 }
 
 /// Why a note is not deleted.
@@ -286,7 +292,11 @@ pub fn write(
     if note.poll.as_ref().and_then(|poll| poll.expires_at).is_some_and(|end| end <= now) {
         return Err(CannotWrite::PollExpired);
     }
-    if note.visibility == Visibility::Public && !allowed.public_notes {
+    if draft.is_prohibited {
+        return Err(CannotWrite::Prohibited);
+    }
+    let is_held_back = !allowed.public_notes || (draft.is_sensitive && note.channel.is_none());
+    if note.visibility == Visibility::Public && is_held_back {
         note.visibility = Visibility::Home;
     }
     if note.visibility == Visibility::Specified {

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::Event;
 use crate::event::Payload;
 use crate::ids::{ListId, NoteId, RoleId, UserId};
 use crate::policy::{self, Stance};
+use crate::{Event, draft};
 
 /// The longest text of an app's notification, and of what stands above it, in characters.
 pub const MAX_BODY_CHARS: usize = 4_096;
@@ -99,6 +99,9 @@ kinds! {
     Login "login",
     CreateToken "createToken",
     AchievementEarned "achievementEarned",
+    ExportCompleted "exportCompleted",
+    ScheduledNotePosted "scheduledNotePosted",
+    ScheduledNoteError "scheduledNoteError",
     App "app",
     Test "test",
 }
@@ -164,6 +167,14 @@ pub fn told_by(event: &Event) -> Vec<(UserId, Told)> {
         Event::UserAppAuthorized(e) => vec![(e.user, Told::new(Kind::CreateToken))],
         Event::AchievementEarned(e) => {
             vec![(e.user, Told::new(Kind::AchievementEarned).with("achievement", e.name.as_str()))]
+        }
+        Event::DraftPosted(e) => vec![(e.user, Told::new(Kind::ScheduledNotePosted).of(e.note))],
+        Event::ExportCompleted(e) => {
+            let told = Told::new(Kind::ExportCompleted).with("exportedEntity", json!(e.entity));
+            vec![(e.user, told.with("fileId", json!(e.file)))]
+        }
+        Event::DraftFailed(e) => {
+            vec![(e.user, Told::new(Kind::ScheduledNoteError).with("draft", draft::shown_failed(e)))]
         }
         Event::NotificationSent(e) => {
             let told = Told::new(Kind::App).with("body", e.body.as_str());

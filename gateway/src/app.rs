@@ -169,9 +169,11 @@ impl App {
             };
             shutdown.spawn(feed.run());
         }
+        let accounts = Arc::new(ReadAccounts::new(pool.clone(), projections.clone(), clock.clone()));
         if config.roles.projector {
             let timekeeper = Timekeeper {
                 commands: commands.clone(),
+                accounts: accounts.clone(),
                 pool: pool.clone(),
                 clock: clock.clone(),
                 ids: ids.clone(),
@@ -180,7 +182,6 @@ impl App {
         }
         shutdown.spawn(metered::watch(projections.clone()));
         let presence = Arc::new(Presence::default());
-        let accounts = Arc::new(ReadAccounts::new(pool.clone(), projections.clone(), clock.clone()));
         let core = Arc::new(Core::new(
             pool.clone(),
             keyring.derive("tokens"),

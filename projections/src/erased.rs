@@ -79,6 +79,9 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("note_tags", &["author"]),
     ("tag_people", &["user_id"]),
     ("tag_strangers", &["user_id"]),
+    ("featured", &["author"]),
+    ("praise", &["user_id"]),
+    ("drafts", &["user_id"]),
 ];
 
 /// The batch, cut behind each such event.

@@ -314,8 +314,8 @@ pub struct Trend {
     pub people: i64,
 }
 
-/// The tags that most people write now, in notes for everybody.
-pub async fn trend(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Trend>> {
+/// The tags that most people write now, in notes for everybody; but for those that are hidden.
+pub async fn trend(pool: &PgPool, hidden: &[String], now: DateTime<Utc>) -> sqlx::Result<Vec<Trend>> {
     let step = TREND_STEP.num_seconds();
     let current = now.timestamp().div_euclid(step);
     let steps = i64::try_from(TREND_STEPS).unwrap_or(i64::MAX);
@@ -324,7 +324,7 @@ pub async fn trend(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Trend>
         "with written as (
              select t.tag, t.note_id, t.author
                from read.note_tags t join read.notes n on n.id = t.note_id
-              where t.note_id >= $1 and n.visibility in ('public', 'home')
+              where t.note_id >= $1 and n.visibility in ('public', 'home') and not t.tag = any($3)
          ), most as (
              select tag, count(distinct author) as people from written
               group by tag order by 2 desc, 1 limit $2
@@ -333,6 +333,7 @@ pub async fn trend(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Vec<Trend>
     )
     .bind(first_of(since))
     .bind(TRENDING)
+    .bind(hidden.iter().map(|tag| sql::clean(&normalize_tag(tag)).into_owned()).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
     let mut trends: BTreeMap<String, (i64, HashMap<usize, BTreeSet<Uuid>>)> = BTreeMap::new();
@@ -515,9 +516,12 @@ mod tests {
             PeopleFilter { sort: SortKey::CreatedAt, descending: true, alive: false, origin: Origin::Local };
         let with = people(&pool, "Intro", filter, story.now(), 10).await.unwrap();
         assert_eq!(with, [user(2), user(1)]);
-        let now = trend(&pool, story.now()).await.unwrap();
+        let now = trend(&pool, &[], story.now()).await.unwrap();
         let shown: Vec<(&str, i64, i64)> = now.iter().map(|t| (&*t.tag, t.people, t.chart[0])).collect();
         assert_eq!(shown, [("tag1", 2, 2), ("tag2", 1, 1)]);
+
+        let unhidden = trend(&pool, &tags(&["TAG1"]), story.now()).await.unwrap();
+        assert_eq!(unhidden.iter().map(|t| &*t.tag).collect::<Vec<_>>(), ["tag2"]);
 
         let find = async |viewer: Option<u8>, groups: &[&[&str]], limit| {
             let tags = groups.iter().map(|group| tags(group)).collect();

@@ -26,6 +26,8 @@ pub struct Wanted {
     pub roles: Vec<RoleId>,
     /// Files beside those of the notes.
     pub files: Vec<FileId>,
+    /// Channels beside those of the notes.
+    pub channels: Vec<ChannelId>,
     /// The notes that these people pinned, too.
     pub pins: bool,
 }
@@ -80,7 +82,8 @@ pub(crate) async fn from(
     let mut files = wanted.files;
     files.extend(notes.values().flat_map(|note| note.files.iter().copied()));
 
-    let mut channels: Vec<ChannelId> = notes.values().filter_map(|note| note.channel).collect();
+    let channels = notes.values().filter_map(|note| note.channel).chain(wanted.channels);
+    let mut channels: Vec<ChannelId> = channels.collect();
     channels.sort_unstable();
     channels.dedup();
 

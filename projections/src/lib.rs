@@ -36,10 +36,12 @@ pub mod channel;
 pub mod chart;
 pub mod clip;
 pub mod decoration;
+pub mod draft;
 pub mod drive;
 pub mod emoji;
 pub mod erased;
 pub mod favorite;
+pub mod featured;
 pub mod follow;
 mod followed;
 pub mod hashtag;
@@ -112,5 +114,7 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(achievement::Projection),
         Arc::new(search::Projection),
         Arc::new(hashtag::Projection),
+        Arc::new(featured::Projection),
+        Arc::new(draft::Projection),
     ]
 }

@@ -20,11 +20,11 @@ use domain::registry::{self, Place};
 use domain::remote::{ActorUri, Host, ObjectUri};
 use domain::user::{Active, ProfileChanges};
 use domain::{
-    AnnouncementId, AntennaId, BlockId, ChannelId, ClipFavoriteId, ClipId, CommandId, EmojiId, FavoriteId,
-    FileId, FolderId, FollowId, FollowRequestId, InvitationId, ListId, MembershipId, MuteId, NoteId, PinId,
-    ReactionId, RegistryItemId, RenoteMuteId, ReportId, RoleAssignmentId, RoleId, UserId, VoteId,
-    achievement, announcement, antenna, block, channel, clip, emoji, favorite, invitation, list, memo,
-    moderation, mute, pin, reaction, report, role, user as person,
+    AnnouncementId, AntennaId, BlockId, ChannelId, ClipFavoriteId, ClipId, CommandId, DraftId, EmojiId,
+    FavoriteId, FileId, FolderId, FollowId, FollowRequestId, InvitationId, ListId, MembershipId, MuteId,
+    NoteId, PinId, ReactionId, RegistryItemId, RenoteMuteId, ReportId, RoleAssignmentId, RoleId, UserId,
+    VoteId, achievement, announcement, antenna, block, channel, clip, draft, emoji, favorite, invitation,
+    list, memo, moderation, mute, pin, reaction, report, role, user as person,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -690,6 +690,12 @@ pub enum Act {
         by: u8,
         public: bool,
     },
+    /// Keeps a draft, has a note posted later, or does something with one of those there are.
+    Draft {
+        by: u8,
+        what: u8,
+        draft: usize,
+    },
     /// Deletes a clip, renames it, or keeps it or lets it go.
     OfClip {
         clip: usize,
@@ -785,6 +791,7 @@ fn an_act() -> impl Strategy<Value = Act> {
         2 => (someone(), any::<usize>()).prop_map(|(by, note)| Act::Favorite { by, note }),
         1 => (someone(), any::<usize>()).prop_map(|(by, note)| Act::Pin { by, note }),
         2 => (someone(), any::<bool>()).prop_map(|(by, public)| Act::Clip { by, public }),
+        3 => (someone(), 0..6_u8, any::<usize>()).prop_map(|(by, what, draft)| Act::Draft { by, what, draft }),
         3 => (any::<usize>(), 0..5_u8, someone()).prop_map(|(clip, what, by)| Act::OfClip { clip, what, by }),
         3 => any::<(usize, usize)>().prop_map(|(clip, note)| Act::PutIn { clip, note }),
         2 => (someone(), prop::sample::select(vec!["a", "b"]), any::<Option<i32>>())
@@ -804,6 +811,51 @@ pub fn a_long_life() -> impl Strategy<Value = Vec<Act>> {
         let acts = first.into_iter().chain(second);
         acts.filter(|act| !matches!(act, Act::Delete(number) if number % 4 != 0)).collect()
     })
+}
+
+/// What the people of a random life have not written yet.
+#[derive(Default)]
+struct RandomDrafts(Vec<(DraftId, u8, bool)>);
+
+impl RandomDrafts {
+    fn happens(&mut self, story: &mut Story, by: u8, what: u8, draft: usize) -> Option<Created> {
+        let content = draft::Content { text: Some(format!("draft {what}")), ..draft::Content::default() };
+        let place = draft % self.0.len().max(1);
+        let Some(&(id, owner, is_scheduled)) = self.0.get(place).filter(|_| what > 1) else {
+            let (id, user) = (DraftId(story.id()), user(by));
+            let scheduled_at = (what == 1).then(|| story.now());
+            story.says(draft::Saved { id, user, content, scheduled_at });
+            self.0.push((id, by, what == 1));
+            return None;
+        };
+        let user = user(owner);
+        match (what, is_scheduled) {
+            (2, _) => {
+                story.says(draft::Deleted { id, user });
+            }
+            (_, false) => {
+                story.says(draft::Changed { id, user, content });
+                return None;
+            }
+            (3, true) => {
+                let note = NoteId(story.id());
+                story.says(draft::Taken { id, user, note });
+                story.says(draft::NotPosted { id, user, content, reason: "why not".to_owned() });
+                self.0[place].2 = false;
+                return None;
+            }
+            (_, true) => {
+                let mut written = None;
+                let note = story.note(owner, |note| written = Some(note.clone()));
+                story.says(draft::Taken { id, user, note });
+                story.says(draft::Posted { id, user, note });
+                self.0.remove(place);
+                return written;
+            }
+        }
+        self.0.remove(place);
+        None
+    }
 }
 
 /// The channels of a random life.
@@ -1025,6 +1077,7 @@ impl Story {
         let mut lists = RandomLists::default();
         let mut antennas: Vec<(AntennaId, u8)> = Vec::new();
         let mut channels = RandomChannels::default();
+        let mut drafts = RandomDrafts::default();
         let (mut kept, mut pinned, mut kept_clips) = (Vec::new(), Vec::new(), Vec::new());
         let (mut clips, mut clipped): (Vec<(ClipId, u8)>, Vec<_>) = Default::default();
         for n in 1..=PEOPLE {
@@ -1351,6 +1404,13 @@ impl Story {
                         self.pin(by, note);
                     } else {
                         self.unpin(by, note);
+                    }
+                }
+                Act::Draft { by, what, draft } => {
+                    if let Some(note) = drafts.happens(self, by, what, draft) {
+                        written.push((note.id, note.author));
+                        threads.insert(note.id, note.thread());
+                        truth.notes.push(note);
                     }
                 }
                 Act::Clip { by, public } => clips.push((self.clip(by, "clip", public), by)),

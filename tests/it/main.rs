@@ -16,12 +16,14 @@ mod cli;
 mod clients;
 mod decoration;
 mod deliver;
+mod draft;
 mod drive;
 mod emoji;
 mod erase;
 mod eventstore;
 #[path = "../eventstore_double/mod.rs"]
 mod eventstore_double;
+mod export;
 mod first_day;
 mod golden;
 mod harness;

@@ -11,6 +11,7 @@ use commands::{AskedBy, Commands, Failed, NewAccount, NewFile, NewNote};
 use domain::antenna::Source;
 use domain::channel::Wish;
 use domain::clip::About;
+use domain::draft::{Content, Schedule};
 use domain::drive::{self, FileAdded, FileChanges, FolderAdded, Properties};
 use domain::log::{By, EventLog};
 use domain::note::{Allowed, Visibility};
@@ -19,8 +20,8 @@ use domain::registry::Place;
 use domain::role::{Definition, Target, Terms};
 use domain::user::ProfileChanges;
 use domain::{
-    AnnouncementId, AntennaId, ChannelId, ClipId, DecorationId, EmojiId, FileId, FolderId, ListId, NoteId,
-    RoleId, UserId, announcement, antenna, channel, decoration, emoji, list,
+    AnnouncementId, AntennaId, ChannelId, ClipId, DecorationId, DraftId, EmojiId, FileId, FolderId, ListId,
+    NoteId, RoleId, UserId, announcement, antenna, channel, decoration, emoji, list,
 };
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
@@ -129,9 +130,21 @@ impl World {
             let rng = StdRng::seed_from_u64(seed * 100 + n);
             let (app, people, notes) = (app.clone(), people.clone(), notes.clone());
             let (lists, antennas, channels) = (lists.clone(), antennas.clone(), channels.clone());
-            let (files, folders, clips) = (Vec::new(), Vec::new(), Vec::new());
-            let story =
-                Story { app, people, notes, lists, antennas, channels, clips, files, folders, rng, done: 0 };
+            let (files, folders, clips, drafts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let story = Story {
+                app,
+                people,
+                notes,
+                lists,
+                antennas,
+                channels,
+                clips,
+                drafts,
+                files,
+                folders,
+                rng,
+                done: 0,
+            };
             tokio::spawn(story.happens(COMMANDS / apps.len()))
         });
         let stories: Vec<_> = stories.collect();
@@ -206,6 +219,7 @@ struct Story {
     antennas: Arc<Mutex<Vec<(UserId, AntennaId)>>>,
     channels: Arc<Mutex<Vec<ChannelId>>>,
     clips: Vec<(UserId, ClipId)>,
+    drafts: Vec<(UserId, DraftId)>,
     rng: StdRng,
     files: Vec<(UserId, FileId)>,
     folders: Vec<(UserId, FolderId)>,
@@ -226,7 +240,7 @@ impl Story {
         let commands: Commands = self.app.commands.clone();
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
-        match (self.rng.random_range(0..47), note) {
+        match (self.rng.random_range(0..48), note) {
             (36..39, _) => self.keep(by, me).await,
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
@@ -299,6 +313,7 @@ impl Story {
             },
             (43, Some(note)) => self.take(commands.pin(by, me, note, 3).await),
             (44, _) => self.clip(by, me).await,
+            (47, _) => self.draft(by, me).await,
             (45, Some(note)) => {
                 let (owner, clip) = self.a_clip();
                 match self.rng.random_range(0..5) {
@@ -662,6 +677,28 @@ impl Story {
         let made = self.app.commands.create_clip(by, me, id, about, 5).await;
         if made.is_ok() {
             self.clips.push((me, id));
+        }
+        self.take(made);
+    }
+
+    /// A draft, or a note that is posted in a second.
+    async fn draft(&mut self, by: By, me: UserId) {
+        let id = DraftId(self.app.ids.at(by.now));
+        let content = Content { text: Some(format!("{id}")), ..Content::default() };
+        let commands: Commands = self.app.commands.clone();
+        let known = self.drafts.choose(&mut self.rng).copied();
+        let made = match (self.rng.random_range(0..4), known) {
+            (0, Some((owner, id))) => return self.take(commands.change_draft(by, owner, id, content).await),
+            (1, Some((owner, id))) => return self.take(commands.delete_draft(by, owner, id).await),
+            (2, _) => {
+                let at = by.now + TimeDelta::seconds(1);
+                let asked = Schedule { at, limit: 3, max_days: 1 };
+                return self.take(commands.schedule_note(by, me, id, content, asked).await);
+            }
+            _ => commands.save_draft(by, me, id, content, 3).await,
+        };
+        if made.is_ok() {
+            self.drafts.push((me, id));
         }
         self.take(made);
     }

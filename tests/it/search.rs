@@ -35,6 +35,53 @@ async fn notes_are_found_by_those_who_may_look() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_praised_is_featured() {
+    let (app, _) = TestApp::opened().await;
+    let (alice, bob) = (app.sign_up("alice").await, app.sign_up("bob").await);
+    let mut written = Vec::new();
+    for text in ["one", "two", "three"] {
+        written.push(app.note(&alice, json!({ "text": text })).await);
+    }
+    let (one, two) = (&written[0], &written[1]);
+    for note in [two, one] {
+        app.ok(&bob, "notes/reactions/create", json!({ "noteId": note, "reaction": "👍" })).await;
+    }
+    let featured = app.ok(&bob, "notes/featured", json!({})).await;
+    assert_eq!(all(&featured, "id"), [two.as_str(), one.as_str()]);
+    let older = json!({ "userId": alice.id, "untilId": two });
+    assert_eq!(all(&app.ok(&bob, "users/featured-notes", older).await, "id"), [one.as_str()]);
+    app.ok(&bob, "notes/reactions/delete", json!({ "noteId": one })).await;
+    app.ok(&bob, "mute/create", json!({ "userId": alice.id })).await;
+    let (here, of_alice) = (json!({}), json!({ "userId": alice.id }));
+    assert_eq!(all(&app.ok(&bob, "notes/featured", here).await, "id"), Vec::<&str>::new());
+    assert_eq!(all(&app.ok(&bob, "users/featured-notes", of_alice).await, "id"), [two.as_str()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_that_the_administrator_names_are_held_back() {
+    let (app, root) = TestApp::opened().await;
+    let alice = app.sign_up("alice").await;
+    let words = json!({
+        "prohibitedWords": ["very bad", "/w[o0]rse/i"],
+        "sensitiveWords": ["delicate"],
+        "hiddenTags": ["Hidden"],
+    });
+    app.ok(&root, "admin/update-meta", words).await;
+    for said in [
+        json!({ "text": "it is bad, and very much so" }),
+        json!({ "text": "x", "cw": "W0RSE" }),
+        json!({ "text": "x", "poll": { "choices": ["worse", "better"] } }),
+    ] {
+        assert_eq!(app.refused(Some(&alice), "notes/create", said).await, "CONTAINS_PROHIBITED_WORDS");
+    }
+    let note = app.note(&alice, json!({ "text": "a delicate #hidden #tag" })).await;
+    let shown = app.ok(&alice, "notes/show", json!({ "noteId": note })).await;
+    assert_eq!(shown["visibility"], "home");
+    let trend = app.call(None, "hashtags/trend", json!({})).await.body;
+    assert_eq!(all(&trend, "tag"), ["tag"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn people_and_hashtags_are_found() {
     let (app, _) = TestApp::opened().await;
     let (alice, bob) = (app.sign_up("alice").await, app.sign_up("bob").await);

@@ -104,7 +104,12 @@ fn make(directory: &Path) -> io::Result<(std::fs::File, TempPath)> {
 }
 
 impl Writer {
-    async fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+    /// Bytes so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub async fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         self.md5.update(piece);
         self.size += piece.len() as u64;
         let wanted = HEAD_BYTES.saturating_sub(self.head.len()).min(piece.len());
@@ -113,7 +118,7 @@ impl Writer {
         self.file.write_all(piece).await
     }
 
-    async fn end(mut self, name: Option<String>) -> io::Result<Received> {
+    pub async fn end(mut self, name: Option<String>) -> io::Result<Received> {
         self.file.flush().await?;
         let md5 = self.md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let is_text = self.text.is_whole();

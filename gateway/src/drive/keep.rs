@@ -11,7 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::incoming::{MAX_FILE_BYTES, Received};
-use super::kind::with_extension;
+use super::kind::{Kind, with_extension};
 use super::picture::{Findings, Looked, Wanted, is_readable};
 use crate::api::{Account, ApiError};
 use crate::app::App;
@@ -29,6 +29,8 @@ pub struct Asked {
     pub sensitive: bool,
     /// Also when there is one with the same content.
     pub force: bool,
+    /// Instead of what it looks like.
+    pub kind: Option<Kind>,
 }
 
 /// Keeps a file; or finds the one with the same content.
@@ -45,7 +47,7 @@ pub async fn keep(
     {
         return Ok(same);
     }
-    let kind = received.kind();
+    let kind = asked.kind.unwrap_or_else(|| received.kind());
     let name = asked.name.or_else(|| received.name.clone()).filter(|name| !name.is_empty() && name != "blob");
     let by = app.by_user(Some(owner.id));
     let looked = match is_readable(&kind.media_type) {

@@ -171,6 +171,13 @@ async fn public(commands: &Commands, event: &Event, now: DateTime<Utc>) -> Resul
         | Event::PinRemoved(_)
         | Event::RegistrySet(_)
         | Event::RegistryRemoved(_)
+        | Event::DraftSaved(_)
+        | Event::DraftChanged(_)
+        | Event::DraftDeleted(_)
+        | Event::DraftTaken(_)
+        | Event::DraftPosted(_)
+        | Event::DraftFailed(_)
+        | Event::ExportCompleted(_)
         | Event::AchievementEarned(_) => None,
     };
     Ok(told)

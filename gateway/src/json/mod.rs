@@ -5,6 +5,7 @@
 //! reaches them only through the policy inside the world.
 
 pub mod announcement;
+pub mod draft;
 pub mod drive;
 pub mod emoji;
 pub mod note;

@@ -216,7 +216,8 @@ fn counts(reactions: &[(Reaction, i64)]) -> BTreeMap<String, i64> {
     reactions.iter().map(|(reaction, count)| (reaction.as_str().to_owned(), *count)).collect()
 }
 
-fn poll(world: &World, visible: Visible<'_, NoteRow>) -> Option<Poll> {
+/// The poll of a note with its counts.
+pub fn poll(world: &World, visible: Visible<'_, NoteRow>) -> Option<Poll> {
     let note = visible.note();
     let poll = note.poll.as_ref()?;
     let mine = world.my_votes(note.id);

@@ -384,7 +384,7 @@ impl Endpoint for Notes {
 }
 
 /// People as an antenna compares them: `@Name`, `name@host` and `@name@this.server` are all understood.
-fn accounts(app: &App, users: &[String]) -> Vec<String> {
+pub fn accounts(app: &App, users: &[String]) -> Vec<String> {
     let account = |user: &String| {
         let lower = user.trim().trim_start_matches('@').to_lowercase();
         match lower.split_once('@') {

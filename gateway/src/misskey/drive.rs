@@ -260,6 +260,7 @@ impl Endpoint for CreateFile {
             folder: self.folder_id.map(|id| id.0),
             sensitive: self.is_sensitive,
             force: self.force,
+            kind: None,
         };
         let row = keep(app, &me.account, received, asked).await?;
         Ok(own_file(&Look::of(app), &row))
@@ -576,6 +577,7 @@ impl UploadFromUrl {
             folder: self.folder_id.map(|id| id.0),
             sensitive: self.is_sensitive,
             force: self.force,
+            kind: None,
         };
         let row = keep(app, &me.account, received, asked).await?;
         let marker = self.marker.map(|marker| marker.0);

@@ -194,7 +194,9 @@ impl Endpoint for Trend {
     type Reply = Vec<Trending>;
 
     async fn handle(self, app: &App, _: Anyone) -> Result<Vec<Trending>, ApiError> {
-        let trends = hashtag::trend(&app.pool, app.now()).await?;
+        let instance = projections::instance::load(&app.pool).await?;
+        let hidden: Vec<String> = instance.settings.list("hiddenTags").map(str::to_owned).collect();
+        let trends = hashtag::trend(&app.pool, &hidden, app.now()).await?;
         let show = |trend: hashtag::Trend| Trending {
             tag: trend.tag,
             chart: trend.chart,

@@ -45,7 +45,7 @@ impl From<ListRow> for UserList {
 }
 
 /// What the policies in force allow somebody.
-fn limits(account: &Account) -> Limits {
+pub fn limits(account: &Account) -> Limits {
     Limits { lists: account.limit("userListLimit"), members: account.limit("userEachUserListsLimit") }
 }
 

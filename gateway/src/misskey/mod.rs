@@ -13,13 +13,17 @@ pub mod channel;
 pub mod chart;
 pub mod clip;
 pub mod decoration;
+pub mod draft;
 pub mod drive;
 pub mod drive_moderation;
 pub mod emoji;
+pub mod export;
 pub mod favorite;
+pub mod featured;
 pub mod follow;
 pub mod hashtag;
 pub mod i;
+pub mod import;
 pub mod invitation;
 pub mod list;
 pub mod mail;
@@ -229,7 +233,20 @@ pub fn registry() -> &'static Registry {
             account::ChangePassword,
             achievement::Claim,
             account::Delete,
+            export::Antennas,
+            export::Blocking,
+            export::Clips,
+            export::Favorites,
+            export::Following,
+            export::Mute,
+            export::Notes,
+            export::UserLists,
             favorite::List,
+            import::Antennas,
+            import::Blocking,
+            import::Following,
+            import::Muting,
+            import::UserLists,
             notification::List,
             notification::ListGrouped,
             pin::Pin,
@@ -270,8 +287,14 @@ pub fn registry() -> &'static Registry {
             note::Conversation,
             note::Create,
             note::Delete,
+            draft::Count,
+            draft::Create,
+            draft::Delete,
+            draft::List,
+            draft::Update,
             favorite::Create,
             favorite::Delete,
+            featured::Everywhere,
             timeline::Global,
             timeline::Hybrid,
             timeline::Local,
@@ -283,6 +306,8 @@ pub fn registry() -> &'static Registry {
             reaction::Delete,
             note::Renotes,
             note::Replies,
+            draft::Cancel,
+            draft::Scheduled,
             search::Notes,
             hashtag::Notes,
             note::Show,
@@ -319,6 +344,7 @@ pub fn registry() -> &'static Registry {
             user::List,
             achievement::OfUser,
             clip::OfUser,
+            featured::OfUser,
             user::Followers,
             user::Following,
             acquaintance::AnsweredMost,

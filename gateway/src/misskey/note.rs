@@ -4,21 +4,23 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use commands::{Failed, NewNote};
+use domain::draft::{Content, DraftPoll};
 use domain::ids;
 use domain::note::{
     Allowed, CannotDelete, CannotWrite, MAX_CW_CHARS, MAX_FILES, MAX_TEXT_CHARS, MAX_VISIBLE_USERS,
     ReactionAcceptance, Visibility,
 };
 use domain::policy::{Sight, Viewer};
-use domain::poll::{MAX_CHOICE_CHARS, MAX_CHOICES, MIN_CHOICES, Poll};
+use domain::poll::{MAX_CHOICE_CHARS, MAX_CHOICES, MIN_CHOICES};
 use projections::note::PublicFilter;
 use projections::{Wanted, mute};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::channel::ChannelId;
+use super::draft;
 use super::timeline::seen_page;
 use crate::api::param::{Given, Id, Limit, NoteId, Page, Text, Unique, UserId};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
@@ -85,7 +87,7 @@ pub struct Create {
     #[schemars(with = "Unique<Id<ids::FileId>, 1, MAX_FILES>")]
     media_ids: Option<Unique<Id<ids::FileId>, 1, MAX_FILES>>,
     poll: Option<NewPoll>,
-    /// Refused: nobody may do it, and to publish it now would be wrong.
+    /// Milliseconds since 1970: posted then, to the second, and nothing is answered now.
     scheduled_at: Option<i64>,
     /// Answer nothing.
     #[serde(default)]
@@ -112,63 +114,63 @@ pub struct Created {
     created_note: json::note::Note,
 }
 
-const NO_SUCH_RENOTE_TARGET: ErrorDef =
+pub const NO_SUCH_RENOTE_TARGET: ErrorDef =
     ErrorDef::new("NO_SUCH_RENOTE_TARGET", "No such renote target.", "b5c90186-4ab0-49c8-9bba-a1f76c282ba4");
-const CANNOT_RENOTE_TO_A_PURE_RENOTE: ErrorDef = ErrorDef::new(
+pub const CANNOT_RENOTE_TO_A_PURE_RENOTE: ErrorDef = ErrorDef::new(
     "CANNOT_RENOTE_TO_A_PURE_RENOTE",
     "You can not Renote a pure Renote.",
     "fd4cc33e-2a37-48dd-99cc-9b806eb2031a",
 );
-const CANNOT_RENOTE_DUE_TO_VISIBILITY: ErrorDef = ErrorDef::new(
+pub const CANNOT_RENOTE_DUE_TO_VISIBILITY: ErrorDef = ErrorDef::new(
     "CANNOT_RENOTE_DUE_TO_VISIBILITY",
     "You can not Renote due to target visibility.",
     "be9529e9-fe72-4de0-ae43-0b363c4938af",
 );
-const NO_SUCH_REPLY_TARGET: ErrorDef =
+pub const NO_SUCH_REPLY_TARGET: ErrorDef =
     ErrorDef::new("NO_SUCH_REPLY_TARGET", "No such reply target.", "749ee0f6-d3da-459a-bf02-282e2da4292c");
-const CANNOT_REPLY_TO_AN_INVISIBLE_NOTE: ErrorDef = ErrorDef::new(
+pub const CANNOT_REPLY_TO_AN_INVISIBLE_NOTE: ErrorDef = ErrorDef::new(
     "CANNOT_REPLY_TO_AN_INVISIBLE_NOTE",
     "You cannot reply to an invisible Note.",
     "b98980fa-3780-406c-a935-b6d0eeee10d1",
 );
-const CANNOT_REPLY_TO_A_PURE_RENOTE: ErrorDef = ErrorDef::new(
+pub const CANNOT_REPLY_TO_A_PURE_RENOTE: ErrorDef = ErrorDef::new(
     "CANNOT_REPLY_TO_A_PURE_RENOTE",
     "You can not reply to a pure Renote.",
     "3ac74a84-8fd5-4bb0-870f-01804f82ce15",
 );
-const CANNOT_REPLY_WIDER: ErrorDef = ErrorDef::new(
+pub const CANNOT_REPLY_WIDER: ErrorDef = ErrorDef::new(
     "CANNOT_REPLY_TO_SPECIFIED_VISIBILITY_NOTE_WITH_EXTENDED_VISIBILITY",
     "You cannot reply to a specified visibility note with extended visibility.",
     "ed940410-535c-4d5e-bfa3-af798671e93c",
 );
-const BLOCKED: ErrorDef = ErrorDef::new(
+pub const BLOCKED: ErrorDef = ErrorDef::new(
     "YOU_HAVE_BEEN_BLOCKED",
     "You have been blocked by this user.",
     "b390d7e1-8a5e-46ed-b625-06271cafd3d3",
 );
-const CANNOT_CREATE_ALREADY_EXPIRED_POLL: ErrorDef = ErrorDef::new(
+pub const CANNOT_CREATE_ALREADY_EXPIRED_POLL: ErrorDef = ErrorDef::new(
     "CANNOT_CREATE_ALREADY_EXPIRED_POLL",
     "Poll is already expired.",
     "04da457d-b083-4055-9082-955525eda5a5",
 );
-const CANNOT_RENOTE_OUTSIDE_OF_CHANNEL: ErrorDef = ErrorDef::new(
+pub const CANNOT_RENOTE_OUTSIDE_OF_CHANNEL: ErrorDef = ErrorDef::new(
     "CANNOT_RENOTE_OUTSIDE_OF_CHANNEL",
     "Cannot renote outside of channel.",
     "33510210-8452-094c-6227-4a6c05d99f00",
 );
-const NO_SUCH_CHANNEL: ErrorDef =
+pub const NO_SUCH_CHANNEL: ErrorDef =
     ErrorDef::new("NO_SUCH_CHANNEL", "No such channel.", "b1653923-5453-4edc-b786-7c4f39bb0bbb");
-const NO_SUCH_FILE: ErrorDef =
+pub const NO_SUCH_FILE: ErrorDef =
     ErrorDef::new("NO_SUCH_FILE", "Some files are not found.", "b6992544-63e7-67f0-fa7f-32444b1b5306");
-const CONTAINS_TOO_MANY_MENTIONS: ErrorDef = ErrorDef::new(
+pub const CONTAINS_TOO_MANY_MENTIONS: ErrorDef = ErrorDef::new(
     "CONTAINS_TOO_MANY_MENTIONS",
     "Cannot post because it exceeds the allowed number of mentions.",
     "4de0363a-3046-481b-9b0f-feff3e211025",
 );
-const CANNOT_SCHEDULE: ErrorDef = ErrorDef::new(
-    "ROLE_PERMISSION_DENIED",
-    "You are not assigned to a required role.",
-    "12f1d5d2-f7ec-4d7c-b608-e873f4b20327",
+pub const CONTAINS_PROHIBITED_WORDS: ErrorDef = ErrorDef::new(
+    "CONTAINS_PROHIBITED_WORDS",
+    "Cannot post because it contains prohibited words.",
+    "aa6e01d3-a85c-669d-758a-76aab43af334",
 );
 
 impl Endpoint for Create {
@@ -187,14 +189,20 @@ impl Endpoint for Create {
             CANNOT_RENOTE_OUTSIDE_OF_CHANNEL,
             NO_SUCH_FILE,
             CONTAINS_TOO_MANY_MENTIONS,
-            CANNOT_SCHEDULE,
+            CONTAINS_PROHIBITED_WORDS,
+            draft::CANNOT_SCHEDULE_TO_PAST,
+            draft::CANNOT_SCHEDULE_TO_FAR_FUTURE,
+            draft::CANNOT_SCHEDULE_SAME_TIME,
+            draft::TOO_MANY_SCHEDULED_NOTES,
+            draft::MAY_NOT_SCHEDULE,
         ]);
     type Caller = SignedIn;
     type Reply = Option<Created>;
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Option<Created>, ApiError> {
-        if self.scheduled_at.is_some() {
-            return Err(CANNOT_SCHEDULE.into());
+        if let Some(at) = self.scheduled_at {
+            draft::schedule(app, &me, self.content(), at).await?;
+            return Ok(None);
         }
         let by = app.by(&me);
         let (now, viewer) = (by.now, Some(me.id()));
@@ -221,10 +229,13 @@ impl Endpoint for Create {
 
 impl Create {
     fn new_note(self, id: ids::NoteId, now: DateTime<Utc>, allowed: Allowed) -> NewNote {
+        NewNote::of(id, self.content(), now, allowed)
+    }
+
+    fn content(self) -> Content {
         let files = self.file_ids.or(self.media_ids);
-        NewNote {
-            id,
-            text: self.text.map(|text| text.0.trim().to_owned()).filter(|text| !text.is_empty()),
+        Content {
+            text: self.text.map(|text| text.0),
             cw: self.cw.map(|cw| cw.0),
             visibility: self.visibility,
             visible_to: self.visible_user_ids.0.into_iter().map(|user| user.0).collect(),
@@ -232,26 +243,24 @@ impl Create {
             reaction_acceptance: self.reaction_acceptance,
             reply: self.reply_id.map(|id| id.0),
             renote: self.renote_id.map(|id| id.0),
-            poll: self.poll.map(|poll| poll.asked_at(now)),
+            poll: self.poll.map(DraftPoll::from),
             files: files.map(|files| files.0.into_iter().map(|file| file.0).collect()).unwrap_or_default(),
             channel: self.channel_id.map(|id| id.0),
-            extract_mentions: !self.no_extract_mentions,
-            extract_hashtags: !self.no_extract_hashtags,
-            extract_emojis: !self.no_extract_emojis,
-            allowed,
+            hashtag: None,
+            ignore_mentions: self.no_extract_mentions,
+            ignore_hashtags: self.no_extract_hashtags,
+            ignore_emojis: self.no_extract_emojis,
         }
     }
 }
 
-impl NewPoll {
-    fn asked_at(self, now: DateTime<Utc>) -> Poll {
-        // What is beyond any date there is never comes; what is before 1970 is over all the same.
-        let at = self.expires_at.and_then(|millis| DateTime::from_timestamp_millis(millis.max(0)));
-        let after = self.expired_after.and_then(TimeDelta::try_milliseconds);
-        Poll {
-            choices: self.choices.0.into_iter().map(|choice| choice.0).collect(),
-            multiple: self.multiple,
-            expires_at: at.or_else(|| after.and_then(|after| now.checked_add_signed(after))),
+impl From<NewPoll> for DraftPoll {
+    fn from(poll: NewPoll) -> Self {
+        Self {
+            choices: poll.choices.0.into_iter().map(|choice| choice.0).collect(),
+            multiple: poll.multiple,
+            expires_at: poll.expires_at.and_then(draft::instant),
+            expired_after: poll.expired_after,
         }
     }
 }
@@ -271,6 +280,7 @@ impl From<CannotWrite> for ApiError {
             CannotWrite::RenoteDueToVisibility => CANNOT_RENOTE_DUE_TO_VISIBILITY.into(),
             CannotWrite::NoSuchFile => NO_SUCH_FILE.into(),
             CannotWrite::PollExpired => CANNOT_CREATE_ALREADY_EXPIRED_POLL.into(),
+            CannotWrite::Prohibited => CONTAINS_PROHIBITED_WORDS.into(),
             CannotWrite::TooManyMentions => CONTAINS_TOO_MANY_MENTIONS.into(),
             // Blank by more kinds of space than the pattern knows.
             CannotWrite::Empty => {
@@ -762,7 +772,7 @@ mod tests {
         let end = |mut times: Value| {
             times["choices"] = json!(["a", "b"]);
             let poll: NewPoll = serde_json::from_value(times).unwrap();
-            poll.asked_at(now).expires_at.map(|end| end.timestamp_millis())
+            DraftPoll::from(poll).asked_at(now).expires_at.map(|end| end.timestamp_millis())
         };
         assert_eq!(end(json!({})), None);
         assert_eq!(end(json!({ "expiresAt": null, "expiredAfter": 500 })), Some(1_500));
