@@ -13,7 +13,7 @@ use crate::ids::UserId;
 use crate::{
     achievement, ad, announcement, antenna, block, channel, clip, decoration, drive, favorite, follow,
     instance, invitation, list, memo, moderation, mute, note, notification, pin, poll, reaction, registry,
-    report, role, upcast, user,
+    report, role, upcast, user, work,
 };
 
 /// A payload knows whose data it holds.
@@ -196,4 +196,9 @@ events! {
     "registry.set" 1 RegistrySet(registry::Set),
     "registry.removed" 1 RegistryRemoved(registry::Removed),
     "achievement.earned" 1 AchievementEarned(achievement::Earned),
+    "work.created" 1 WorkCreated(work::Created),
+    "work.changed" 1 WorkChanged(work::Changed),
+    "work.deleted" 1 WorkDeleted(work::Deleted),
+    "work.liked" 1 WorkLiked(work::Liked),
+    "work.unliked" 1 WorkUnliked(work::Unliked),
 }

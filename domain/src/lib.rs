@@ -45,6 +45,7 @@ pub mod role;
 pub mod text;
 pub mod upcast;
 pub mod user;
+pub mod work;
 
 pub use event::Event;
 pub use ids::*;

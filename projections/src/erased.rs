@@ -74,6 +74,8 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("pins", &["user_id"]),
     ("registry", &["user_id"]),
     ("achievements", &["user_id"]),
+    ("works", &["user_id"]),
+    ("work_likes", &["owner", "user_id"]),
 ];
 
 /// The batch, cut behind each such event.

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use domain::policy::{AuthorRules, Viewer};
-use domain::{FileId, NoteId, RoleId, UserId};
+use domain::{FileId, NoteId, RoleId, UserId, WorkId};
 use sqlx::postgres::PgPool;
 use uuid::Uuid;
 
+use crate::work::WorkRow;
 use crate::world::World;
-use crate::{channel, decoration, drive, note, pin, poll, reaction, relation, role, user};
+use crate::{channel, decoration, drive, note, pin, poll, reaction, relation, role, user, work};
 
 /// What a page is about.
 #[derive(Debug, Clone, Default)]
@@ -82,6 +83,12 @@ pub async fn hydrate(
 
     users.values_mut().for_each(|user| theirs.give(user, now));
     decoration::dress(pool, users.values_mut()).await?;
+    let pinned = wanted.pins.then(|| users.values().filter_map(|user| user.profile.pinned_page));
+    let pinned: Vec<WorkId> = pinned.into_iter().flatten().collect();
+    let pages = unless(pinned.is_empty(), work::by_ids(pool, viewer, &pinned)).await?;
+    let shown: Vec<FileId> = pages.values().flat_map(WorkRow::files).collect();
+    let mut files = files;
+    files.extend(unless(shown.is_empty(), drive::by_ids(pool, &shown)).await?);
     let me = viewer.and_then(|viewer| users.get(&viewer));
     let muted_hosts = me.iter().flat_map(|me| &me.profile.muted_instances).map(|host| host.to_lowercase());
     let muted_hosts = muted_hosts.collect();
@@ -115,6 +122,7 @@ pub async fn hydrate(
         roles,
         muted_hosts,
         pins,
+        pages,
     })
 }
 

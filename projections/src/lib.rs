@@ -64,6 +64,7 @@ mod tail;
 #[cfg(test)]
 mod testing;
 pub mod user;
+pub mod work;
 pub mod world;
 
 pub use followed::follow_log;
@@ -102,5 +103,6 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(pin::Projection),
         Arc::new(registry::Projection),
         Arc::new(achievement::Projection),
+        Arc::new(work::Projection),
     ]
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Days, Utc};
 use domain::log::Recorded;
 use domain::report::Outcome;
-use domain::{Event, EventId, ReportId, UserId};
+use domain::{Event, EventId, ReportId, UserId, work};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
@@ -67,6 +67,7 @@ impl Projector for Projection {
             "ad.changed",
             "ad.deleted",
             "note.deleted",
+            "work.deleted",
             "user.erased",
         ]
     }
@@ -301,6 +302,14 @@ async fn about(
         Event::NoteDeleted(e) if recorded.actor != Some(e.author) => {
             let info = json!({ "noteId": e.id, "noteUserId": e.author });
             Some(Line::new("deleteNote", Some(e.author), info))
+        }
+        Event::WorkDeleted(e) if recorded.actor != Some(e.user) => {
+            let (what, info) = match e.kind {
+                work::Kind::Post => ("deleteGalleryPost", json!({ "postId": e.id, "postUserId": e.user })),
+                work::Kind::Page => ("deletePage", json!({ "pageId": e.id, "pageUserId": e.user })),
+                work::Kind::Play => ("deleteFlash", json!({ "flashId": e.id, "flashUserId": e.user })),
+            };
+            Some(Line::new(what, Some(e.user), info))
         }
         _ => None,
     })

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::harness::{TestApp, User};
 
 /// A picture of one pixel, the same for the same number.
-fn picture(n: u8) -> Vec<u8> {
+pub fn picture(n: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
     encoder.set_color(png::ColorType::Rgb);

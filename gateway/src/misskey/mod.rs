@@ -19,6 +19,7 @@ pub mod follow;
 pub mod i;
 pub mod invitation;
 pub mod list;
+pub mod machine;
 pub mod mail;
 pub mod memo;
 pub mod meta;
@@ -40,6 +41,7 @@ pub mod signup;
 pub mod timeline;
 pub mod user;
 pub mod webhook;
+pub mod work;
 
 use std::sync::LazyLock;
 
@@ -175,6 +177,16 @@ pub fn registry() -> &'static Registry {
             meta::Emojis,
             meta::ShowEndpoint,
             meta::Endpoints,
+            work::flash::Create,
+            work::flash::Delete,
+            work::flash::Featured,
+            work::flash::Like,
+            work::flash::Own,
+            work::flash::Liked,
+            work::flash::Search,
+            work::flash::Show,
+            work::flash::Unlike,
+            work::flash::Update,
             follow::Create,
             follow::Delete,
             follow::Invalidate,
@@ -185,6 +197,15 @@ pub fn registry() -> &'static Registry {
             follow::SentRequests,
             follow::Update,
             follow::UpdateAll,
+            work::gallery::Featured,
+            work::gallery::Popular,
+            work::gallery::List,
+            work::gallery::Create,
+            work::gallery::Delete,
+            work::gallery::Like,
+            work::gallery::Show,
+            work::gallery::Unlike,
+            work::gallery::Update,
             decoration::List,
             meta::OnlineUsers,
             i::Show,
@@ -202,8 +223,12 @@ pub fn registry() -> &'static Registry {
             achievement::Claim,
             account::Delete,
             favorite::List,
+            work::gallery::Liked,
+            work::gallery::Own,
             notification::List,
             notification::ListGrouped,
+            work::page::Liked,
+            work::page::Own,
             pin::Pin,
             announcement::Read,
             i::RegenerateToken,
@@ -264,6 +289,13 @@ pub fn registry() -> &'static Registry {
             notification::Flush,
             notification::MarkAllAsRead,
             notification::Test,
+            work::page::Create,
+            work::page::Delete,
+            work::page::Featured,
+            work::page::Like,
+            work::page::Show,
+            work::page::Unlike,
+            work::page::Update,
             meta::Ping,
             pin::PinnedUsers,
             mute::CreateOfRenotes,
@@ -276,6 +308,7 @@ pub fn registry() -> &'static Registry {
             role::Notes,
             role::Show,
             role::Users,
+            machine::Show,
             meta::Stats,
             push::Register,
             push::Show,
@@ -285,8 +318,10 @@ pub fn registry() -> &'static Registry {
             user::List,
             achievement::OfUser,
             clip::OfUser,
+            work::flash::OfUser,
             user::Followers,
             user::Following,
+            work::gallery::OfUser,
             acquaintance::AnsweredMost,
             mail::SecurityInfo,
             list::Create,
@@ -302,6 +337,7 @@ pub fn registry() -> &'static Registry {
             list::Update,
             list::UpdateMembership,
             timeline::OfUser,
+            work::page::OfUser,
             acquaintance::Recommendation,
             user::Relation,
             report::File,
