@@ -10,7 +10,7 @@ use domain::note::{
 };
 use domain::policy::{Between, Facts, may_see};
 use domain::poll::Poll;
-use domain::text::{self, Named};
+use domain::text::Named;
 use domain::{ChannelId, FileId, NoteId, UserId, drive, follow};
 use futures_util::future::try_join_all;
 
@@ -239,6 +239,9 @@ fn parents(note: &Created) -> impl Iterator<Item = NoteId> {
 /// What text, content warning and choices name together.
 fn named(new: &NewNote) -> Named {
     let choices = new.poll.iter().flat_map(|poll| poll.choices.iter());
-    let texts: Vec<&str> = new.text.iter().chain(&new.cw).chain(choices).map(String::as_str).collect();
-    text::named(&texts.join("\n"))
+    let mut named = Named::default();
+    for text in new.text.iter().chain(&new.cw).chain(choices) {
+        named.add(text);
+    }
+    named
 }

@@ -30,6 +30,7 @@ pub mod invitation;
 pub mod list;
 pub mod log;
 pub mod memo;
+pub mod mfm;
 pub mod moderation;
 pub mod mute;
 pub mod note;

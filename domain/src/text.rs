@@ -1,10 +1,10 @@
-//! What the text of a note names: people, hashtags and custom emoji. One pass, linear in the length.
-//!
-//! This is the part of MFM that the write side needs; code, plain text and links name nothing.
+//! What the text of a note names: people, hashtags and custom emoji, wherever its markup ([`mfm`]) has them;
+//! code, plain text and links name nothing.
 
 use unicode_normalization::UnicodeNormalization;
 
 use crate::emoji;
+use crate::mfm::{self, Node};
 
 /// Hashtags kept of one note.
 pub const MAX_TAGS: usize = 32;
@@ -36,100 +36,45 @@ pub fn normalize_tag(tag: &str) -> String {
     tag.nfkc().collect::<String>().to_lowercase()
 }
 
-/// Reads a text.
-pub fn named(text: &str) -> Named {
-    let mut found = Named::default();
-    let mut rest = text;
-    let mut before: Option<char> = None;
-    while let Some(here) = rest.chars().next() {
-        let used = opaque(rest)
-            .or_else(|| mention(rest, before, &mut found))
-            .or_else(|| hashtag(rest, before, &mut found))
-            .or_else(|| custom_emoji(rest, &mut found))
-            .unwrap_or(here.len_utf8());
-        before = rest[..used].chars().next_back();
-        rest = &rest[used..];
+impl Named {
+    /// Adds what another text names.
+    pub fn add(&mut self, text: &str) {
+        self.take(&mfm::parse(text));
     }
-    found
-}
 
-/// The bytes of code, plain text or a link that starts here.
-fn opaque(rest: &str) -> Option<usize> {
-    for (open, close) in [("```", "```"), ("<plain>", "</plain>"), ("\\(", "\\)"), ("\\[", "\\]")] {
-        if let Some(inside) = rest.strip_prefix(open) {
-            return inside.find(close).map(|end| open.len() + end + close.len());
+    fn take(&mut self, nodes: &[Node]) {
+        for node in nodes {
+            match node {
+                Node::Mention { username, host } => {
+                    let host = host.as_deref().map(str::to_ascii_lowercase);
+                    keep(&mut self.mentions, Mention { username: username.clone(), host }, MAX_MENTIONS);
+                }
+                Node::Hashtag(tag) => {
+                    let searched = normalize_tag(tag);
+                    if searched.chars().count() <= MAX_TAG_CHARS {
+                        keep(&mut self.tags, searched, MAX_TAGS);
+                    }
+                }
+                Node::EmojiCode(name) if emoji::is_name(name) => {
+                    keep(&mut self.emojis, name.clone(), MAX_EMOJIS);
+                }
+                _ => self.take(node.children()),
+            }
         }
     }
-    if let Some(inside) = rest.strip_prefix('`') {
-        let end = inside.find(['`', '\n', '´'])?;
-        return (end > 0 && inside[end..].starts_with('`')).then_some(end + 2);
-    }
-    if rest.starts_with("https://") || rest.starts_with("http://") {
-        let end =
-            rest.find(|c: char| c.is_whitespace() || "<>\"「」（）【】".contains(c)).unwrap_or(rest.len());
-        return Some(end);
-    }
-    None
 }
 
-fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_'
+/// Reads a text.
+pub fn named(text: &str) -> Named {
+    let mut named = Named::default();
+    named.add(text);
+    named
 }
 
-fn mention(rest: &str, before: Option<char>, found: &mut Named) -> Option<usize> {
-    if before.is_some_and(|c| c.is_ascii_alphanumeric()) {
-        return None;
+fn keep<T: PartialEq>(kept: &mut Vec<T>, new: T, most: usize) {
+    if kept.len() < most && !kept.contains(&new) {
+        kept.push(new);
     }
-    let name = name_at(rest.strip_prefix('@')?, |c| is_word(c) || c == '-' || c == '.')?;
-    let mut used = 1 + name.len();
-    let host = rest[used..]
-        .strip_prefix('@')
-        .and_then(|after| name_at(after, |c| c.is_ascii_alphanumeric() || "-._:".contains(c)));
-    used += host.map_or(0, |host| 1 + host.len());
-    let mention = Mention { username: name.to_owned(), host: host.map(str::to_ascii_lowercase) };
-    if found.mentions.len() < MAX_MENTIONS && !found.mentions.contains(&mention) {
-        found.mentions.push(mention);
-    }
-    Some(used)
-}
-
-/// The longest run of such characters that neither starts nor ends with punctuation.
-fn name_at(text: &str, allowed: impl Fn(char) -> bool) -> Option<&str> {
-    let end = text.find(|c| !allowed(c)).unwrap_or(text.len());
-    let name = text[..end].trim_end_matches(['-', '.', ':']);
-    name.starts_with(is_word).then_some(name)
-}
-
-fn hashtag(rest: &str, before: Option<char>, found: &mut Named) -> Option<usize> {
-    if before.is_some_and(char::is_alphanumeric) {
-        return None;
-    }
-    let inside = rest.strip_prefix('#')?;
-    let ends = |c: char| c.is_whitespace() || c == '\u{200b}' || ".,!?'\"#:/[]【】()「」（）<>".contains(c);
-    let tag = &inside[..inside.find(ends).unwrap_or(inside.len())];
-    if tag.is_empty() || tag.chars().all(|c| c.is_ascii_digit()) {
-        return None;
-    }
-    let searched = normalize_tag(tag);
-    let fits = searched.chars().count() <= MAX_TAG_CHARS && found.tags.len() < MAX_TAGS;
-    if fits && !found.tags.contains(&searched) {
-        found.tags.push(searched);
-    }
-    Some(1 + tag.len())
-}
-
-fn custom_emoji(rest: &str, found: &mut Named) -> Option<usize> {
-    let inside = rest.strip_prefix(':')?;
-    let end =
-        inside.char_indices().take(emoji::MAX_NAME_BYTES + 1).find(|(_, c)| !is_word(*c)).map(|(i, _)| i)?;
-    let name = &inside[..end];
-    if !inside[end..].starts_with(':') || !emoji::is_name(name) {
-        return None;
-    }
-    if found.emojis.len() < MAX_EMOJIS && !found.emojis.iter().any(|known| known == name) {
-        found.emojis.push(name.to_owned());
-    }
-    Some(end + 2)
 }
 
 #[cfg(test)]
@@ -161,12 +106,12 @@ mod tests {
 
     #[test]
     fn custom_emoji_are_named_between_colons() {
-        assert_eq!(named(":blob: :a b: 12:30:45 ::").emojis, ["blob", "30"]);
+        assert_eq!(named(":blob: :a b: 12:30:45 ::").emojis, ["blob"]);
     }
 
     #[test]
     fn code_plain_text_and_links_name_nothing() {
-        let text = "`@a` ```\n#b :c:\n``` <plain>@d</plain> https://example.com/@e#f \\(@g\\) @h";
+        let text = "```\n#b :c:\n```\n`@a` <plain>@d</plain> https://example.com/@e#f \\(@g\\) @h";
         assert_eq!(people(text), ["h"]);
         assert_eq!(named(text).tags, Vec::<String>::new());
         assert_eq!(people("`@open"), ["open"]);

@@ -76,6 +76,11 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("achievements", &["user_id"]),
     ("works", &["user_id"]),
     ("work_likes", &["owner", "user_id"]),
+    ("note_words", &["author"]),
+    ("user_words", &["user_id"]),
+    ("note_tags", &["author"]),
+    ("tag_people", &["user_id"]),
+    ("tag_strangers", &["user_id"]),
 ];
 
 /// The batch, cut behind each such event.
@@ -124,7 +129,7 @@ mod tests {
     #[rustfmt::skip]
     const NAMELESS: &[&str] = &[
         "user_hosts", "note_totals", "reaction_counts", "vote_counts", "chart_kept",
-        "roles", "ads", "decorations",
+        "roles", "ads", "decorations", "tags",
     ];
 
     /// Some of the people, each erased at some place: how far into the story, of 100.

@@ -39,6 +39,7 @@ pub mod erased;
 pub mod favorite;
 pub mod follow;
 mod followed;
+pub mod hashtag;
 pub mod hydrate;
 pub mod instance;
 pub mod invitation;
@@ -59,6 +60,7 @@ pub mod registry;
 pub mod relation;
 pub mod role;
 pub mod runtime;
+pub mod search;
 mod sql;
 mod tail;
 #[cfg(test)]
@@ -104,5 +106,7 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(registry::Projection),
         Arc::new(achievement::Projection),
         Arc::new(work::Projection),
+        Arc::new(search::Projection),
+        Arc::new(hashtag::Projection),
     ]
 }

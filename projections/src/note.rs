@@ -520,6 +520,17 @@ pub struct Filter {
     pub with_files: bool,
 }
 
+/// Which public notes; none where it doesn't matter.
+#[derive(Debug, Clone, Copy)]
+pub struct PublicFilter {
+    /// Only of this server.
+    pub local: bool,
+    pub reply: Option<bool>,
+    pub renote: Option<bool>,
+    pub poll: Option<bool>,
+    pub files: Option<bool>,
+}
+
 /// Notes (as `n`) that the viewer ($1) may see, author's rules apart.
 pub(crate) const VISIBLE: &str = "(n.visibility in ('public', 'home')
      or n.author = $1
@@ -547,7 +558,7 @@ fn wanted() -> String {
 }
 
 /// The condition that a note (as `n`) has files, if that is asked.
-fn having_files(asked: bool) -> &'static str {
+pub(crate) fn having_files(asked: bool) -> &'static str {
     if asked { "and n.files <> '{}'" } else { "" }
 }
 
@@ -854,6 +865,61 @@ pub(crate) fn list<'q>(
 
 pub(crate) fn notes(ids: Vec<Uuid>) -> Vec<NoteId> {
     ids.into_iter().map(NoteId).collect()
+}
+
+/// Public notes that may leave this server, or come from another.
+pub async fn public(pool: &PgPool, filter: PublicFilter, page: &Page) -> sqlx::Result<Vec<NoteId>> {
+    let order = page.order();
+    let origin = if filter.local { "n.uri is null" } else { "true" };
+    let is = |column: &str, wanted: Option<bool>| match wanted {
+        None => "true".to_owned(),
+        Some(true) => format!("n.{column} is not null"),
+        Some(false) => format!("n.{column} is null"),
+    };
+    let kinds = [("reply_id", filter.reply), ("renote_id", filter.renote), ("poll", filter.poll)];
+    let kinds = kinds.map(|(column, wanted)| is(column, wanted)).join(" and ");
+    let files = match filter.files {
+        None => "",
+        Some(true) => "and n.files <> '{}'",
+        Some(false) => "and n.files = '{}'",
+    };
+    let sql = format!(
+        "select n.id from read.notes n
+          where n.visibility = 'public' and not n.local_only and n.id > $1 and n.id < $2
+            and {origin} and {kinds} {files}
+          order by n.id {order} limit $3"
+    );
+    let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(page.since())
+        .bind(page.until())
+        .bind(page.limit())
+        .fetch_all(pool)
+        .await?;
+    Ok(notes(ids))
+}
+
+/// Public questions of others of this server that are open at `now`, and that the viewer hasn't answered yet.
+pub async fn open_questions(
+    pool: &PgPool,
+    viewer: UserId,
+    now: DateTime<Utc>,
+    limit: u16,
+    offset: u32,
+) -> sqlx::Result<Vec<NoteId>> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "select n.id from read.notes n
+          where n.poll is not null and n.visibility = 'public' and n.uri is null and n.author <> $1
+            and (n.poll ->> 'expires_at' is null or (n.poll ->> 'expires_at')::timestamptz > $2)
+            and not exists (select 1 from read.votes v where v.note_id = n.id and v.user_id = $1)
+          order by n.id desc limit $3 offset $4",
+    )
+    .bind(viewer.0)
+    .bind(now)
+    .bind(i64::from(limit.min(MAX_ITEMS)))
+    .bind(i64::from(offset))
+    .fetch_all(pool)
+    .await?;
+    Ok(notes(ids))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::emoji::Reaction;
 use domain::log::Recorded;
+use domain::policy::Viewer;
 use domain::reaction::Added;
 use domain::{Event, NoteId, ReactionId, UserId};
 use sqlx::AssertSqlSafe;
@@ -13,6 +14,7 @@ use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::erased;
+use crate::note::VISIBLE;
 use crate::page::Page;
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::{self, Sums};
@@ -191,6 +193,34 @@ pub async fn of_note(
         id: ReactionId(id),
         user: UserId(user),
         reaction: Reaction::stored(reaction),
+    };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// How a person reacted to notes that the viewer may see; pages go by the ids of the reactions.
+pub async fn of_user(
+    pool: &PgPool,
+    user: UserId,
+    viewer: Viewer,
+    page: &Page,
+) -> sqlx::Result<Vec<(ReactionRow, NoteId)>> {
+    let order = page.order();
+    let sql = format!(
+        "select r.id, r.reaction, r.note_id
+           from read.reactions r join read.notes n on n.id = r.note_id
+          where r.user_id = $5 and r.id > $2 and r.id < $3 and {VISIBLE}
+          order by r.id {order} limit $4"
+    );
+    let rows: Vec<(Uuid, String, Uuid)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(viewer.map(|viewer| viewer.0))
+        .bind(page.since())
+        .bind(page.until())
+        .bind(page.limit())
+        .bind(user.0)
+        .fetch_all(pool)
+        .await?;
+    let row = |(id, reaction, note)| {
+        (ReactionRow { id: ReactionId(id), user, reaction: Reaction::stored(reaction) }, NoteId(note))
     };
     Ok(rows.into_iter().map(row).collect())
 }

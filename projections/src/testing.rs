@@ -17,7 +17,7 @@ use domain::note::{Created, Deleted, Parent, Visibility};
 use domain::policy::{Facts, Stance};
 use domain::poll::{self, Poll, Voted};
 use domain::registry::{self, Place};
-use domain::remote::ObjectUri;
+use domain::remote::{ActorUri, Host, ObjectUri};
 use domain::user::{Active, ProfileChanges};
 use domain::{
     AnnouncementId, AntennaId, BlockId, ChannelId, ClipFavoriteId, ClipId, CommandId, FavoriteId, FileId,
@@ -990,7 +990,10 @@ impl Story {
         let (mut clips, mut clipped): (Vec<(ClipId, u8)>, Vec<_>) = Default::default();
         let (mut works, mut liked): (Vec<(WorkId, u8)>, Vec<_>) = Default::default();
         for n in 1..=PEOPLE {
-            self.person(n, &format!("user{n}"));
+            // The last one is of another server.
+            let host = (n == PEOPLE).then(|| Host::parse("r.example").unwrap());
+            let uri = host.as_ref().map(|_| ActorUri::parse("https://r.example/users/1").unwrap());
+            self.says(person::Created { user: user(n), username: format!("user{n}"), host, uri });
             truth.profiles.push(person::Profile::default());
         }
         for act in life {
@@ -1029,6 +1032,9 @@ impl Story {
                         });
                         note.mentions = mentions.into_iter().map(user).collect();
                         note.visible_to = visible_to.into_iter().map(user).collect();
+                        note.tags =
+                            note.mentions.iter().map(|user| format!("tag{}", user.0.as_u128() % 2)).collect();
+                        note.tags.dedup();
                         note.uri = remote
                             .then(|| ObjectUri::parse(&format!("https://r.example/{}", note.id)).unwrap());
                         created = Some(note.clone());
@@ -1118,6 +1124,7 @@ impl Story {
                         require_signin_to_view_contents: Some(signin),
                         make_notes_followers_only_before: Some(followers_before),
                         make_notes_hidden_before: Some(hidden_before),
+                        description: Some(signin.then(|| "likes #tag1 and #tag2".to_owned())),
                         ..Default::default()
                     };
                     changes.apply_to(&mut truth.profiles[usize::from(n) - 1]);

@@ -145,6 +145,8 @@ async fn a_webhook_is_told_what_happens_to_its_person() {
     app.ok(&bob, "notes/create", json!({ "renoteId": note["id"] })).await;
     app.ok(&bob, "following/create", json!({ "userId": alice.id })).await;
     app.ok(&alice, "following/create", json!({ "userId": bob.id })).await;
+    // People are told of as they are when it is told.
+    listener.heard(8).await;
     app.ok(&alice, "following/delete", json!({ "userId": bob.id })).await;
     // Nothing of these is Alice's.
     app.ok(&bob, "notes/create", json!({ "text": "for nobody" })).await;

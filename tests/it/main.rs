@@ -41,6 +41,7 @@ mod process;
 mod processes;
 mod replay;
 mod role;
+mod search;
 mod second_factor;
 mod streaming;
 mod tidy;

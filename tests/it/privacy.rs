@@ -31,7 +31,7 @@ const FOLLOWER: usize = 5;
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_reads_what_is_not_for_them() {
     let (app, root) = TestApp::opened().await;
-    let policies = json!({ "policies": { "pinLimit": 100 } });
+    let policies = json!({ "policies": { "pinLimit": 100, "canSearchNotes": true } });
     app.ok(&root, "admin/roles/update-default-policies", policies).await;
     app.ok(&root, "admin/update-meta", json!({ "pinnedUsers": NAMES })).await;
     let mut people = Vec::new();
@@ -136,7 +136,7 @@ async fn write(app: &TestApp, people: &[User], question: &str) -> Vec<Written> {
             for answers in [false, true] {
                 let words = format!("words{}", written.len() + 100);
                 let mut params = json!({
-                    "text": format!("{words} for @{}", NAMES[MENTIONED]),
+                    "text": format!("{words} for @{} #words", NAMES[MENTIONED]),
                     "cw": format!("about {words}"),
                     "visibility": visibility,
                     "fileIds": [file],
@@ -164,6 +164,8 @@ async fn show_off(app: &TestApp, people: &[User], written: &[Written]) -> String
         for note in written.iter().filter(|note| note.author == author) {
             let id = note.note.id.to_string();
             app.ok(&people[author], "i/pin", json!({ "noteId": id })).await;
+            app.ok(&people[author], "notes/reactions/create", json!({ "noteId": id, "reaction": "👍" }))
+                .await;
             app.ok(&people[author], "clips/add-note", json!({ "clipId": clip, "noteId": id })).await;
         }
         clips.push(clip);
@@ -224,6 +226,14 @@ fn calls(
         ("users", json!({ "limit": 100 })),
         ("users/followers", json!({ "userId": people[note.author].id, "limit": 100 })),
         ("users/following", json!({ "userId": people[FOLLOWER].id, "limit": 100 })),
+        ("users/search", json!({ "query": NAMES[note.author], "limit": 100 })),
+        ("users/search-by-username-and-host", json!({ "username": NAMES[note.author], "limit": 100 })),
+        ("users/reactions", json!({ "userId": people[note.author].id, "limit": 100 })),
+        ("hashtags/users", json!({ "tag": "words", "sort": "+follower", "limit": 100 })),
+        ("notes", all()),
+        ("notes/search", json!({ "query": "words", "limit": 100 })),
+        ("notes/search-by-tag", json!({ "tag": "words", "limit": 100 })),
+        ("notes/polls/recommendation", all()),
         ("pinned-users", json!({})),
         ("blocking/list", all()),
         ("blocking/delete", json!({ "userId": people[note.author].id })),

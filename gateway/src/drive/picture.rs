@@ -4,6 +4,7 @@
 //! The process is this program again, by a command that `--help` doesn't show ([`crate::cli`]); what it does
 //! is in [`look`].
 
+mod blur;
 pub mod look;
 
 use std::path::{Path, PathBuf};

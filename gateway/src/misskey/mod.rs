@@ -16,6 +16,7 @@ pub mod decoration;
 pub mod drive;
 pub mod favorite;
 pub mod follow;
+pub mod hashtag;
 pub mod i;
 pub mod invitation;
 pub mod list;
@@ -35,6 +36,7 @@ pub mod reaction;
 pub mod registry;
 pub mod report;
 pub mod role;
+pub mod search;
 pub mod second_factor;
 pub mod signin;
 pub mod signup;
@@ -208,6 +210,11 @@ pub fn registry() -> &'static Registry {
             work::gallery::Update,
             decoration::List,
             meta::OnlineUsers,
+            hashtag::List,
+            hashtag::Search,
+            hashtag::Show,
+            hashtag::Trend,
+            hashtag::Users,
             i::Show,
             second_factor::Done,
             second_factor::KeyDone,
@@ -261,6 +268,7 @@ pub fn registry() -> &'static Registry {
             mute::Delete,
             mute::List,
             app::Registered,
+            note::List,
             note::Children,
             clip::OfNote,
             note::Conversation,
@@ -272,17 +280,22 @@ pub fn registry() -> &'static Registry {
             timeline::Hybrid,
             timeline::Local,
             timeline::Mentions,
+            poll::Recommendation,
             poll::Vote,
             reaction::List,
             reaction::Create,
             reaction::Delete,
             note::Renotes,
             note::Replies,
+            search::Notes,
+            hashtag::Notes,
             note::Show,
+            note::ShowPartialBulk,
             note::State,
             mute::CreateOfThread,
             mute::DeleteOfThread,
             timeline::Home,
+            note::Translate,
             note::Unrenote,
             timeline::OfList,
             notification::Create,
@@ -338,9 +351,12 @@ pub fn registry() -> &'static Registry {
             list::UpdateMembership,
             timeline::OfUser,
             work::page::OfUser,
+            reaction::OfUser,
             acquaintance::Recommendation,
             user::Relation,
             report::File,
+            search::People,
+            search::ByName,
             user::Show,
             memo::Update,
             mail::Verify,

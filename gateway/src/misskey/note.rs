@@ -1,5 +1,8 @@
-//! `notes/create`, `notes/show`, `notes/delete`, `notes/unrenote`, and what hangs together with one note:
+//! `notes`, `notes/create`, `notes/show`, `notes/show-partial-bulk`, `notes/translate`, `notes/delete`,
+//! `notes/unrenote`, and what hangs together with one note:
 //! `notes/children`, `notes/replies`, `notes/renotes`, `notes/conversation`, `notes/state`.
+
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use commands::{Failed, NewNote};
@@ -10,16 +13,20 @@ use domain::note::{
 };
 use domain::policy::{Sight, Viewer};
 use domain::poll::{MAX_CHOICE_CHARS, MAX_CHOICES, MIN_CHOICES, Poll};
+use projections::note::PublicFilter;
 use projections::{Wanted, mute};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::channel::ChannelId;
 use super::timeline::seen_page;
-use crate::api::param::{Id, Limit, NoteId, Page, Text, Unique, UserId};
+use crate::api::param::{Given, Id, Limit, NoteId, Page, Text, Unique, UserId};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
 use crate::json::{self, Look};
+
+/// The most notes whose changes are asked for at once.
+const MAX_PARTIAL: usize = 100;
 
 /// Write a note, a reply, a renote or a quote.
 #[derive(Deserialize, JsonSchema)]
@@ -298,6 +305,129 @@ impl Endpoint for Show {
             return Err(ApiError::from_within(AUTHOR_IS_SUSPENDED));
         }
         json::note::note(&Look::of(app), &world, id).ok_or_else(|| NO_SUCH_NOTE_TO_SHOW.into())
+    }
+}
+
+/// Public notes of all servers that are known here, of some kinds.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct List {
+    /// Of this server.
+    #[serde(default)]
+    local: bool,
+    #[serde(default)]
+    reply: Given<bool>,
+    #[serde(default)]
+    renote: Given<bool>,
+    #[serde(default)]
+    with_files: Given<bool>,
+    #[serde(default)]
+    poll: Given<bool>,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+}
+
+impl Endpoint for List {
+    const META: Meta = Meta::new("notes");
+    type Caller = Anyone;
+    type Reply = Vec<json::note::Note>;
+
+    async fn handle(self, app: &App, me: Anyone) -> Result<Vec<json::note::Note>, ApiError> {
+        let (reply, renote, poll) = (self.reply.0, self.renote.0, self.poll.0);
+        let filter = PublicFilter { local: self.local, reply, renote, poll, files: self.with_files.0 };
+        seen_page(app, me.id(), self.page, self.limit, |page| async move {
+            projections::note::public(&app.pool, filter, &page).await
+        })
+        .await
+    }
+}
+
+/// What changes of some notes: their reactions.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ShowPartialBulk {
+    #[schemars(length(min = 1, max = MAX_PARTIAL))]
+    note_ids: Vec<NoteId>,
+}
+
+/// What changes of a note.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct PartialNote {
+    id: NoteId,
+    reactions: BTreeMap<String, i64>,
+    reaction_emojis: BTreeMap<String, String>,
+}
+
+impl Endpoint for ShowPartialBulk {
+    const META: Meta = Meta::new("notes/show-partial-bulk");
+    type Caller = Anyone;
+    type Reply = Vec<PartialNote>;
+
+    async fn handle(self, app: &App, me: Anyone) -> Result<Vec<PartialNote>, ApiError> {
+        let mut ids: Vec<ids::NoteId> = self.note_ids.iter().map(|id| id.0).collect();
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        ids.dedup();
+        let world = app.hydrate(Wanted::notes(ids.clone()), me.id()).await?;
+        let look = Look::of(app);
+        let partial = |id: &ids::NoteId| {
+            let json::note::Note { id, reactions, reaction_emojis, .. } =
+                json::note::plain(&look, &world, *id).filter(|note| !note.is_hidden)?;
+            Some(PartialNote { id, reactions, reaction_emojis })
+        };
+        Ok(ids.iter().filter_map(partial).collect())
+    }
+}
+
+/// Translate a note; there is no translator yet.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Translate {
+    note_id: NoteId,
+    #[expect(dead_code, reason = "there is no translator yet")]
+    target_lang: String,
+}
+
+/// A translated text.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Translation {
+    source_lang: String,
+    text: String,
+}
+
+const TRANSLATOR_UNAVAILABLE: ErrorDef =
+    ErrorDef::new("UNAVAILABLE", "Translate of notes unavailable.", "50a70314-2d8a-431b-b433-efa5cc56444c");
+const NO_SUCH_NOTE_TO_TRANSLATE: ErrorDef =
+    ErrorDef::new("NO_SUCH_NOTE", "No such note.", "bea9b03f-36e0-49c5-a4db-627a029f8971");
+const CANNOT_TRANSLATE_INVISIBLE_NOTE: ErrorDef = ErrorDef::new(
+    "CANNOT_TRANSLATE_INVISIBLE_NOTE",
+    "Cannot translate invisible note.",
+    "ea29f2ca-c368-43b3-aaf1-5ac3e74bbe5d",
+);
+
+impl Endpoint for Translate {
+    const META: Meta = Meta::new("notes/translate").kind("read:account").errors(&[
+        TRANSLATOR_UNAVAILABLE,
+        NO_SUCH_NOTE_TO_TRANSLATE,
+        CANNOT_TRANSLATE_INVISIBLE_NOTE,
+    ]);
+    type Caller = SignedIn;
+    type Reply = Option<Translation>;
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<Option<Translation>, ApiError> {
+        let id = self.note_id.0;
+        let world = app.hydrate(Wanted::notes([id]), Some(me.id())).await?;
+        match world.see(id) {
+            None => Err(NO_SUCH_NOTE_TO_TRANSLATE.into()),
+            Some(Sight::Hidden(_)) => Err(CANNOT_TRANSLATE_INVISIBLE_NOTE.into()),
+            Some(Sight::Seen(visible)) if visible.note().text.is_none() => Ok(None),
+            Some(Sight::Seen(_)) => Err(TRANSLATOR_UNAVAILABLE.into()),
+        }
     }
 }
 

@@ -1,12 +1,45 @@
-//! `notes/polls/vote`.
+//! `notes/polls/vote`, `notes/polls/recommendation`.
 
+use domain::policy::Sight;
 use domain::poll::CannotVote;
+use projections::Wanted;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::param::NoteId;
+use crate::api::param::{Limit, NoteId, Page};
 use crate::api::{ApiError, Endpoint, ErrorDef, Meta, SignedIn};
 use crate::app::App;
+use crate::json::Look;
+use crate::json::note::{Note, note};
+
+/// Open polls of others that the caller hasn't answered yet.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Recommendation {
+    #[serde(default)]
+    limit: Limit,
+    #[serde(default)]
+    offset: u32,
+    #[serde(default)]
+    #[expect(dead_code, reason = "no note is in a channel yet")]
+    exclude_channels: bool,
+}
+
+impl Endpoint for Recommendation {
+    const META: Meta = Meta::new("notes/polls/recommendation").kind("read:account");
+    type Caller = SignedIn;
+    type Reply = Vec<Note>;
+
+    async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Note>, ApiError> {
+        let limit = Page::default().limited(self.limit).limit;
+        let ids =
+            projections::note::open_questions(&app.pool, me.id(), app.now(), limit, self.offset).await?;
+        let world = app.hydrate(Wanted::notes(ids.iter().copied()), Some(me.id())).await?;
+        let look = Look::of(app);
+        let seen = ids.iter().filter(|id| matches!(world.see(**id), Some(Sight::Seen(_))));
+        Ok(seen.filter_map(|id| note(&look, &world, *id)).collect())
+    }
+}
 
 /// Vote in a poll.
 #[derive(Deserialize, JsonSchema)]

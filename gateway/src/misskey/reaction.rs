@@ -1,4 +1,4 @@
-//! `notes/reactions`, `notes/reactions/create`, `notes/reactions/delete`.
+//! `notes/reactions`, `notes/reactions/create`, `notes/reactions/delete`, `users/reactions`.
 
 use domain::policy::Sight;
 use domain::reaction::{CannotReact, CannotUnreact};
@@ -7,9 +7,10 @@ use projections::reaction::ReactionRow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::param::{Id, Limit, NoteId, Page};
+use crate::api::param::{Id, Limit, NoteId, Page, UserId};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
+use crate::json::note::{Note, note};
 use crate::json::user::{UserLite, user_lite};
 use crate::json::{Look, Time};
 
@@ -164,6 +165,73 @@ impl Endpoint for List {
                 user: user_lite(&look, world.user(row.user)?),
                 reaction: row.reaction.as_str().to_owned(),
             })
+        };
+        Ok(rows.iter().filter_map(present).collect())
+    }
+}
+
+/// List how a person reacted.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OfUser {
+    user_id: UserId,
+    #[serde(default)]
+    limit: Limit,
+    #[serde(flatten)]
+    page: Page,
+}
+
+/// A reaction with its note.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NoteReactionWithNote {
+    #[serde(flatten)]
+    reaction: NoteReaction,
+    note: Note,
+}
+
+const REACTIONS_NOT_PUBLIC: ErrorDef = ErrorDef::new(
+    "REACTIONS_NOT_PUBLIC",
+    "Reactions of the user is not public.",
+    "673a7dd2-6924-1093-e0c0-e68456ceae5c",
+);
+const IS_REMOTE_USER: ErrorDef = ErrorDef::new(
+    "IS_REMOTE_USER",
+    "Currently unavailable to display reactions of remote users. See https://github.com/misskey-dev/misskey/issues/12964",
+    "6b95fa98-8cf9-2350-e284-f0ffdb54a805",
+);
+
+impl Endpoint for OfUser {
+    const META: Meta = Meta::new("users/reactions").errors(&[REACTIONS_NOT_PUBLIC, IS_REMOTE_USER]);
+    type Caller = Anyone;
+    type Reply = Vec<NoteReactionWithNote>;
+
+    async fn handle(self, app: &App, me: Anyone) -> Result<Vec<NoteReactionWithNote>, ApiError> {
+        let (user, viewer) = (self.user_id.0, me.id());
+        let Some(row) = projections::user::by_ids(&app.pool, &[user]).await?.remove(&user) else {
+            return Ok(Vec::new());
+        };
+        if row.host.is_some() {
+            return Err(IS_REMOTE_USER.into());
+        }
+        if !row.profile.public_reactions && viewer != Some(user) {
+            return Err(REACTIONS_NOT_PUBLIC.into());
+        }
+        let page = self.page.limited(self.limit);
+        let rows = projections::reaction::of_user(&app.pool, user, viewer, &page).await?;
+        let mut wanted = Wanted::notes(rows.iter().map(|(_, note)| *note));
+        wanted.users = vec![user];
+        let world = app.hydrate(wanted, viewer).await?;
+        let look = Look::of(app);
+        let present = |(row, id): &(ReactionRow, domain::NoteId)| {
+            world.see(*id).and_then(Sight::seen)?;
+            let reaction = NoteReaction {
+                id: Id(row.id),
+                created_at: Time(row.id.time()),
+                user: user_lite(&look, world.user(row.user)?),
+                reaction: row.reaction.as_str().to_owned(),
+            };
+            Some(NoteReactionWithNote { reaction, note: note(&look, &world, *id)? })
         };
         Ok(rows.iter().filter_map(present).collect())
     }

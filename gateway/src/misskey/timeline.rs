@@ -405,7 +405,7 @@ where
 }
 
 /// Whether a policy lets the caller in: their own, or that of everybody.
-async fn has(app: &App, me: &Anyone, policy: &str) -> Result<bool, ApiError> {
+pub async fn has(app: &App, me: &Anyone, policy: &str) -> Result<bool, ApiError> {
     match &me.0 {
         Some(me) => Ok(me.account.may(policy)),
         None => Ok(projections::instance::load(&app.pool).await?.policies.allows(policy)),

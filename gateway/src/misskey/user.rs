@@ -401,6 +401,16 @@ pub enum From {
     Remote,
 }
 
+impl std::convert::From<From> for Origin {
+    fn from(from: From) -> Self {
+        match from {
+            From::Combined => Origin::Combined,
+            From::Local => Origin::Local,
+            From::Remote => Origin::Remote,
+        }
+    }
+}
+
 impl Endpoint for List {
     const META: Meta = Meta::new("users");
     type Caller = Anyone;
@@ -416,16 +426,6 @@ impl Endpoint for List {
         let limit = Page::default().limited(self.limit).limit;
         let ids = projections::user::list(&app.pool, &filter, app.now(), limit, self.offset).await?;
         people(app, &me, &ids, true).await
-    }
-}
-
-impl std::convert::From<From> for Origin {
-    fn from(from: From) -> Self {
-        match from {
-            From::Combined => Origin::Combined,
-            From::Local => Origin::Local,
-            From::Remote => Origin::Remote,
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use img_parts::{Bytes, DynImage, ImageEXIF};
 use nix::sys::resource::{Resource, setrlimit};
 
+use super::blur::blurred;
 use super::{Findings, Wanted};
 
 /// The file without what it tells of its maker.
@@ -30,10 +31,6 @@ const MAX_CPU_SECONDS: u64 = 15;
 /// The largest file that it may write, in bytes.
 const MAX_WRITTEN_BYTES: u64 = 300 * 1024 * 1024;
 const MAX_OPEN_FILES: u64 = 16;
-/// Width and height of the picture that a blur is made of, in pixels.
-const BLURRED_SIDE: u32 = 64;
-/// Waves of a blur, across and down.
-const BLUR_WAVES: (u32, u32) = (5, 5);
 /// Of small pictures, 0 to 100.
 const QUALITY: f32 = 77.0;
 
@@ -112,12 +109,9 @@ fn read(picture: &Path, wanted: Wanted) -> Result<(Findings, Vec<u8>), Unread> {
     let (widest, highest) = bounds(wanted);
     let turned = is_turned(orientation);
     let within = if turned { (highest, widest) } else { (widest, highest) };
+    let blurhash = (wanted == Wanted::Upload).then(|| blurred(&picture, orientation));
     let mut small = shrunk(picture, within);
     small.apply_orientation(orientation);
-    let blurhash = match wanted {
-        Wanted::Upload => Some(blurred(&small)?),
-        _ => None,
-    };
     let (width, height) = if turned { (height, width) } else { (width, height) };
     let orientation = orientation.to_exif();
     Ok((Findings { width, height, orientation, blurhash }, encoded(&small)?))
@@ -145,12 +139,6 @@ fn encoded(picture: &DynamicImage) -> Result<Vec<u8>, Unread> {
     let encoder = webp::Encoder::from_rgba(&pixels, pixels.width(), pixels.height());
     let encoded = encoder.encode_simple(false, QUALITY).map_err(|error| format!("{error:?}"))?;
     Ok(encoded.to_vec())
-}
-
-fn blurred(picture: &DynamicImage) -> Result<String, Unread> {
-    let small = shrunk(picture.clone(), (BLURRED_SIDE, BLURRED_SIDE)).to_rgba8();
-    let (across, down) = BLUR_WAVES;
-    Ok(blurhash::encode(across, down, small.width(), small.height(), small.as_raw())?)
 }
 
 /// The file without what it tells of its maker: where, when and with what it was made, and comments. None
