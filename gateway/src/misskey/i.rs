@@ -355,6 +355,7 @@ impl Update {
             followed_message: self.followed_message.0.map(text),
             avatar: None,
             banner: None,
+            pinned_page: None,
             is_locked: self.is_locked.0,
             is_bot: self.is_bot.0,
             is_cat: self.is_cat.0,
