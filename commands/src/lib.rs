@@ -60,6 +60,7 @@ mod report;
 mod role;
 mod states;
 mod user;
+mod work;
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use crate::ids::UserId;
 use crate::{
     achievement, ad, announcement, antenna, block, channel, clip, decoration, draft, drive, emoji, export,
     favorite, follow, instance, invitation, list, memo, moderation, mute, note, notification, pin, poll,
-    reaction, registry, report, role, upcast, user,
+    reaction, registry, report, role, upcast, user, work,
 };
 
 /// A payload knows whose data it holds.
@@ -208,4 +208,9 @@ events! {
     "draft.failed" 1 DraftFailed(draft::NotPosted),
     "export.completed" 1 ExportCompleted(export::Completed),
     "achievement.earned" 1 AchievementEarned(achievement::Earned),
+    "work.created" 1 WorkCreated(work::Created),
+    "work.changed" 1 WorkChanged(work::Changed),
+    "work.deleted" 1 WorkDeleted(work::Deleted),
+    "work.liked" 1 WorkLiked(work::Liked),
+    "work.unliked" 1 WorkUnliked(work::Unliked),
 }

@@ -182,6 +182,10 @@ ids! {
     RegistryItemId,
     /// A note that is not written yet.
     DraftId,
+    /// A post of a gallery, a page or a play.
+    WorkId,
+    /// One person's liking of a work; what `i/page-likes` pages by.
+    WorkLikeId,
 }
 
 /// Low bits of a fresh id that are zero, so that ids can be derived from it: 3 for [`CommandId::step`],

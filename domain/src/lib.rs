@@ -50,6 +50,7 @@ pub mod text;
 pub mod upcast;
 pub mod user;
 pub mod words;
+pub mod work;
 
 pub use event::Event;
 pub use ids::*;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::decoration::Worn;
 use crate::event::Payload;
-use crate::ids::{FileId, UserId};
+use crate::ids::{FileId, UserId, WorkId};
 use crate::log::StreamId;
 use crate::remote::{ActorUri, Host};
 use crate::{Event, Fold};
@@ -234,6 +234,8 @@ profile! {
     followed_message: Option<String> = None;
     avatar: Option<Picture> = None;
     banner: Option<Picture> = None;
+    /// A page of theirs that is shown with them.
+    pinned_page: Option<WorkId> = None;
     is_locked: bool = false;
     is_bot: bool = false;
     is_cat: bool = false;

@@ -32,6 +32,8 @@ pub use hook::{Message as HookMessage, send as send_hook};
 const MAX_BATCH_EVENTS: usize = 256;
 /// What nobody wanted to be told of is noted when it is so many positions, for the next start.
 const NOTED_EVERY: u64 = 1_000;
+/// How long it is waited with the next events where nobody wants to be told of any.
+const NOBODY_PAUSE: Duration = Duration::from_millis(200);
 /// How often it is looked at what is due when nothing is heard of it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Told at the same time.
@@ -108,6 +110,7 @@ async fn batch(app: &App, reached: Position, noted: &mut Position) -> Result<Pos
             deliveries.skip(reached).await?;
             *noted = reached;
         }
+        sleep(NOBODY_PAUSE).await;
         return Ok(reached);
     }
     let (tx, mut made) = deliveries.made().await?;

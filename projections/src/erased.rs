@@ -74,6 +74,8 @@ const OF_A_PERSON: &[(&str, &[&str])] = &[
     ("pins", &["user_id"]),
     ("registry", &["user_id"]),
     ("achievements", &["user_id"]),
+    ("works", &["user_id"]),
+    ("work_likes", &["owner", "user_id"]),
     ("note_words", &["author"]),
     ("user_words", &["user_id"]),
     ("note_tags", &["author"]),

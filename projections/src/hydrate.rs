@@ -9,12 +9,13 @@ use chrono::{DateTime, Utc};
 use domain::emoji::Reaction;
 use domain::mute::Mute;
 use domain::policy::{AuthorRules, Viewer};
-use domain::{ChannelId, FileId, NoteId, RoleId, UserId};
+use domain::{ChannelId, FileId, NoteId, RoleId, UserId, WorkId};
 use sqlx::postgres::PgPool;
 
 use crate::cache::Source;
+use crate::work::WorkRow;
 use crate::world::{NoteRow, RelationRow, World};
-use crate::{channel, decoration, drive, mute, note, pin, poll, reaction, relation, role, user};
+use crate::{channel, decoration, drive, mute, note, pin, poll, reaction, relation, role, user, work};
 
 /// What a page is about.
 #[derive(Debug, Clone, Default)]
@@ -108,6 +109,12 @@ pub(crate) async fn from(
 
     users.values_mut().for_each(|user| theirs.give(user, now));
     decoration::dress(source, users.values_mut()).await?;
+    let pinned = wanted.pins.then(|| users.values().filter_map(|user| user.profile.pinned_page));
+    let pinned: Vec<WorkId> = pinned.into_iter().flatten().collect();
+    let pages = unless(pinned.is_empty(), work::by_ids(source.pool, viewer, &pinned)).await?;
+    let shown: Vec<FileId> = pages.values().flat_map(WorkRow::files).collect();
+    let mut files = files;
+    files.extend(unless(shown.is_empty(), drive::by_ids(source.pool, &shown)).await?);
     let me = viewer.and_then(|viewer| users.get(&viewer));
     let muted_hosts = me.iter().flat_map(|me| &me.profile.muted_instances).map(|host| host.to_lowercase());
     let muted_hosts = muted_hosts.collect();
@@ -144,6 +151,7 @@ pub(crate) async fn from(
         roles,
         muted_hosts,
         pins,
+        pages,
     })
 }
 

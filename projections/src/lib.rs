@@ -72,6 +72,7 @@ mod tail;
 mod testing;
 pub mod timeline;
 pub mod user;
+pub mod work;
 pub mod world;
 
 pub use cache::Cache;
@@ -112,6 +113,7 @@ pub fn projectors() -> Vec<Arc<dyn Projector>> {
         Arc::new(pin::Projection),
         Arc::new(registry::Projection),
         Arc::new(achievement::Projection),
+        Arc::new(work::Projection),
         Arc::new(search::Projection),
         Arc::new(hashtag::Projection),
         Arc::new(featured::Projection),

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Days, Utc};
 use domain::log::Recorded;
 use domain::report::Outcome;
-use domain::{Event, EventId, ReportId, UserId};
+use domain::{Event, EventId, ReportId, UserId, work};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
@@ -73,6 +73,7 @@ impl Projector for Projection {
             "drive.file_changed",
             "drive.file_deleted",
             "user.changed",
+            "work.deleted",
             "user.erased",
         ]
     }
@@ -338,6 +339,14 @@ async fn about(
                 _ => None,
             };
             taken_down.map(|kind| Line::new(kind, Some(e.user), json!({})))
+        }
+        Event::WorkDeleted(e) if recorded.actor != Some(e.user) => {
+            let (what, info) = match e.kind {
+                work::Kind::Post => ("deleteGalleryPost", json!({ "postId": e.id, "postUserId": e.user })),
+                work::Kind::Page => ("deletePage", json!({ "pageId": e.id, "pageUserId": e.user })),
+                work::Kind::Play => ("deleteFlash", json!({ "flashId": e.id, "flashUserId": e.user })),
+            };
+            Some(Line::new(what, Some(e.user), info))
         }
         _ => None,
     })

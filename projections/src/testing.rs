@@ -23,8 +23,8 @@ use domain::{
     AnnouncementId, AntennaId, BlockId, ChannelId, ClipFavoriteId, ClipId, CommandId, DraftId, EmojiId,
     FavoriteId, FileId, FolderId, FollowId, FollowRequestId, InvitationId, ListId, MembershipId, MuteId,
     NoteId, PinId, ReactionId, RegistryItemId, RenoteMuteId, ReportId, RoleAssignmentId, RoleId, UserId,
-    VoteId, achievement, announcement, antenna, block, channel, clip, draft, emoji, favorite, invitation,
-    list, memo, moderation, mute, pin, reaction, report, role, user as person,
+    VoteId, WorkId, WorkLikeId, achievement, announcement, antenna, block, channel, clip, draft, emoji,
+    favorite, invitation, list, memo, moderation, mute, pin, reaction, report, role, user as person,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -433,6 +433,20 @@ impl Story {
         self.says(clip::NoteAdded { clip, user: user(owner), note });
     }
 
+    pub fn work(&mut self, by: u8, work: domain::work::Content) -> WorkId {
+        let id = WorkId(self.id());
+        self.says(domain::work::Created { id, user: user(by), work });
+        id
+    }
+
+    /// Likes a play.
+    pub fn like(&mut self, by: u8, owner: u8, work: WorkId) -> WorkLikeId {
+        let id = WorkLikeId(self.id());
+        let (owner, user) = (user(owner), user(by));
+        self.says(domain::work::Liked { id, work, kind: domain::work::Kind::Play, owner, user });
+        id
+    }
+
     pub fn keep_clip(&mut self, by: u8, clip: ClipId) {
         let id = ClipFavoriteId(self.id());
         self.says(clip::Favorited { id, clip, user: user(by) });
@@ -707,6 +721,12 @@ pub enum Act {
         clip: usize,
         note: usize,
     },
+    /// Makes a work, changes or deletes one, or likes it or takes that back.
+    Work {
+        by: u8,
+        what: u8,
+        work: usize,
+    },
     /// Sets a value, or removes it.
     Set {
         by: u8,
@@ -794,11 +814,22 @@ fn an_act() -> impl Strategy<Value = Act> {
         3 => (someone(), 0..6_u8, any::<usize>()).prop_map(|(by, what, draft)| Act::Draft { by, what, draft }),
         3 => (any::<usize>(), 0..5_u8, someone()).prop_map(|(clip, what, by)| Act::OfClip { clip, what, by }),
         3 => any::<(usize, usize)>().prop_map(|(clip, note)| Act::PutIn { clip, note }),
+        4 => (someone(), 0..8_u8, any::<usize>()).prop_map(|(by, what, work)| Act::Work { by, what, work }),
         2 => (someone(), prop::sample::select(vec!["a", "b"]), any::<Option<i32>>())
             .prop_map(|(by, key, value)| Act::Set { by, key, value }),
         4 => (someone(), prop::sample::select(vec!["notes1", "login3"]))
             .prop_map(|(by, name)| Act::Earn { by, name }),
     ]
+}
+
+fn a_play(private: bool) -> domain::work::Content {
+    domain::work::Content::Play(domain::work::Play {
+        title: "play".to_owned(),
+        summary: String::new(),
+        script: String::new(),
+        permissions: Vec::new(),
+        private,
+    })
 }
 
 pub fn a_life() -> impl Strategy<Value = Vec<Act>> {
@@ -1080,6 +1111,7 @@ impl Story {
         let mut drafts = RandomDrafts::default();
         let (mut kept, mut pinned, mut kept_clips) = (Vec::new(), Vec::new(), Vec::new());
         let (mut clips, mut clipped): (Vec<(ClipId, u8)>, Vec<_>) = Default::default();
+        let (mut works, mut liked): (Vec<(WorkId, u8)>, Vec<_>) = Default::default();
         for n in 1..=PEOPLE {
             // The last one is of another server.
             let host = (n == PEOPLE).then(|| Host::parse("r.example").unwrap());
@@ -1429,6 +1461,32 @@ impl Story {
                         _ if toggle(&mut kept_clips, (id, by)) => self.keep_clip(by, id),
                         _ => {
                             self.says(clip::Unfavorited { clip: id, user: user(by) });
+                        }
+                    }
+                }
+                Act::Work { by, what, work } => {
+                    let place = work % works.len().max(1);
+                    match (what, works.get(place).copied()) {
+                        (0 | 1, _) | (_, None) => works.push((self.work(by, a_play(what == 0)), by)),
+                        (2, Some((id, owner))) => {
+                            self.says(domain::work::Deleted {
+                                id,
+                                kind: domain::work::Kind::Play,
+                                user: user(owner),
+                            });
+                            works.remove(place);
+                        }
+                        (3, Some((id, owner))) => {
+                            let title = Some("other".to_owned());
+                            let changes = domain::work::Changes { title, ..Default::default() };
+                            self.says(domain::work::Changed { id, user: user(owner), changes });
+                        }
+                        (_, Some((id, owner))) if toggle(&mut liked, (id, by)) => {
+                            self.like(by, owner, id);
+                        }
+                        (_, Some((id, owner))) => {
+                            let (owner, user) = (user(owner), user(by));
+                            self.says(domain::work::Unliked { work: id, owner, user });
                         }
                     }
                 }

@@ -19,9 +19,10 @@ use domain::policy::{
 };
 use domain::poll::Poll;
 use domain::user::Profile;
-use domain::{ChannelId, FileId, FolderId, FollowId, NoteId, RoleId, UserId};
+use domain::{ChannelId, FileId, FolderId, FollowId, NoteId, RoleId, UserId, WorkId};
 
 use crate::role::RoleRow;
+use crate::work::WorkRow;
 
 /// A note with its counts, as the read tables have it.
 #[derive(Debug, Clone)]
@@ -279,6 +280,8 @@ pub struct World {
     /// Servers whose people the viewer mutes, in lower case.
     pub(crate) muted_hosts: HashSet<String>,
     pub(crate) pins: HashMap<UserId, Vec<NoteId>>,
+    /// Pages that people have pinned.
+    pub(crate) pages: HashMap<WorkId, WorkRow>,
 }
 
 impl World {
@@ -302,6 +305,7 @@ impl World {
             roles: HashMap::new(),
             muted_hosts: HashSet::new(),
             pins: HashMap::new(),
+            pages: HashMap::new(),
         }
     }
 
@@ -387,6 +391,7 @@ impl World {
             roles: HashMap::new(),
             muted_hosts: HashSet::new(),
             pins: HashMap::new(),
+            pages: HashMap::new(),
         }
     }
 
@@ -416,6 +421,11 @@ impl World {
     /// The notes that somebody pinned, when they were [wanted](crate::Wanted::pins); the latest first.
     pub fn pins(&self, id: UserId) -> &[NoteId] {
         self.pins.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// The page that somebody pinned, if it is still there for the viewer.
+    pub fn pinned_page(&self, user: &UserRow) -> Option<&WorkRow> {
+        self.pages.get(&user.profile.pinned_page?).filter(|page| page.user == user.id)
     }
 
     /// What the viewer and this person are to each other.

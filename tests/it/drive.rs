@@ -13,7 +13,7 @@ use crate::harness::{TestApp, User};
 const FETCHED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A picture of one pixel, the same for the same number.
-fn picture(n: u8) -> Vec<u8> {
+pub fn picture(n: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
     encoder.set_color(png::ColorType::Rgb);

@@ -49,6 +49,7 @@ mod second_factor;
 mod streaming;
 mod tidy;
 mod wellknown;
+mod work;
 
 /// The top of the repository.
 fn root() -> std::path::PathBuf {

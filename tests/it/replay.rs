@@ -21,7 +21,7 @@ use domain::role::{Definition, Target, Terms};
 use domain::user::ProfileChanges;
 use domain::{
     AnnouncementId, AntennaId, ChannelId, ClipId, DecorationId, DraftId, EmojiId, FileId, FolderId, ListId,
-    NoteId, RoleId, UserId, announcement, antenna, channel, decoration, emoji, list,
+    NoteId, RoleId, UserId, WorkId, announcement, antenna, channel, decoration, emoji, list, work,
 };
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given};
@@ -130,7 +130,8 @@ impl World {
             let rng = StdRng::seed_from_u64(seed * 100 + n);
             let (app, people, notes) = (app.clone(), people.clone(), notes.clone());
             let (lists, antennas, channels) = (lists.clone(), antennas.clone(), channels.clone());
-            let (files, folders, clips, drafts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            let (files, folders, clips, drafts, works) =
+                (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
             let story = Story {
                 app,
                 people,
@@ -140,6 +141,7 @@ impl World {
                 channels,
                 clips,
                 drafts,
+                works,
                 files,
                 folders,
                 rng,
@@ -220,6 +222,7 @@ struct Story {
     channels: Arc<Mutex<Vec<ChannelId>>>,
     clips: Vec<(UserId, ClipId)>,
     drafts: Vec<(UserId, DraftId)>,
+    works: Vec<(UserId, WorkId)>,
     rng: StdRng,
     files: Vec<(UserId, FileId)>,
     folders: Vec<(UserId, FolderId)>,
@@ -332,6 +335,7 @@ impl Story {
                     false => self.take(commands.set_registry(by, me, place, json!({ "n": 1 }), 0).await),
                 }
             }
+            (47, _) => self.work(by, me).await,
             _ => self.take(commands.read_notifications(by, me).await),
         }
     }
@@ -701,6 +705,51 @@ impl Story {
             self.drafts.push((me, id));
         }
         self.take(made);
+    }
+
+    /// Something about a page of somebody.
+    async fn work(&mut self, by: By, me: UserId) {
+        let commands: Commands = self.app.commands.clone();
+        let page = |name: String, private| {
+            work::Content::Page(work::Page {
+                title: name.clone(),
+                name,
+                summary: None,
+                content: json!([{ "type": "text", "text": "hello" }]),
+                variables: json!([]),
+                script: String::new(),
+                image: None,
+                font: work::Font::Serif,
+                centered: false,
+                hides_title: false,
+                private,
+            })
+        };
+        let name = self.rng.random_range(0..9).to_string();
+        let found = self.works.choose(&mut self.rng).copied();
+        match (self.rng.random_range(0..6), found) {
+            (0, Some((owner, id))) => {
+                let changes = work::Changes { name: Some(name), ..work::Changes::default() };
+                self.take(commands.change_work(by, owner, (work::Kind::Page, id), &changes).await);
+            }
+            (1, Some((owner, id))) => {
+                self.take(commands.delete_work(by, owner, (work::Kind::Page, id)).await);
+            }
+            (2 | 3, Some((owner, id))) => {
+                self.take(commands.like_work(by, me, owner, (work::Kind::Page, id)).await);
+            }
+            (4, Some((owner, id))) => {
+                self.take(commands.unlike_work(by, me, owner, (work::Kind::Page, id)).await);
+            }
+            _ => {
+                let id = WorkId(self.app.ids.at(by.now));
+                let made = commands.create_work(by, me, id, &page(name, self.rng.random())).await;
+                if made.is_ok() {
+                    self.works.push((me, id));
+                }
+                self.take(made);
+            }
+        }
     }
 
     /// Somebody's clip, or one that isn't there.

@@ -12,6 +12,7 @@ pub mod note;
 pub mod notification;
 pub mod role;
 pub mod user;
+pub mod work;
 
 use std::borrow::Cow;
 

@@ -28,6 +28,7 @@ use super::announcement::{Announcement, announcement};
 use super::drive::file_url;
 use super::note::{Note, note};
 use super::role::{BadgeRole, RoleLite};
+use super::work::{Page, page};
 use super::{Look, Time, is_false};
 use crate::api::param::{Id, NoteId, UserId};
 use crate::ops::mail::Address;
@@ -202,8 +203,8 @@ pub struct Profile {
     pub notes_count: i64,
     pub pinned_note_ids: Vec<NoteId>,
     pub pinned_notes: Vec<Note>,
-    pub pinned_page_id: Null,
-    pub pinned_page: Null,
+    pub pinned_page_id: Option<Id<ids::WorkId>>,
+    pub pinned_page: Option<Box<Page>>,
     pub public_reactions: bool,
     #[schemars(with = "String")]
     pub followers_visibility: FfVisibility,
@@ -416,6 +417,7 @@ struct Standing {
 fn profile(look: &Look<'_>, world: &World, user: &UserRow, eyes: &Eyes, standing: Standing) -> Profile {
     let profile = &user.profile;
     let pinned: Vec<Note> = world.pins(user.id).iter().filter_map(|id| note(look, world, *id)).collect();
+    let pinned_page = world.pinned_page(user).and_then(|row| page(look, world, row));
     let count = |visibility, count| match may_see_list(
         visibility,
         standing.is_me,
@@ -450,8 +452,8 @@ fn profile(look: &Look<'_>, world: &World, user: &UserRow, eyes: &Eyes, standing
         notes_count: user.notes,
         pinned_note_ids: pinned.iter().map(|note| note.id).collect(),
         pinned_notes: pinned,
-        pinned_page_id: (),
-        pinned_page: (),
+        pinned_page_id: pinned_page.as_ref().map(Page::id),
+        pinned_page: pinned_page.map(Box::new),
         public_reactions: profile.public_reactions,
         followers_visibility: profile.followers_visibility,
         following_visibility: profile.following_visibility,

@@ -258,15 +258,14 @@ impl Endpoint for Update {
     type Reply = MeDetailed;
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<MeDetailed, ApiError> {
-        if matches!(self.pinned_page_id.0, Some(Some(_))) {
-            return Err(NO_SUCH_PAGE.into());
-        }
+        let pinned_page = self.pinned_page(app, &me).await?;
         let avatar = picture(app, &me, &self.avatar_id, NO_SUCH_AVATAR, AVATAR_NOT_AN_IMAGE).await?;
         let banner = picture(app, &me, &self.banner_id, NO_SUCH_BANNER, BANNER_NOT_AN_IMAGE).await?;
         self.check_aliases(app, &me).await?;
         let unlocks = self.is_locked.0 == Some(false) && is_locked(app, &me).await?;
         let worn = self.decorations(app, &me).await?;
-        let changes = ProfileChanges { avatar, banner, avatar_decorations: worn, ..self.changes(&me)? };
+        let changes =
+            ProfileChanges { avatar, banner, pinned_page, avatar_decorations: worn, ..self.changes(&me)? };
         let receipt = app.commands.change_profile(app.by(&me), me.id(), changes).await?;
         app.shown(receipt).await;
         if unlocks {
@@ -303,6 +302,18 @@ async fn is_locked(app: &App, me: &SignedIn) -> Result<bool, ApiError> {
 }
 
 impl Update {
+    /// The page that is to be pinned, if anything is said of one.
+    async fn pinned_page(&self, app: &App, me: &SignedIn) -> Result<Option<Option<ids::WorkId>>, ApiError> {
+        let Some(Some(asked)) = self.pinned_page_id.0 else {
+            return Ok(self.pinned_page_id.0.map(|_| None));
+        };
+        let page = ids::WorkId(asked.0.0);
+        match app.commands.has_page(me.id(), page).await.map_err(ApiError::internal)? {
+            true => Ok(Some(Some(page))),
+            false => Err(NO_SUCH_PAGE.into()),
+        }
+    }
+
     /// What the avatar is to wear: of what is named, that which is offered to the caller.
     async fn decorations(&self, app: &App, me: &SignedIn) -> Result<Option<Vec<Worn>>, ApiError> {
         let Some(asked) = &self.avatar_decorations.0 else { return Ok(None) };
@@ -344,6 +355,7 @@ impl Update {
             followed_message: self.followed_message.0.map(text),
             avatar: None,
             banner: None,
+            pinned_page: None,
             is_locked: self.is_locked.0,
             is_bot: self.is_bot.0,
             is_cat: self.is_cat.0,

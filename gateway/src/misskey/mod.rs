@@ -26,6 +26,7 @@ pub mod i;
 pub mod import;
 pub mod invitation;
 pub mod list;
+pub mod machine;
 pub mod mail;
 pub mod memo;
 pub mod meta;
@@ -48,6 +49,7 @@ pub mod signup;
 pub mod timeline;
 pub mod user;
 pub mod webhook;
+pub mod work;
 
 use std::sync::LazyLock;
 
@@ -202,6 +204,16 @@ pub fn registry() -> &'static Registry {
             emoji::All,
             meta::ShowEndpoint,
             meta::Endpoints,
+            work::flash::Create,
+            work::flash::Delete,
+            work::flash::Featured,
+            work::flash::Like,
+            work::flash::Own,
+            work::flash::Liked,
+            work::flash::Search,
+            work::flash::Show,
+            work::flash::Unlike,
+            work::flash::Update,
             follow::Create,
             follow::Delete,
             follow::Invalidate,
@@ -212,6 +224,15 @@ pub fn registry() -> &'static Registry {
             follow::SentRequests,
             follow::Update,
             follow::UpdateAll,
+            work::gallery::Featured,
+            work::gallery::Popular,
+            work::gallery::List,
+            work::gallery::Create,
+            work::gallery::Delete,
+            work::gallery::Like,
+            work::gallery::Show,
+            work::gallery::Unlike,
+            work::gallery::Update,
             decoration::List,
             meta::OnlineUsers,
             hashtag::List,
@@ -247,8 +268,12 @@ pub fn registry() -> &'static Registry {
             import::Following,
             import::Muting,
             import::UserLists,
+            work::gallery::Liked,
+            work::gallery::Own,
             notification::List,
             notification::ListGrouped,
+            work::page::Liked,
+            work::page::Own,
             pin::Pin,
             announcement::Read,
             i::RegenerateToken,
@@ -323,6 +348,13 @@ pub fn registry() -> &'static Registry {
             notification::Flush,
             notification::MarkAllAsRead,
             notification::Test,
+            work::page::Create,
+            work::page::Delete,
+            work::page::Featured,
+            work::page::Like,
+            work::page::Show,
+            work::page::Unlike,
+            work::page::Update,
             meta::Ping,
             pin::PinnedUsers,
             mute::CreateOfRenotes,
@@ -335,6 +367,7 @@ pub fn registry() -> &'static Registry {
             role::Notes,
             role::Show,
             role::Users,
+            machine::Show,
             meta::Stats,
             push::Register,
             push::Show,
@@ -345,8 +378,10 @@ pub fn registry() -> &'static Registry {
             achievement::OfUser,
             clip::OfUser,
             featured::OfUser,
+            work::flash::OfUser,
             user::Followers,
             user::Following,
+            work::gallery::OfUser,
             acquaintance::AnsweredMost,
             mail::SecurityInfo,
             list::Create,
@@ -362,6 +397,7 @@ pub fn registry() -> &'static Registry {
             list::Update,
             list::UpdateMembership,
             timeline::OfUser,
+            work::page::OfUser,
             reaction::OfUser,
             acquaintance::Recommendation,
             user::Relation,
