@@ -35,7 +35,7 @@
 //! Nobody's words outlive them here: `user.erased` empties every shelf, and the log is followed though nobody
 //! reads ([`Cache::follow`]). Nothing that depends on the time is kept, but what it depends on is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -92,6 +92,8 @@ pub(crate) struct Shelves {
     pub my_reactions: Shelf<(UserId, NoteId), Reaction>,
     pub my_votes: Shelf<(UserId, NoteId), Arc<[u32]>>,
     pub muted_threads: Shelf<(UserId, NoteId), ()>,
+    /// Who mutes any thread at all.
+    pub mute_threads: Shelf<UserId, ()>,
     pub muted_channels: Shelf<(UserId, ChannelId), Mute>,
     /// Whom people follow, who is in lists and which channels people follow, unless it is too many.
     pub followed: Shelf<UserId, People>,
@@ -141,6 +143,7 @@ impl Shelves {
             ),
             my_votes: Shelf::new(&all, &["votes"], touch::my_votes, |votes| 32 + 4 * votes.len(), MAX_FEW),
             muted_threads: Shelf::new(&all, &["mutes"], touch::muted_threads, |()| 16, MAX_OF_VIEWERS),
+            mute_threads: Shelf::new(&all, &["mutes"], touch::mute_threads, |()| 0, MAX_FEW),
             muted_channels: Shelf::new(&all, &["channels"], touch::muted_channels, |_| 32, MAX_FEW),
             followed: Shelf::new(&all, &["follows"], touch::followed, people, MAX_OF_VIEWERS),
             members: Shelf::new(&all, &["lists"], touch::members, people, MAX_FEW),
@@ -170,6 +173,7 @@ impl Shelves {
             my_reactions,
             my_votes,
             muted_threads,
+            mute_threads,
             muted_channels,
             followed,
             members,
@@ -189,6 +193,7 @@ impl Shelves {
         my_reactions.hear(event);
         my_votes.hear(event);
         muted_threads.hear(event);
+        mute_threads.hear(event);
         muted_channels.hear(event);
         followed.hear(event);
         members.hear(event);
@@ -211,6 +216,7 @@ impl Shelves {
             my_reactions,
             my_votes,
             muted_threads,
+            mute_threads,
             muted_channels,
             followed,
             members,
@@ -230,6 +236,7 @@ impl Shelves {
         my_reactions.clear();
         my_votes.clear();
         muted_threads.clear();
+        mute_threads.clear();
         muted_channels.clear();
         followed.clear();
         members.clear();
@@ -352,6 +359,19 @@ impl<'c> Source<'c> {
     /// The read tables alone.
     pub fn tables(pool: &'c PgPool) -> Self {
         Self { pool, memory: None }
+    }
+
+    /// Of which of these keys it is known that there is nothing.
+    pub fn lacking<K: Hash + Eq + Copy, V: Clone>(
+        &self,
+        shelf: impl FnOnce(&'c Shelves) -> &'c Shelf<K, V>,
+        keys: impl IntoIterator<Item = K>,
+    ) -> HashSet<K>
+    where
+        V: 'c,
+        K: 'c,
+    {
+        self.memory.map(|(kept, _)| shelf(&kept.shelves).lacking(keys)).unwrap_or_default()
     }
 
     /// What is known of these keys, and loads the rest. Nothing is loaded where nothing is missing.
@@ -627,6 +647,7 @@ mod tests {
             my_reactions: crate::reaction::mine(&pool, me, &[note]),
             my_votes: crate::poll::mine(&pool, me, &[note]),
             muted_threads: crate::mute::threads_of_people(&pool, &[note], &[me]),
+            mute_threads: crate::mute::who_mute_threads(&pool, &[me]),
             muted_channels: crate::channel::mutes(&pool, me, &[ChannelId(some)]),
             followed: crate::timeline::followed(&pool, &[me]),
             members: crate::timeline::members(&pool, &[ListId(some)]),

@@ -223,7 +223,19 @@ impl Mine {
     ) -> sqlx::Result<Self> {
         let Some(viewer) = viewer else { return Ok(Self::default()) };
         let pool = source.pool;
-        let threads: HashSet<NoteId> = notes.values().map(|note| note.thread).collect();
+        // Most people mute no thread, and most notes have no reaction: that is known for all pages at once.
+        let mutes_none = source.memory.is_some()
+            && source
+                .facts(
+                    |kept| &kept.mute_threads,
+                    [viewer],
+                    async |people| mute::who_mute_threads(pool, &people).await,
+                )
+                .await?
+                .is_empty();
+        let threads: HashSet<NoteId> =
+            notes.values().filter(|_| !mutes_none).map(|note| note.thread).collect();
+        let unreacted = source.lacking(|kept| &kept.reactions, notes.keys().copied());
         let channels: HashSet<ChannelId> = notes.values().flat_map(places).collect();
         let (relations, reactions, votes, threads, channels) = tokio::try_join!(
             source.facts(
@@ -233,7 +245,7 @@ impl Mine {
             ),
             source.facts(
                 |kept| &kept.my_reactions,
-                notes.keys().map(|note| (viewer, *note)),
+                notes.keys().filter(|note| !unreacted.contains(note)).map(|note| (viewer, *note)),
                 async |keys| Ok(own(viewer, reaction::mine(pool, viewer, &others(keys)).await?))
             ),
             source.facts(

@@ -1,7 +1,7 @@
 //! Who mutes whom, whose renotes, and which threads. A mute that is over stays until another one takes its
 //! place; whoever reads it looks at the time.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -192,6 +192,18 @@ pub async fn is_thread_muted(pool: &PgPool, user: UserId, note: NoteId) -> sqlx:
     .bind(note.0)
     .fetch_one(pool)
     .await
+}
+
+/// Who of these people mutes any thread.
+pub(crate) async fn who_mute_threads(pool: &PgPool, people: &[UserId]) -> sqlx::Result<HashMap<UserId, ()>> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "select o.id from unnest($1::uuid[]) as o(id)
+          where exists (select from read.thread_mutes t where t.user_id = o.id)",
+    )
+    .bind(people.iter().map(|user| user.0).collect::<Vec<_>>())
+    .fetch_all(pool)
+    .await?;
+    Ok(ids.into_iter().map(|id| (UserId(id), ())).collect())
 }
 
 /// Which of these threads each of these people mutes.

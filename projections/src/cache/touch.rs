@@ -163,6 +163,17 @@ pub(super) fn muted_threads<V>(event: &Event) -> Touch<(UserId, NoteId), V> {
     }
 }
 
+/// Who mutes any thread.
+pub(super) fn mute_threads<V>(event: &Event) -> Touch<UserId, V> {
+    match event {
+        Event::ThreadMuteStarted(e) => Touch::Keys(vec![e.user]),
+        Event::ThreadMuteEnded(e) => Touch::Keys(vec![e.user]),
+        Event::MuteStarted(_) | Event::MuteEnded(_) => Touch::Nothing,
+        Event::RenoteMuteStarted(_) | Event::RenoteMuteEnded(_) => Touch::Nothing,
+        _ => Touch::All,
+    }
+}
+
 pub(super) fn muted_channels<V>(event: &Event) -> Touch<(UserId, ChannelId), V> {
     match event {
         Event::ChannelMuted(e) => Touch::Keys(vec![(e.user, e.channel)]),
