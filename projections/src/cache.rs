@@ -362,14 +362,14 @@ impl<'c> Source<'c> {
     }
 
     /// Of which of these keys it is known that there is nothing.
-    pub fn lacking<K: Hash + Eq + Copy, V: Clone>(
+    pub fn lacking<K, V>(
         &self,
         shelf: impl FnOnce(&'c Shelves) -> &'c Shelf<K, V>,
         keys: impl IntoIterator<Item = K>,
     ) -> HashSet<K>
     where
-        V: 'c,
-        K: 'c,
+        K: Hash + Eq + Copy + 'c,
+        V: Clone + 'c,
     {
         self.memory.map(|(kept, _)| shelf(&kept.shelves).lacking(keys)).unwrap_or_default()
     }
