@@ -243,7 +243,7 @@ impl Story {
         let commands: Commands = self.app.commands.clone();
         let by: By = self.app.by_user(Some(me));
         let note = self.a_note();
-        match (self.rng.random_range(0..48), note) {
+        match (self.rng.random_range(0..49), note) {
             (36..39, _) => self.keep(by, me).await,
             (0..6, _) => self.write(by, me).await,
             (6, Some(note)) => self.take(commands.delete_note(by, note, me, false).await),
@@ -335,7 +335,7 @@ impl Story {
                     false => self.take(commands.set_registry(by, me, place, json!({ "n": 1 }), 0).await),
                 }
             }
-            (47, _) => self.work(by, me).await,
+            (48, _) => self.work(by, me).await,
             _ => self.take(commands.read_notifications(by, me).await),
         }
     }
