@@ -189,15 +189,18 @@ async fn totals_are_what_stands_however_the_story_is_cut(pool: PgPool) {
         let window = Window::ending(Span::Day, end, 30);
         let now = async |whose, series| read(&pool, whose, series, window).await[0].2;
         let standing = i64::try_from(truth.notes.len()).unwrap();
-        assert_eq!(now(Whose::Local, Series::Notes).await, standing, "{life:#?}");
+        let all = now(Whose::Local, Series::Notes).await + now(Whose::Remote, Series::Notes).await;
+        assert_eq!(all, standing, "{life:#?}");
         for n in 1..=crate::testing::PEOPLE {
             let me = Whose::Person(user(n));
             let mine = truth.notes.iter().filter(|note| note.author == user(n)).count();
             assert_eq!(now(me, Series::Notes).await, i64::try_from(mine).unwrap());
             let followed = truth.follows.iter().filter(|(from, ..)| *from == user(n)).count();
-            assert_eq!(now(me, Series::FollowingLocal).await, i64::try_from(followed).unwrap());
+            let following = now(me, Series::FollowingLocal).await + now(me, Series::FollowingRemote).await;
+            assert_eq!(following, i64::try_from(followed).unwrap());
             let followers = truth.follows.iter().filter(|(_, to, _)| *to == user(n)).count();
-            assert_eq!(now(me, Series::LocalFollowers).await, i64::try_from(followers).unwrap());
+            let followed_by = now(me, Series::LocalFollowers).await + now(me, Series::RemoteFollowers).await;
+            assert_eq!(followed_by, i64::try_from(followers).unwrap());
         }
         story.empty().await;
     }
