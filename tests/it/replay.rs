@@ -554,8 +554,8 @@ impl Story {
     async fn moderate(&mut self, by: By, me: UserId, other: UserId) {
         let commands = self.app.commands.clone();
         let n = self.rng.random_range(0..15_u8);
-        let announcement = AnnouncementId(Uuid::from_u128(u128::from(n) % 3 + 1));
-        let decoration = DecorationId(Uuid::from_u128(1));
+        let announcement = AnnouncementId(Uuid::from_u128(u128::from(n) % 3 + 300));
+        let decoration = DecorationId(Uuid::from_u128(400));
         match n {
             0 => self.take(commands.suspend(by, other, false).await),
             1 | 2 => self.take(commands.unsuspend(by, other).await),
