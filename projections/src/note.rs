@@ -900,20 +900,22 @@ pub async fn open_questions(
     pool: &PgPool,
     viewer: UserId,
     now: DateTime<Utc>,
-    limit: u16,
-    offset: u32,
+    in_channels: bool,
+    (limit, offset): (u16, u32),
 ) -> sqlx::Result<Vec<NoteId>> {
     let ids: Vec<Uuid> = sqlx::query_scalar(
         "select n.id from read.notes n
           where n.poll is not null and n.visibility = 'public' and n.uri is null and n.author <> $1
             and (n.poll ->> 'expires_at' is null or (n.poll ->> 'expires_at')::timestamptz > $2)
             and not exists (select 1 from read.votes v where v.note_id = n.id and v.user_id = $1)
+            and (n.channel_id is null or $5)
           order by n.id desc limit $3 offset $4",
     )
     .bind(viewer.0)
     .bind(now)
     .bind(i64::from(limit.min(MAX_ITEMS)))
     .bind(i64::from(offset))
+    .bind(in_channels)
     .fetch_all(pool)
     .await?;
     Ok(notes(ids))

@@ -57,6 +57,13 @@ async fn what_is_said_in_a_channel_stays_there_but_for_those_who_follow_it() {
     assert_eq!(there, ["answer", "hot"]);
     app.ok(&carol, "channels/mute/delete", json!({ "channelId": soup })).await;
     assert_eq!(texts(&app, &carol, "notes/timeline", json!({})).await, ["-", "outside", "hot"]);
+
+    let poll = json!({ "choices": ["yes", "no"] });
+    app.note(&alice, json!({ "text": "salt?", "channelId": soup, "poll": poll })).await;
+    app.note(&alice, json!({ "text": "rain?", "poll": poll })).await;
+    let asked = async |params: Value| texts(&app, &carol, "notes/polls/recommendation", params).await;
+    assert_eq!(asked(json!({})).await, ["rain?", "salt?"]);
+    assert_eq!(asked(json!({ "excludeChannels": true })).await, ["rain?"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

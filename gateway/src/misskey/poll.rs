@@ -21,7 +21,6 @@ pub struct Recommendation {
     #[serde(default)]
     offset: u32,
     #[serde(default)]
-    #[expect(dead_code, reason = "no note is in a channel yet")]
     exclude_channels: bool,
 }
 
@@ -32,8 +31,8 @@ impl Endpoint for Recommendation {
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Note>, ApiError> {
         let limit = Page::default().limited(self.limit).limit;
-        let ids =
-            projections::note::open_questions(&app.pool, me.id(), app.now(), limit, self.offset).await?;
+        let (in_channels, part) = (!self.exclude_channels, (limit, self.offset));
+        let ids = projections::note::open_questions(&app.pool, me.id(), app.now(), in_channels, part).await?;
         let world = app.hydrate(Wanted::notes(ids.iter().copied()), Some(me.id())).await?;
         let look = Look::of(app);
         let seen = ids.iter().filter(|id| matches!(world.see(**id), Some(Sight::Seen(_))));
