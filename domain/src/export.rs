@@ -19,6 +19,7 @@ pub enum Entity {
     Antenna,
     Clip,
     Favorite,
+    CustomEmoji,
 }
 
 /// `export.completed`: the file is in the person's drive.

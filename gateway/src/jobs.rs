@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::api::error::{Kind, RATE_LIMIT_EXCEEDED};
 use crate::api::{ApiError, SignedIn};
 use crate::app::App;
-use crate::misskey::{export, import};
+use crate::misskey::{emoji_archive, export, import};
 use crate::ops::jobs::{Job, JobError, LEASE, Work};
 use crate::platform::shutdown::Shutdown;
 
@@ -124,6 +124,7 @@ async fn work(app: &App, job: &Job) -> Result<(), ApiError> {
         Work::Mute { text } => import::people(app, &me, job, text, import::Act::Mute).await,
         Work::Lists { text } => import::lists(app, &me, job, text).await,
         Work::Antennas { text } => import::antennas(app, &me, job, text).await,
+        Work::Emoji { file } => emoji_archive::import(app, &me, job, *file).await,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::harness::{TestApp, User};
 use crate::streaming::Stream;
 
 /// A picture of one pixel, the same for the same number.
-fn picture(n: u8) -> Vec<u8> {
+pub fn picture(n: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
     encoder.set_color(png::ColorType::Rgb);
@@ -15,7 +15,7 @@ fn picture(n: u8) -> Vec<u8> {
 }
 
 /// Adds an emoji with a picture of its own.
-async fn add(app: &TestApp, by: &User, name: &str, n: u8, more: Value) -> Value {
+pub async fn add(app: &TestApp, by: &User, name: &str, n: u8, more: Value) -> Value {
     let mut params = json!({ "name": name, "fileId": app.file(by, "a.png", picture(n)).await });
     params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     app.ok(by, "admin/emoji/add", params).await

@@ -19,6 +19,7 @@ mod deliver;
 mod draft;
 mod drive;
 mod emoji;
+mod emoji_archive;
 mod erase;
 mod eventstore;
 #[path = "../eventstore_double/mod.rs"]

@@ -28,7 +28,7 @@ use commands::log::KeysError;
 use domain::log::{AppendError, LogError};
 
 use crate::config::{self, Given, KEYS, Key, Loaded};
-use crate::drive::picture;
+use crate::drive::{archive, picture};
 use crate::platform::attach::AttachError;
 use crate::platform::data_dir::DataDirError;
 use crate::platform::{self, Ground, ServeError, Service};
@@ -85,6 +85,7 @@ where
         Some(("backup", matches)) => backup::run(matches),
         Some(("restore", matches)) => restore::run(matches),
         Some((picture::COMMAND, matches)) => look(matches),
+        Some((archive::COMMAND, matches)) => unpack(matches),
         _ => USAGE.into(),
     }
 }
@@ -182,6 +183,7 @@ fn commands() -> Command {
         .subcommand(backup::command())
         .subcommand(restore::command())
         .subcommand(look_command())
+        .subcommand(unpack_command())
 }
 
 /// What a server calls to have a picture looked at; nobody else needs it.
@@ -198,6 +200,17 @@ fn look(matches: &ArgMatches) -> ExitCode {
     let path = |name| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
     let wanted = matches.get_one::<String>("wanted").map(String::as_str).unwrap_or_default();
     picture::look::run(&path("picture"), &path("made"), wanted)
+}
+
+/// The same for an archive.
+fn unpack_command() -> Command {
+    let path = |name: &'static str| Arg::new(name).required(true).value_parser(value_parser!(PathBuf));
+    Command::new(archive::COMMAND).hide(true).arg(path("archive")).arg(path("made"))
+}
+
+fn unpack(matches: &ArgMatches) -> ExitCode {
+    let path = |name| matches.get_one::<PathBuf>(name).cloned().unwrap_or_default();
+    archive::run(&path("archive"), &path("made"))
 }
 
 /// A command that takes the settings of the server.

@@ -13,7 +13,10 @@ use projections::world::FileRow;
 use serde::Deserialize;
 use url::form_urlencoded::byte_serialize;
 
+use super::incoming::Received;
 use super::keep::{THUMBNAIL, key};
+use super::kind::is_safe;
+use super::picture::{Looked, Wanted, is_readable};
 use super::proxy::NOTHING;
 use super::serve::{NotServed, broken};
 use crate::api::ApiError;
@@ -43,6 +46,30 @@ pub async fn copied(app: &App, emoji: EmojiId, file: &FileRow) -> Result<Option<
             app.drive.discard_picture(&app.pool, &picture).await;
             return Ok(None);
         }
+    }
+    Ok(Some(picture))
+}
+
+/// Makes what came in the picture of an emoji; none when it is no picture that browsers show as it is. Until an event
+/// names it, it is a stray.
+pub async fn made(app: &App, emoji: EmojiId, received: &Received) -> Result<Option<Picture>, ApiError> {
+    let media_type = received.kind().media_type;
+    if !media_type.starts_with("image/") || !is_safe(&media_type) {
+        return Ok(None);
+    }
+    let looked = match is_readable(&media_type) {
+        true => Some(app.drive.look(&received.file, Wanted::Upload).await.map_err(ApiError::internal)?),
+        false => None,
+    };
+    let small = looked.as_ref().filter(|looked| looked.findings.is_some()).and_then(Looked::small);
+    let clean = looked.as_ref().and_then(Looked::clean);
+    let thumbnail = small.as_ref().map(|_| format!("{THUMBNAIL}{}", key()));
+    let picture = Picture { key: key(), thumbnail, media_type };
+    app.drive.note_picture(&app.pool, emoji, &picture, app.now()).await?;
+    let bytes = clean.unwrap_or_else(|| received.file.to_path_buf());
+    app.drive.store.put(None, &picture.key, bytes).await.map_err(ApiError::internal)?;
+    if let (Some(small), Some(key)) = (small, &picture.thumbnail) {
+        app.drive.store.put(None, key, small).await.map_err(ApiError::internal)?;
     }
     Ok(Some(picture))
 }

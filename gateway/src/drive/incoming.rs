@@ -11,7 +11,7 @@ use futures_util::{Stream, StreamExt};
 use md5::{Digest, Md5};
 use tempfile::{Builder, TempPath};
 use tokio::fs::File;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::Drive;
@@ -19,6 +19,8 @@ use super::kind::{self, HEAD_BYTES, Kind};
 
 /// The largest file that any policy lets in, in bytes.
 pub const MAX_FILE_BYTES: u64 = 262_144_000;
+/// How much of a file of this machine is read at once, in bytes.
+const PIECE_BYTES: usize = 64 * 1024;
 /// How long an upload may make no progress.
 pub const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// How long an upload may take in all, the form around it included: the largest file at 230 KB a second.
@@ -96,9 +98,31 @@ impl Drive {
         }
         Ok(writer.end(name).await?)
     }
+
+    /// Takes a file of this machine in.
+    pub async fn receive_file(
+        &self,
+        name: Option<String>,
+        most: u64,
+        file: &Path,
+    ) -> Result<Received, NotReceived> {
+        let (mut writer, mut file) = (self.begin().await?, File::open(file).await?);
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            let read = file.read(&mut piece).await?;
+            if read == 0 {
+                return Ok(writer.end(name).await?);
+            }
+            if writer.size + read as u64 > most {
+                return Err(NotReceived::TooLarge);
+            }
+            writer.write(&piece[..read]).await?;
+        }
+    }
 }
 
-fn make(directory: &Path) -> io::Result<(std::fs::File, TempPath)> {
+/// Makes an empty file.
+pub fn make(directory: &Path) -> io::Result<(std::fs::File, TempPath)> {
     std::fs::create_dir_all(directory)?;
     Ok(Builder::new().prefix("upload-").tempfile_in(directory)?.into_parts())
 }

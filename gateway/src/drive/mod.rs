@@ -5,6 +5,7 @@
 //! are kept ([`store`]), and then told to the log ([`keep`]). Bytes of which the log knows nothing, since
 //! the server stopped in between, are [`stray`] and go.
 
+pub mod archive;
 pub mod emoji;
 pub mod incoming;
 pub mod keep;
@@ -20,10 +21,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use domain::UserId;
+use tempfile::TempDir;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::config::Config;
+use archive::Packer;
 use incoming::Received;
 use picture::{Looked, Looker, NotLooked, Wanted};
 use proxy::Proxy;
@@ -77,6 +80,16 @@ impl Drive {
     /// Looks at a picture.
     pub async fn look(&self, picture: &Path, wanted: Wanted) -> Result<Looked, NotLooked> {
         self.looker.look(picture, wanted, &self.incoming).await
+    }
+
+    /// Unpacks an archive of emoji; where to, or why not.
+    pub async fn unpack(&self, archive: &Path) -> Result<Result<TempDir, String>, NotLooked> {
+        self.looker.unpack(archive, &self.incoming).await
+    }
+
+    /// Begins an archive.
+    pub fn pack(&self) -> Packer {
+        Packer::begin(self.incoming.clone())
     }
 
     /// A place among the uploads.

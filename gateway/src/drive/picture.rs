@@ -1,4 +1,4 @@
-//! Pictures are looked at by a process of their own, with little memory and time, that can do nothing but
+//! Pictures, and archives of them, are looked at by a process of their own, with little memory and time, that can do nothing but
 //! read one file and write others: whatever a picture does to a decoder, the server goes on.
 //!
 //! The process is this program again, by a command that `--help` doesn't show ([`crate::cli`]); what it does
@@ -19,10 +19,13 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::archive;
+
 /// The command by which this program looks at a picture.
 pub const COMMAND: &str = "look-at-picture";
-/// How long one picture may take.
+/// How long one picture may take, and one archive.
 const LOOKED_WITHIN: Duration = Duration::from_secs(20);
+const UNPACKED_WITHIN: Duration = Duration::from_secs(120);
 /// Pictures that are looked at at the same time; more wait.
 const AT_ONCE: usize = 2;
 /// The most that is read of what is said of a picture, in bytes.
@@ -106,15 +109,40 @@ impl Looker {
 
     /// Looks at a picture and makes a small one of it. `beside` is where the results may be for a while.
     pub async fn look(&self, picture: &Path, wanted: Wanted, beside: &Path) -> Result<Looked, NotLooked> {
+        let wanted = serde_json::to_value(wanted).ok();
+        let wanted = wanted.as_ref().and_then(|word| word.as_str()).unwrap_or_default();
+        let (said, directory) = self.ask(COMMAND, picture, &[wanted], LOOKED_WITHIN, beside).await?;
+        let findings = said.and_then(|said| serde_json::from_slice(&said).ok());
+        Ok(Looked { findings, directory })
+    }
+
+    /// Unpacks an archive of emoji; where to, or why not. `beside` is where that may be for a while.
+    pub async fn unpack(&self, archive: &Path, beside: &Path) -> Result<Result<TempDir, String>, NotLooked> {
+        let (said, directory) = self.ask(archive::COMMAND, archive, &[], UNPACKED_WITHIN, beside).await?;
+        Ok(match said {
+            Some(said) if said.is_empty() => Ok(directory),
+            Some(why) => Err(String::from_utf8_lossy(&why).into_owned()),
+            None => Err("it takes too much".to_owned()),
+        })
+    }
+
+    /// Has this program look at a file, with little memory and time: what it said, if it came to an end, and what it
+    /// made.
+    async fn ask(
+        &self,
+        command: &str,
+        file: &Path,
+        more: &[&str],
+        within: Duration,
+        beside: &Path,
+    ) -> Result<(Option<Vec<u8>>, TempDir), NotLooked> {
         let _slot = self.slots.acquire().await.map_err(|_| NotLooked::Closed)?;
         let directory = tempfile::Builder::new().prefix("picture-").tempdir_in(beside)?;
         let mut child = Command::new(&self.program)
-            .arg(COMMAND)
-            .arg(picture)
+            .arg(command)
+            .arg(file)
             .arg(directory.path())
-            .arg(
-                serde_json::to_value(wanted).ok().as_ref().and_then(|word| word.as_str()).unwrap_or_default(),
-            )
+            .args(more)
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -130,18 +158,18 @@ impl Looker {
             let status = child.wait().await?;
             Ok::<_, std::io::Error>((status, findings))
         };
-        let findings = match timeout(LOOKED_WITHIN, looking).await {
-            Ok(Ok((status, said))) if status.success() => serde_json::from_slice(&said).ok(),
+        let said = match timeout(within, looking).await {
+            Ok(Ok((status, said))) if status.success() => Some(said),
             Ok(Ok((status, _))) => {
-                tracing::debug!(%status, "a picture can't be read");
+                tracing::debug!(%status, "a file can't be read");
                 None
             }
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => {
-                tracing::debug!("a picture takes too long");
+                tracing::debug!("a file takes too long");
                 None
             }
         };
-        Ok(Looked { findings, directory })
+        Ok((said, directory))
     }
 }

@@ -36,7 +36,7 @@ const MAX_SEARCH_CHARS: usize = 256;
 /// The most keys by which a list is sorted.
 const MAX_SORT_KEYS: usize = 13;
 /// The policy of those who look after emoji.
-const KEEPER: &str = "canManageCustomEmojis";
+pub(super) const KEEPER: &str = "canManageCustomEmojis";
 
 type EmojiId = Id<ids::EmojiId>;
 
@@ -172,7 +172,7 @@ fn is_picture(file: &FileRow) -> bool {
 
 /// What became of an emoji with a new picture: of that nothing is left when the emoji was refused. When
 /// nobody knows, it is found out later.
-async fn settled(
+pub(super) async fn settled(
     app: &App,
     outcome: Result<Receipt, Failed<CannotEmoji>>,
     picture: &Picture,
@@ -333,7 +333,7 @@ impl Endpoint for Delete {
 }
 
 /// Deletes an emoji and its picture; none when there was none.
-async fn delete(app: &App, by: By, id: ids::EmojiId) -> Result<Option<Receipt>, ApiError> {
+pub(super) async fn delete(app: &App, by: By, id: ids::EmojiId) -> Result<Option<Receipt>, ApiError> {
     let emoji = app.commands.emoji(id).await.map_err(ApiError::internal)?;
     let Some(emoji) = &emoji.definition else { return Ok(None) };
     app.drive.note_picture(&app.pool, id, &emoji.picture, app.now()).await?;

@@ -16,10 +16,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::emoji_archive;
 use crate::api::param::Id;
 use crate::api::{ApiError, Endpoint, Meta, SignedIn, per};
 use crate::app::App;
-use crate::drive::incoming::Writer;
+use crate::drive::incoming::{Received, Writer};
 use crate::drive::keep::{Asked, allowed, keep};
 use crate::drive::kind::Kind;
 use crate::jobs::ask;
@@ -45,6 +46,7 @@ enum Format {
     Csv,
     /// One list.
     Json,
+    Zip,
 }
 
 impl Format {
@@ -52,6 +54,7 @@ impl Format {
         match self {
             Format::Csv => "csv",
             Format::Json => "json",
+            Format::Zip => "zip",
         }
     }
 
@@ -59,6 +62,7 @@ impl Format {
         match self {
             Format::Csv => "text/csv",
             Format::Json => "application/json",
+            Format::Zip => emoji_archive::MEDIA_TYPE,
         }
     }
 }
@@ -74,6 +78,7 @@ fn kept_as(entity: Entity) -> (&'static str, Format) {
         Entity::Antenna => ("antennas", Format::Json),
         Entity::Clip => ("clips", Format::Json),
         Entity::Favorite => ("favorites", Format::Json),
+        Entity::CustomEmoji => ("custom-emojis", Format::Zip),
     }
 }
 
@@ -148,7 +153,34 @@ pub async fn run(
         return Ok(());
     }
     let (name, format) = kept_as(entity);
+    let extension = format.extension();
+    let name = format!("{name}-{}.{extension}", app.now().format("%Y-%m-%d-%H-%M-%S"));
     let most = allowed(&me.account).file_size;
+    let received = match entity {
+        Entity::CustomEmoji => emoji_archive::packed(app, name.clone(), most).await?,
+        _ => written(app, me, (entity, format), leave_out, most).await?,
+    };
+    let (media_type, extension) = (format.media_type().to_owned(), Some(extension.to_owned()));
+    let kind = Some(Kind { media_type, extension });
+    let export = Some((id, entity));
+    keep(
+        app,
+        &me.account,
+        received,
+        Asked { name: Some(name), force: true, kind, export, ..Asked::default() },
+    )
+    .await?;
+    Ok(())
+}
+
+/// A file with what a person has.
+async fn written(
+    app: &App,
+    me: &SignedIn,
+    (entity, format): (Entity, Format),
+    leave_out: LeaveOut,
+    most: u64,
+) -> Result<Received, ApiError> {
     let writer = app.drive.begin().await.map_err(ApiError::internal)?;
     let mut sheet = Sheet { writer, format, most, items: 0 };
     sheet.open().await?;
@@ -161,22 +193,11 @@ pub async fn run(
         Entity::Antenna => antennas(app, me, &mut sheet).await?,
         Entity::Clip => clips(app, me, &mut sheet).await?,
         Entity::Favorite => favorites(app, me, &mut sheet).await?,
+        // It is not theirs.
+        Entity::CustomEmoji => (),
     }
     sheet.close().await?;
-    let extension = format.extension();
-    let name = format!("{name}-{}.{extension}", app.now().format("%Y-%m-%d-%H-%M-%S"));
-    let received = sheet.writer.end(Some(name.clone())).await.map_err(ApiError::internal)?;
-    let (media_type, extension) = (format.media_type().to_owned(), Some(extension.to_owned()));
-    let kind = Some(Kind { media_type, extension });
-    let export = Some((id, entity));
-    keep(
-        app,
-        &me.account,
-        received,
-        Asked { name: Some(name), force: true, kind, export, ..Asked::default() },
-    )
-    .await?;
-    Ok(())
+    sheet.writer.end(None).await.map_err(ApiError::internal)
 }
 
 /// A file that is being written, as long as it isn't larger than its owner's may be.
@@ -237,7 +258,7 @@ impl Sheet {
 }
 
 /// Everything of a list, oldest first.
-fn from_the_beginning() -> Page {
+pub(super) fn from_the_beginning() -> Page {
     Page { since: None, until: None, oldest_first: true, limit: MAX_ITEMS }
 }
 

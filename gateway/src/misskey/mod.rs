@@ -17,6 +17,7 @@ pub mod draft;
 pub mod drive;
 pub mod drive_moderation;
 pub mod emoji;
+pub mod emoji_archive;
 pub mod export;
 pub mod favorite;
 pub mod featured;
@@ -93,6 +94,7 @@ pub fn registry() -> &'static Registry {
             emoji::Copy,
             emoji::Delete,
             emoji::DeleteMany,
+            emoji_archive::Import,
             emoji::List,
             emoji::ListRemote,
             emoji::RemoveAliases,
@@ -204,6 +206,7 @@ pub fn registry() -> &'static Registry {
             emoji::All,
             meta::ShowEndpoint,
             meta::Endpoints,
+            emoji_archive::Export,
             work::flash::Create,
             work::flash::Delete,
             work::flash::Featured,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Duration, Utc};
 use commands::log::{Cipher, KeysError};
 use domain::export::Entity;
-use domain::ids::{UserId, derived};
+use domain::ids::{FileId, UserId, derived};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
@@ -21,7 +21,7 @@ pub const MAX_ATTEMPTS: i32 = 8;
 /// The pause after the first failure; each next one is twice as long.
 pub const FIRST_PAUSE: Duration = Duration::seconds(30);
 
-/// What is to be done. Files that are read have come with the request: what becomes of them later changes nothing.
+/// What is to be done. Small files have come with the request: what becomes of them later changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
     Export {
@@ -48,6 +48,10 @@ pub enum Work {
     },
     Antennas {
         text: String,
+    },
+    /// Out of an archive, which may be too large to come along.
+    Emoji {
+        file: FileId,
     },
 }
 

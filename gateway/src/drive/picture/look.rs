@@ -57,7 +57,7 @@ pub fn run(picture: &Path, made: &Path, wanted: &str) -> ExitCode {
 }
 
 /// From here on there is little memory and time.
-fn bind() -> io::Result<()> {
+pub fn bind() -> io::Result<()> {
     let held = held_bytes()?;
     let limits = [
         (Resource::RLIMIT_AS, held + MAX_MEMORY_BYTES),
