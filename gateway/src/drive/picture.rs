@@ -116,6 +116,8 @@ impl Looker {
                 serde_json::to_value(wanted).ok().as_ref().and_then(|word| word.as_str()).unwrap_or_default(),
             )
             .env_clear()
+            // Memory that the allocator reserves for later would count as held by the program.
+            .env("MIMALLOC_ARENA_RESERVE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
