@@ -153,10 +153,10 @@ impl<'d> Files<'d> {
             }
             // Nothing is copied any more of whoever is being erased.
             let Some(cipher) = self.desk.keyring.of(owner).await? else { continue };
-            let Some(bytes) = self.store.get(owner, &key, None).await? else { continue };
+            let Some(found) = self.store.get(owner, &key, None).await? else { continue };
             let directory = self.directory.join(owner.to_string());
             DirBuilder::new().recursive(true).mode(PRIVATE).create(&directory).map_err(at(&directory))?;
-            copied.bytes += seal(&cipher, owner, &key, bytes, &path).await?;
+            copied.bytes += seal(&cipher, owner, &key, found.bytes, &path).await?;
             copied.files += 1;
         }
         Ok(copied)
