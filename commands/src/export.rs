@@ -1,22 +1,22 @@
 //! What people take along.
 
-use std::convert::Infallible;
-
-use domain::export::{Completed, Entity};
+use domain::drive::{CannotAddFile, File, stream};
+use domain::export::{Entity, complete};
 use domain::log::By;
-use domain::{FileId, UserId};
 
-use crate::{Commands, Failed, Receipt};
+use crate::{Commands, Failed, NewFile, Receipt};
 
 impl Commands {
-    /// Tells a person that a file with what they have is in their drive.
-    pub async fn tell_exported(
+    /// Keeps a file with what its owner has, and tells them; of those with the same id the first.
+    pub async fn complete_export(
         &self,
         by: By,
-        user: UserId,
+        new: NewFile,
         entity: Entity,
-        file: FileId,
-    ) -> Result<Receipt, Failed<Infallible>> {
-        self.record(&by, Completed { user, entity, file }.into()).await
+    ) -> Result<Receipt, Failed<CannotAddFile>> {
+        self.execute_first(&stream(new.file.id), &by, |current: &File| {
+            complete(current, &new.file, entity, new.used, &new.allowed)
+        })
+        .await
     }
 }

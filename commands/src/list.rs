@@ -7,12 +7,17 @@ use domain::list::{
     Favorite, Limits, Lists, NoSuchList, change, change_member, copy, create, delete, favorite,
     favorite_stream, pull, push, stream, unfavorite,
 };
-use domain::log::By;
+use domain::log::{By, LogError};
 use domain::{ListId, MembershipId, UserId};
 
 use crate::{Commands, Failed, Receipt};
 
 impl Commands {
+    /// All lists of a person.
+    pub async fn lists(&self, owner: UserId) -> Result<Arc<Lists>, LogError> {
+        self.load(&stream(owner)).await
+    }
+
     /// Makes an empty list.
     pub async fn create_list(
         &self,

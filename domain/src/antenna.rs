@@ -183,6 +183,9 @@ pub fn create(
     settings: Settings,
     limit: usize,
 ) -> Result<Vec<Event>, CannotTune> {
+    if antennas.get(id).is_some() {
+        return Ok(Vec::new());
+    }
     check(&settings, lists)?;
     if antennas.0.len() >= limit {
         return Err(CannotTune::TooMany);
@@ -474,11 +477,14 @@ pub(crate) mod tests {
     #[test]
     fn there_are_as_many_antennas_as_allowed_and_each_has_words() {
         let (none, lists) = (Antennas::default(), Lists::default());
-        let make =
-            |antennas: &Antennas, settings| create(antennas, &lists, user(1), AntennaId(id(7)), settings, 1);
+        let make_as = |n, antennas: &Antennas, settings| {
+            create(antennas, &lists, user(1), AntennaId(id(n)), settings, 1)
+        };
+        let make = |antennas: &Antennas, settings| make_as(7, antennas, settings);
         let mut one = Antennas::default();
         make(&none, listens(|_| ())).unwrap().iter().for_each(|event| one.apply(event));
-        assert_eq!(make(&one, listens(|_| ())), Err(CannotTune::TooMany));
+        assert_eq!(make(&one, listens(|_| ())), Ok(Vec::new()), "it is there");
+        assert_eq!(make_as(8, &one, listens(|_| ())), Err(CannotTune::TooMany));
         let wordless = |s: &mut Settings| s.keywords = words(&[&[], &[""]]);
         assert_eq!(make(&none, listens(wordless)), Err(CannotTune::NoWords));
         let long = |s: &mut Settings| s.keywords = vec![vec!["x".repeat(MAX_WORD_BYTES + 1)]];

@@ -201,6 +201,11 @@ impl File {
         self.current.as_ref().filter(|_| !self.deleted)
     }
 
+    /// Whether its bytes are those under this key, or were until it was deleted.
+    pub fn has_key(&self, key: &str) -> bool {
+        self.current.as_ref().is_some_and(|file| file.key == key)
+    }
+
     /// The file, if it is there and belongs to this person.
     pub fn of(&self, owner: UserId) -> Option<&FileAdded> {
         self.existing().filter(|file| file.owner == owner)
@@ -520,7 +525,7 @@ pub fn delete_folder(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::note::tests::{id, user};
 
@@ -530,7 +535,7 @@ mod tests {
         FolderId(id(n))
     }
 
-    fn a_file(change: impl FnOnce(&mut FileAdded)) -> FileAdded {
+    pub(crate) fn a_file(change: impl FnOnce(&mut FileAdded)) -> FileAdded {
         let mut file = FileAdded {
             id: FileId(id(100)),
             owner: user(OWNER),

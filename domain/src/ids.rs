@@ -215,7 +215,8 @@ impl EventId {
     }
 }
 
-fn derived(id: Uuid, offset: u128) -> Uuid {
+/// An id beside a fresh one; `offset` is less than 2 to the power of [`DERIVED_BITS`].
+pub fn derived(id: Uuid, offset: u128) -> Uuid {
     Uuid::from_u128(id.as_u128().wrapping_add(offset))
 }
 

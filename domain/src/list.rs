@@ -120,6 +120,11 @@ impl Lists {
     pub fn get(&self, list: ListId) -> Option<&List> {
         self.0.get(&list)
     }
+
+    /// The first list of this name.
+    pub fn named(&self, name: &str) -> Option<ListId> {
+        self.0.iter().find(|(_, list)| list.name == name).map(|(id, _)| *id)
+    }
 }
 
 impl Fold for Lists {
@@ -282,7 +287,7 @@ pub enum CannotFavorite {
     Already,
 }
 
-/// Decides a new list.
+/// Decides a new list; one that is there already is no event.
 pub fn create(
     lists: &Lists,
     owner: UserId,
@@ -290,6 +295,9 @@ pub fn create(
     name: String,
     limits: Limits,
 ) -> Result<Vec<Event>, CannotCreate> {
+    if lists.get(id).is_some() {
+        return Ok(Vec::new());
+    }
     match lists.over(limits) {
         None if lists.0.len() < limits.lists => Ok(vec![Created { id, owner, name }.into()]),
         Some(Over::Members) => Err(CannotCreate::Over(Over::Members)),
@@ -468,6 +476,7 @@ mod tests {
         let make = |lists: &Lists| create(lists, user(1), list(9), "new".to_owned(), LIMITS);
         assert_eq!(after(lists(&[(1, &[])]), make(&lists(&[(1, &[])])).unwrap()).0.len(), 2);
         assert_eq!(make(&lists(&[(1, &[]), (2, &[])])), Err(CannotCreate::TooMany));
+        assert_eq!(make(&lists(&[(1, &[]), (9, &[])])), Ok(Vec::new()), "it is there");
         assert_eq!(make(&lists(&[(1, &[]), (2, &[]), (3, &[])])), Err(CannotCreate::TooMany));
         assert_eq!(make(&lists(&[(1, &[2, 3, 4])])), Err(CannotCreate::Over(Over::Members)));
     }

@@ -27,6 +27,7 @@ use crate::erase::{Eraser, asked};
 use crate::feed::Feed;
 use crate::fetch::{FetchError, Fetcher};
 use crate::follower::Follower;
+use crate::jobs;
 use crate::mail;
 use crate::metered::{self, MeteredLog};
 use crate::neighbours;
@@ -241,6 +242,7 @@ impl App {
             stopping.spawn(drive::stray::watch(app.clone(), stopping.clone()));
             stopping.spawn(mail::run(app.clone()));
             stopping.spawn(deliver::run(app.clone()));
+            tokio::spawn(jobs::run(app.clone(), stopping.clone()));
         }
         Ok(app)
     }
@@ -338,7 +340,7 @@ pub async fn build(ground: Ground) -> Result<Service, ServeError> {
         router: app.router(),
         lag: Box::new(move || lag(&lagging)),
         finish: Box::pin(async move {
-            tokio::join!(app.hub.drained(), stopping.stop());
+            tokio::join!(app.hub.drained(), app.core.jobs.working(), stopping.stop());
         }),
     })
 }

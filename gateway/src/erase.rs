@@ -48,7 +48,7 @@ const ERASED: &str = "user.erased";
 const HASH_DOMAIN: &str = "erased name";
 /// What is kept of a person besides the log and what is shown: by table, which rows. `$1` is their id, `$2`
 /// the same as text.
-const OPS: [(&str, &str); 18] = [
+const OPS: [(&str, &str); 19] = [
     ("passwords", "user_id = $1"),
     ("native_tokens", "user_id = $1"),
     ("app_tokens", "user_id = $1 or app_id in (select id from ops.apps where user_id = $1)"),
@@ -66,6 +66,7 @@ const OPS: [(&str, &str); 18] = [
     ("webhooks", "user_id = $1"),
     ("push_subscriptions", "user_id = $1"),
     ("deliveries", "user_id = $1 or about = $1 or other = $1"),
+    ("jobs", "user_id = $1"),
     ("rate_windows", "split_part(key, ':', 1) = $2"),
 ];
 

@@ -19,9 +19,9 @@
 //! from the stream before `user.erased` tells those who have copied them.
 //!
 //! The log is the truth: this task goes on after the last message that the stream has, so a stream that
-//! comes back empty is filled again from the start, and one that is whole gets nothing twice. Each message
-//! says which one it expects before it, so a second publisher can't mix in. One process publishes, by an
-//! advisory lock; another takes over when its session ends.
+//! comes back empty is filled again from the start, one that comes back without its end gets that again, and
+//! one that is whole gets nothing twice. Each message says which one it expects before it, so a second
+//! publisher can't mix in. One process publishes, by an advisory lock; another takes over when its session ends.
 //!
 //! A stream that ends with what this log doesn't have, as after a restore, is not gone on with: it has to be
 //! deleted, and is filled anew. So it is, too, with what was told while `nats_feed` was `all`.
@@ -137,7 +137,7 @@ impl Feed {
         let context = jetstream::new(self.nats.clone());
         let stream = context.get_or_create_stream(description()).await.map_err(boxed)?;
         let mut cursor = self.resume(&mut conn, &stream).await?;
-        save(&mut conn, &stream, cursor.told, self.scope).await?;
+        save(&mut conn, &stream, &cursor, self.scope).await?;
         tracing::info!(position = %cursor.told.position, "the feed publishes");
         let mut advanced = self.projections.advanced();
         loop {
@@ -162,7 +162,7 @@ impl Feed {
             new.retain(|event| event.subject.is_none_or(|subject| !gone.contains(&subject)));
             cursor.sequence = self.send(&context, &new, cursor.sequence).await?;
             cursor.told = last;
-            save(&mut conn, &stream, cursor.told, self.scope).await?;
+            save(&mut conn, &stream, &cursor, self.scope).await?;
         }
     }
 
@@ -189,8 +189,11 @@ impl Feed {
                      delete the stream, and it is filled anew with public facts"
                 );
             }
-            // Messages may have been deleted or have ended by themselves since.
-            told = told.max(saved.told);
+            // Messages may have been deleted or have ended by themselves since; but where the stream ends earlier
+            // than it did, NATS has lost what it had acknowledged.
+            if saved.sequence.is_none_or(|sequence| sequence <= info.state.last_sequence) {
+                told = told.max(saved.told);
+            }
         }
         if told.position > self.log.head().await? {
             return Err(Trouble::OtherLog);
@@ -338,33 +341,44 @@ fn identity(stream: &Stream) -> String {
 /// What was told to a stream.
 struct Saved {
     told: Place,
+    /// The last message of the stream then; none when that is not known.
+    sequence: Option<u64>,
     /// The most that it was ever told; none when that is not known.
     scope: Option<String>,
 }
 
 async fn saved(conn: &mut PgConnection, stream: &Stream) -> sqlx::Result<Option<Saved>> {
-    let saved: Option<(i64, i32, Option<String>)> =
-        sqlx::query_as("select position, ordinal, scope from ops.feed where stream = $1")
+    let saved: Option<(i64, i32, Option<i64>, Option<String>)> =
+        sqlx::query_as("select position, ordinal, sequence, scope from ops.feed where stream = $1")
             .bind(identity(stream))
             .fetch_optional(conn)
             .await?;
-    Ok(saved.map(|(position, ordinal, scope)| {
+    Ok(saved.map(|(position, ordinal, sequence, scope)| {
         let position = Position(position.unsigned_abs());
-        Saved { told: Place { position, ordinal: ordinal.unsigned_abs() }, scope }
+        let told = Place { position, ordinal: ordinal.unsigned_abs() };
+        Saved { told, sequence: sequence.map(i64::unsigned_abs), scope }
     }))
 }
 
-async fn save(conn: &mut PgConnection, stream: &Stream, told: Place, scope: FeedScope) -> sqlx::Result<()> {
+async fn save(
+    conn: &mut PgConnection,
+    stream: &Stream,
+    cursor: &Cursor,
+    scope: FeedScope,
+) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into ops.feed as f (one, stream, position, ordinal, scope) values (true, $1, $2, $3, $4)
+        "insert into ops.feed as f (one, stream, position, ordinal, sequence, scope)
+         values (true, $1, $2, $3, $4, $5)
          on conflict (one) do update
             set stream = excluded.stream, position = excluded.position, ordinal = excluded.ordinal,
+                sequence = excluded.sequence,
                 scope = case when f.stream = excluded.stream and f.scope = 'all' then 'all'
                              else excluded.scope end",
     )
     .bind(identity(stream))
-    .bind(told.position.0 as i64)
-    .bind(told.ordinal as i32)
+    .bind(cursor.told.position.0 as i64)
+    .bind(cursor.told.ordinal as i32)
+    .bind(cursor.sequence as i64)
     .bind(word(scope))
     .execute(conn)
     .await?;

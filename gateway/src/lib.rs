@@ -23,6 +23,7 @@ pub mod erase;
 pub mod feed;
 pub mod fetch;
 mod follower;
+pub mod jobs;
 pub mod json;
 pub mod letters;
 pub mod mail;

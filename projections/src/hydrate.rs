@@ -31,6 +31,8 @@ pub struct Wanted {
     pub channels: Vec<ChannelId>,
     /// The notes that these people pinned, too.
     pub pins: bool,
+    /// The pages that they pinned, too.
+    pub pages: bool,
 }
 
 impl Wanted {
@@ -44,7 +46,7 @@ impl Wanted {
 
     /// People with all that is shown of them in detail.
     pub fn in_detail(users: impl IntoIterator<Item = UserId>) -> Self {
-        Self { pins: true, ..Self::users(users) }
+        Self { pins: true, pages: true, ..Self::users(users) }
     }
 }
 
@@ -109,7 +111,7 @@ pub(crate) async fn from(
 
     users.values_mut().for_each(|user| theirs.give(user, now));
     decoration::dress(source, users.values_mut()).await?;
-    let pinned = wanted.pins.then(|| users.values().filter_map(|user| user.profile.pinned_page));
+    let pinned = wanted.pages.then(|| users.values().filter_map(|user| user.profile.pinned_page));
     let pinned: Vec<WorkId> = pinned.into_iter().flatten().collect();
     let pages = unless(pinned.is_empty(), work::by_ids(source.pool, viewer, &pinned)).await?;
     let shown: Vec<FileId> = pages.values().flat_map(WorkRow::files).collect();

@@ -102,21 +102,22 @@ struct Changes {
     replies: Sums<Uuid>,
     /// A renote that is taken back still counts (recorded behaviour), until its author is erased.
     renotes: Sums<Uuid>,
+    /// What each has written. What is deleted, or goes with a parent, still counts (recorded behaviour).
     authors: BTreeMap<Uuid, (i64, Option<DateTime<Utc>>)>,
     totals: Sums<bool>,
 }
 
 impl Changes {
-    fn count(&mut self, author: Uuid, reply: Option<Uuid>, local: bool, n: i64) {
-        self.authors.entry(author).or_default().0 += n;
+    fn count(&mut self, reply: Option<Uuid>, local: bool, n: i64) {
         self.totals.add(local, n);
         if let Some(reply) = reply {
             self.replies.add(reply, n);
         }
     }
 
-    fn touch(&mut self, author: UserId, at: DateTime<Utc>) {
-        let updated = &mut self.authors.entry(author.0).or_default().1;
+    fn touch(&mut self, author: UserId, written: i64, at: DateTime<Utc>) {
+        let (notes, updated) = self.authors.entry(author.0).or_default();
+        *notes += written;
         *updated = Some(updated.map_or(at, |earlier| earlier.max(at)));
     }
 }
@@ -128,7 +129,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        3
+        4
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -157,16 +158,16 @@ async fn write(tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), Pro
     for (recorded, event) in events(batch) {
         match event {
             Event::NoteCreated(note) => {
-                changes.touch(note.author, recorded.at);
+                changes.touch(note.author, 1, recorded.at);
                 let reply = note.reply.map(|parent| parent.id.0);
-                changes.count(note.author.0, reply, note.uri.is_none(), 1);
+                changes.count(reply, note.uri.is_none(), 1);
                 if let Some(renote) = note.renote.filter(|renote| renote.author != note.author) {
                     changes.renotes.add(renote.id.0, 1);
                 }
                 created.push(NewNote::of(note)?);
             }
             Event::NoteDeleted(note) => {
-                changes.touch(note.author, recorded.at);
+                changes.touch(note.author, 0, recorded.at);
                 deleted.push(note.id.0);
             }
             _ => (),
@@ -272,7 +273,7 @@ async fn remove(
     let mut withdrawn: Sums<(Uuid, Uuid)> = Sums::default();
     let ids: Vec<Uuid> = gone.iter().map(|(id, ..)| *id).collect();
     for (id, author, reply, renote, local, mentions, visible_to) in gone {
-        changes.count(author, reply, local, -1);
+        changes.count(reply, local, -1);
         if let Some(renote) = renote {
             withdrawn.add((renote, author), 1);
         }
@@ -967,7 +968,8 @@ mod tests {
         assert_eq!(counts(&pool, root).await, Some((1, 2)), "what was renoted once stays counted");
         let people = user::by_ids(&pool, &[user(2)]).await.unwrap();
         let bob = &people[&user(2)];
-        assert_eq!((bob.notes, bob.updated_at), (0, story.log.all().last().map(|event| event.at)));
+        assert_eq!((bob.notes, bob.updated_at), (3, story.log.all().last().map(|event| event.at)));
+        assert_eq!(user::stats(&pool).await.unwrap().original_notes, 3);
     }
 
     #[sqlx::test(migrations = "../migrations")]
@@ -1000,7 +1002,7 @@ mod tests {
             }
             assert_eq!(counts(&pool, other).await, Some((0, 0)));
             let people = user::by_ids(&pool, &[user(1), user(2), user(3)]).await.unwrap();
-            assert_eq!([1, 2, 3].map(|n| people[&user(n)].notes), [0, 0, 1]);
+            assert_eq!([1, 2, 3].map(|n| people[&user(n)].notes), [2, 1, 3], "as they were written");
             assert_eq!(user::stats(&pool).await.unwrap().notes, 1);
             assert_eq!(mentions(&pool, user(1), None, false, &Page::newest(10)).await.unwrap(), []);
             story.empty().await;

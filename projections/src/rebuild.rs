@@ -64,9 +64,13 @@ pub const SILENT_BEFORE_PROJECTORS: Duration = Duration::from_secs(10);
 pub const SILENT_BEFORE_READERS: Duration = Duration::from_secs(2);
 /// How long to wait for those who maintain tables, such as autovacuum, which gives way after a second.
 pub const MAINTENANCE_WITHIN: Duration = Duration::from_secs(10);
-/// How long readers may be made to wait for the switch. Well below `deadlock_timeout`, so that a reader
-/// in whose way it is, and that is in its way, is not the one who fails.
+/// How long readers may be made to wait for the first try to switch. Each next try may wait a little longer,
+/// since where queries are slow a short wait never meets a moment between them.
 pub const READERS_WAIT: Duration = Duration::from_millis(200);
+pub const MORE_READERS_WAIT: Duration = Duration::from_millis(20);
+/// How long readers may be made to wait at most. Below `deadlock_timeout`, so that a reader in whose way it
+/// is, and that is in its way, is not the one who fails.
+pub const LONGEST_READERS_WAIT: Duration = Duration::from_millis(800);
 /// How often the switch is tried.
 pub const SWITCH_TRIES: usize = 60;
 /// The pause after the first try; each next one is twice as long, up to a second.
@@ -428,11 +432,13 @@ impl Run<'_> {
     /// Puts the rebuilt tables in the place of the live ones.
     async fn switch(&mut self, control: &mut PgConnection) -> Result<(), RebuildError> {
         let mut pause = FIRST_SWITCH_PAUSE;
+        let mut within = READERS_WAIT;
+        let mut first = Vec::new();
         for _ in 0..SWITCH_TRIES {
             self.go_on()?;
             self.catch_up(control).await?;
             let mut tx = control.begin().await?;
-            match self.try_switch(&mut tx).await {
+            match self.try_switch(&mut tx, within, &mut first).await {
                 Ok(()) => {
                     tx.commit().await?;
                     return Ok(());
@@ -443,11 +449,17 @@ impl Run<'_> {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+            within = (within + MORE_READERS_WAIT).min(LONGEST_READERS_WAIT);
         }
         Err(RebuildError::Contended)
     }
 
-    async fn try_switch(&mut self, tx: &mut PgConnection) -> Result<(), RebuildError> {
+    async fn try_switch(
+        &mut self,
+        tx: &mut PgConnection,
+        within: Duration,
+        first: &mut Vec<String>,
+    ) -> Result<(), RebuildError> {
         // Autovacuum gives way only to who waits longer than readers should. Neither readers nor live
         // projectors are in the way of this lock.
         wait_at_most(tx, MAINTENANCE_WITHIN).await?;
@@ -459,7 +471,7 @@ impl Run<'_> {
         let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
         let views = dependents::views(tx, &names).await?;
         silent_at_most(tx, SILENT_BEFORE_READERS).await?;
-        dependents::lock(tx, &views, &tables, READERS_WAIT).await?;
+        dependents::lock(tx, &views, &tables, within, first).await?;
         if dependents::views(tx, &names).await? != views {
             return Err(RebuildError::Contended);
         }

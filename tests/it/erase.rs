@@ -137,7 +137,8 @@ async fn nothing_of_an_erased_person_is_left() {
     let him_now = client.ok(&him, "users/show", json!({ "userId": him.id })).await;
     assert_eq!(
         ["followersCount", "followingCount", "notesCount"].map(|count| him_now[count].clone()),
-        [json!(0), json!(0), json!(his_notes.len() + 1 + REACTIONS)],
+        [json!(0), json!(0), json!(his_notes.len() + 2 + HIS_NOTES)],
+        "those that answered hers are gone, and count as written",
     );
     let note = client.ok(&him, "notes/show", json!({ "noteId": his_notes[1] })).await;
     let counts = ["repliesCount", "renoteCount", "reactionCount"].map(|count| note[count].clone());

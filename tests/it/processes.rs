@@ -14,6 +14,7 @@ use futures_util::{SinkExt, StreamExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -21,7 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::harness::{Answer, Database, PASSWORD, answer};
+use crate::harness::{Answer, Database, PASSWORD, answer, with_form};
 
 /// The address of the server, wherever its processes listen.
 const URL: &str = "http://kiroku.example";
@@ -33,6 +34,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_millis(10);
 /// How long a standby may take until what is written is read again.
 const TAKES_OVER_WITHIN: Duration = Duration::from_secs(2);
+/// Who is put into lists, and into how many.
+const PEOPLE: usize = 12;
+const LISTS: usize = 4;
 /// What each of two processes writes of one person.
 const WRITES: usize = 15;
 
@@ -67,6 +71,88 @@ async fn many_processes_are_one_server() {
     nobody_follows_who_blocks_them(&a, &b, &root, &alice).await;
     an_ended_token_ends_everywhere(&cluster, &a, &b, &stream, &root, &alice).await;
     for process in [first, second, a, b, stream] {
+        process.stop().await;
+    }
+}
+
+/// What was answered with 204 is done once, whatever becomes of the process that answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_process_promised_the_next_one_does() {
+    let cluster = Cluster::new().await;
+    let projector = cluster.start("projector").await;
+    let mut first = cluster.start("api").await;
+    let root = first.sign_up("root").await;
+    first.ok(&root, "admin/update-meta", json!({ "disableRegistration": false })).await;
+    let lifted = json!({ "policies": { "rateLimitFactor": 0 } });
+    first.ok(&root, "admin/roles/update-default-policies", lifted).await;
+    let (alice, bob) = (first.sign_up("alice").await, first.sign_up("bob").await);
+    let mut lists = String::new();
+    for n in 0..PEOPLE {
+        first.sign_up(&format!("person{n}")).await;
+        lists += &format!("list {},person{n}@kiroku.example\n", n % LISTS);
+    }
+    let begun = async || (cluster.jobs("holder is not null").await == 1).then_some(());
+    let none_left = async || (cluster.jobs("true").await == 0).then_some(());
+
+    // It dies in the middle of one export, with another waiting.
+    let held = cluster.hold("read.follows").await;
+    first.ok(&alice, "i/export-following", json!({})).await;
+    first.eventually("the export is begun", begun).await;
+    first.ok(&bob, "i/export-notes", json!({})).await;
+    first.signal(Signal::SIGKILL);
+    first.until_ended().await;
+    held.rollback().await.unwrap();
+    assert_eq!(cluster.jobs("true").await, 2);
+    let mut second = cluster.start("api").await;
+    second.eventually("what the first one promised is done", none_left).await;
+    for (person, entity) in [(&alice, "following"), (&bob, "note")] {
+        let told = second.ok(person, "i/notifications", json!({})).await;
+        let exports = told.as_array().unwrap().iter().filter(|told| told["type"] == "exportCompleted");
+        let exports: Vec<_> = exports.map(|told| told["exportedEntity"].clone()).collect();
+        assert_eq!(exports, [entity]);
+    }
+
+    // It is stopped in the middle of one: that is there for the next at once. Who is gone is promised nothing.
+    let held = cluster.hold("read.follows").await;
+    second.ok(&alice, "i/export-following", json!({})).await;
+    second.eventually("the export is begun", begun).await;
+    second.ok(&bob, "i/export-notes", json!({})).await;
+    second.ok(&bob, "i/delete-account", json!({ "password": PASSWORD })).await;
+    assert_eq!(cluster.jobs("true").await, 1);
+    second.signal(Signal::SIGTERM);
+    second.until_ended().await;
+    held.rollback().await.unwrap();
+    assert_eq!(cluster.jobs("holder is null and due_at <= now()").await, 1);
+
+    // They die at any time.
+    let mut promised = 3;
+    for round in 0..4 {
+        let mut process = cluster.start("api").await;
+        if round == 0 {
+            let file = process.upload(&alice, "lists.csv", &lists).await;
+            process.ok(&alice, "i/import-user-lists", json!({ "fileId": file })).await;
+            let antenna = |n| json!({ "name": format!("antenna {n}"), "src": "all", "keywords": [["word"]] });
+            let antennas = json!((0..LISTS).map(antenna).collect::<Vec<_>>()).to_string();
+            let file = process.upload(&alice, "antennas.json", &antennas).await;
+            process.ok(&alice, "i/import-antennas", json!({ "fileId": file })).await;
+        }
+        for path in ["i/export-notes", "i/export-user-lists"] {
+            process.ok(&alice, path, json!({})).await;
+            promised += 1;
+        }
+        sleep(Duration::from_millis(40 * round)).await;
+        process.signal(Signal::SIGKILL);
+        process.until_ended().await;
+    }
+    let last = cluster.start("api").await;
+    last.eventually("all that was promised is done", none_left).await;
+    assert_eq!(cluster.happened("export.completed").await, promised);
+    assert_eq!(cluster.happened("drive.file_added").await, promised + 2);
+    for (kind, times) in [("list.created", LISTS), ("list.member_added", PEOPLE), ("antenna.created", LISTS)]
+    {
+        assert_eq!(cluster.happened(kind).await, times as i64, "{kind}");
+    }
+    for process in [projector, last] {
         process.stop().await;
     }
 }
@@ -279,12 +365,15 @@ struct User {
 
 /// A database, and what its processes have in common.
 struct Cluster {
+    /// Of the test, besides those of the processes.
+    pool: PgPool,
     database: Database,
 }
 
 impl Cluster {
     async fn new() -> Self {
-        Self { database: Database::create().await }
+        let database = Database::create().await;
+        Self { pool: database.pool().await, database }
     }
 
     /// Starts a process with this role, and waits until it is ready.
@@ -301,11 +390,31 @@ impl Cluster {
     }
 
     async fn run(&self, statement: &'static str) {
-        sqlx::query(statement).execute(&self.database.pool().await).await.unwrap();
+        sqlx::query(statement).execute(&self.pool).await.unwrap();
+    }
+
+    /// Lets nobody read a table until this ends.
+    async fn hold(&self, table: &str) -> Transaction<'static, Postgres> {
+        let mut held = self.pool.begin().await.unwrap();
+        let lock = format!("lock table {table} in access exclusive mode");
+        sqlx::query(AssertSqlSafe(lock)).execute(&mut *held).await.unwrap();
+        held
+    }
+
+    /// How many jobs there are of which this is true.
+    async fn jobs(&self, of: &str) -> i64 {
+        let query = AssertSqlSafe(format!("select count(*) from ops.jobs where {of}"));
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.unwrap()
+    }
+
+    /// How many events of a kind there are.
+    async fn happened(&self, kind: &str) -> i64 {
+        let query = sqlx::query_scalar("select count(*) from log.events where kind = $1").bind(kind);
+        query.fetch_one(&self.pool).await.unwrap()
     }
 
     async fn count(&self, query: &'static str) -> (i64, i64) {
-        sqlx::query_as(query).fetch_one(&self.database.pool().await).await.unwrap()
+        sqlx::query_as(query).fetch_one(&self.pool).await.unwrap()
     }
 }
 
@@ -388,6 +497,16 @@ impl Process {
     async fn note(&self, by: &User, text: &str) -> String {
         let created = self.ok(by, "notes/create", json!({ "text": text })).await;
         created["createdNote"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Uploads a file that must be taken; its id.
+    async fn upload(&self, by: &User, name: &str, text: &str) -> String {
+        let request = self.http.post(format!("http://{}/api/drive/files/create", self.address));
+        let fields = [("i", by.token.as_str())].into_iter();
+        let request = with_form(request, fields, Some((name, text.as_bytes().to_vec())));
+        let answer = answer(request.send().await.unwrap()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body["id"].as_str().unwrap().to_owned()
     }
 
     async fn until_shown(&self, by: &User, note: &str) {

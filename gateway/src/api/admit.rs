@@ -17,7 +17,7 @@ use super::error::{
 use super::limiter::Limiter;
 use super::rate::{Limit, TooOften};
 use crate::ops::{
-    Apps, Browsers, Challenges, Deliveries, OAuth, Passkeys, Passwords, Post, SecondFactors, SecretKey,
+    Apps, Browsers, Challenges, Deliveries, Jobs, OAuth, Passkeys, Passwords, Post, SecondFactors, SecretKey,
     ServerSecrets, SignIns, Subscriptions, Tokens, Webhooks,
 };
 use crate::webauthn::Site;
@@ -39,6 +39,7 @@ pub struct Core {
     pub webhooks: Webhooks,
     pub subscriptions: Subscriptions,
     pub deliveries: Deliveries,
+    pub jobs: Jobs,
     pub limiter: Limiter,
     pub proxies: TrustedProxies,
     pub clock: Arc<dyn Clock>,
@@ -75,8 +76,9 @@ impl Core {
             post: Post::new(pool.clone(), key.clone(), cipher.clone()),
             server_secrets: ServerSecrets::new(pool.clone(), cipher.clone()),
             webhooks: Webhooks::new(pool.clone(), cipher.clone()),
-            subscriptions: Subscriptions::new(pool.clone(), key, cipher),
+            subscriptions: Subscriptions::new(pool.clone(), key, cipher.clone()),
             deliveries: Deliveries::new(pool.clone()),
+            jobs: Jobs::new(pool.clone(), cipher),
             limiter: Limiter::new(pool),
             proxies,
             clock,

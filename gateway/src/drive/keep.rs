@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use commands::{Failed, NewFile};
 use domain::drive::{Allowed, FileAdded, Properties};
+use domain::export::Entity;
 use domain::log::AppendError;
 use domain::{FileId, FolderId};
 use projections::world::FileRow;
@@ -31,6 +32,8 @@ pub struct Asked {
     pub force: bool,
     /// Instead of what it looks like.
     pub kind: Option<Kind>,
+    /// It has what its owner has here, and this is its id, whoever makes it. They are told.
+    pub export: Option<(FileId, Entity)>,
 }
 
 /// Keeps a file; or finds the one with the same content.
@@ -58,7 +61,7 @@ pub async fn keep(
     let small = looked.as_ref().filter(|_| findings.is_some()).and_then(Looked::small);
     let clean = looked.as_ref().and_then(Looked::clean);
     let file = FileAdded {
-        id: FileId(app.ids.at(by.now)),
+        id: asked.export.map_or_else(|| FileId(app.ids.at(by.now)), |(id, _)| id),
         owner: owner.id,
         name: with_extension(name.as_deref().unwrap_or(UNTITLED), &kind),
         comment: asked.comment.filter(|comment| !comment.is_empty()),
@@ -73,7 +76,12 @@ pub async fn keep(
         thumbnail: small.as_ref().map(|_| format!("{THUMBNAIL}{}", key())),
     };
     let used = projections::drive::usage(&app.pool, owner.id).await?;
-    let new = NewFile { file, used, allowed: allowed(owner) };
+    let mut allowed = allowed(owner);
+    if asked.export.is_some() {
+        // What the server makes is of a type that the server takes.
+        allowed.types.push(file.media_type.clone());
+    }
+    let new = NewFile { file, used, allowed };
     app.commands.would_add_file(&new).await?;
 
     let (id, key) = (new.file.id, new.file.key.clone());
@@ -84,7 +92,11 @@ pub async fn keep(
         app.drive.store.put(owner.id, key, small).await.map_err(ApiError::internal)?;
     }
     let file = new.file.clone();
-    let receipt = match app.commands.add_file(by, new).await {
+    let added = match asked.export {
+        Some((_, entity)) => app.commands.complete_export(by, new, entity).await,
+        None => app.commands.add_file(by, new).await,
+    };
+    let receipt = match added {
         Ok(receipt) => receipt,
         Err(failed) => {
             // Otherwise the log may have it: that is found out later.
@@ -94,7 +106,16 @@ pub async fn keep(
             return Err(failed.into());
         }
     };
-    app.drive.settled(&app.pool, id).await?;
+    let is_ours = match asked.export {
+        // Somebody else may have been faster.
+        Some(_) => app.commands.file(id).await.map_err(ApiError::internal)?.has_key(&file.key),
+        None => true,
+    };
+    if is_ours {
+        app.drive.settled(&app.pool, id, &file.key).await?;
+    } else {
+        app.drive.discard(&app.pool, &file).await;
+    }
     app.shown(receipt).await;
     let row = projections::drive::by_ids(&app.pool, &[id]).await?.remove(&id);
     row.ok_or_else(|| ApiError::internal(Late(id)))

@@ -117,7 +117,8 @@ pub fn with_extension(name: &str, kind: &Kind) -> String {
     }
 }
 
-fn is_svg(head: &[u8]) -> bool {
+/// Whether a text that begins so is a drawing.
+pub fn is_svg(head: &[u8]) -> bool {
     let text = String::from_utf8_lossy(head);
     let mut rest = text.trim_start_matches('\u{feff}').trim_start();
     // What may stand before the first element.

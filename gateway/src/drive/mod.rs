@@ -32,8 +32,6 @@ use store::{Store, StoreError};
 
 /// Uploads that come in at the same time; more wait.
 pub const MAX_UPLOADS_AT_ONCE: usize = 64;
-/// Exports that are made at the same time; more wait, and are made in their order.
-const EXPORTS_AT_ONCE: usize = 1;
 /// Where uploads are written first, in the data directory.
 pub const INCOMING: &str = "incoming";
 
@@ -42,7 +40,6 @@ pub struct Drive {
     pub store: Store,
     incoming: PathBuf,
     slots: Arc<Semaphore>,
-    exports: Arc<Semaphore>,
     looker: Looker,
     proxy: Proxy,
     /// Uploads that no endpoint has taken yet.
@@ -59,7 +56,6 @@ impl Drive {
             store: Store::open(config)?,
             incoming: config.data_dir.join(INCOMING),
             slots: Arc::new(Semaphore::new(MAX_UPLOADS_AT_ONCE)),
-            exports: Arc::new(Semaphore::new(EXPORTS_AT_ONCE)),
             looker: Looker::new(program),
             proxy: Proxy::default(),
             received: Mutex::default(),
@@ -100,12 +96,6 @@ impl Drive {
     pub async fn slot(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed.
         self.slots.clone().acquire_owned().await.ok()
-    }
-
-    /// A place among the exports.
-    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        // It is never closed.
-        self.exports.clone().acquire_owned().await.ok()
     }
 
     /// Waits until nobody else adds a file of this person in this process.

@@ -6,6 +6,7 @@
 
 mod blur;
 pub mod look;
+mod vector;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -79,7 +80,8 @@ fn existing(path: PathBuf) -> Option<PathBuf> {
 
 /// Whether pictures of this type can be looked at.
 pub fn is_readable(media_type: &str) -> bool {
-    ["image/png", "image/apng", "image/jpeg", "image/gif", "image/webp"].contains(&media_type)
+    ["image/png", "image/apng", "image/jpeg", "image/gif", "image/webp", "image/svg+xml"]
+        .contains(&media_type)
 }
 
 /// Who looks at pictures.

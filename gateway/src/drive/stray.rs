@@ -39,7 +39,7 @@ impl Drive {
     pub async fn note(&self, pool: &PgPool, file: &FileAdded, now: DateTime<Utc>) -> sqlx::Result<()> {
         sqlx::query(
             "insert into ops.stray_files (file_id, user_id, key, thumbnail, noted_at)
-             values ($1, $2, $3, $4, $5) on conflict (file_id) do update set noted_at = excluded.noted_at",
+             values ($1, $2, $3, $4, $5) on conflict (file_id, key) do update set noted_at = excluded.noted_at",
         )
         .bind(file.id.0)
         .bind(file.owner.0)
@@ -61,7 +61,7 @@ impl Drive {
     ) -> sqlx::Result<()> {
         sqlx::query(
             "insert into ops.stray_files (file_id, emoji_id, key, thumbnail, noted_at)
-             values ($1, $2, $3, $4, $5) on conflict (file_id) do update set noted_at = excluded.noted_at",
+             values ($1, $2, $3, $4, $5) on conflict (file_id, key) do update set noted_at = excluded.noted_at",
         )
         .bind(number(&picture.key).0)
         .bind(emoji.0)
@@ -75,7 +75,7 @@ impl Drive {
 
     /// Crosses the picture of an emoji out.
     pub async fn settled_picture(&self, pool: &PgPool, picture: &Picture) -> sqlx::Result<()> {
-        self.settled(pool, number(&picture.key)).await
+        self.settled(pool, number(&picture.key), &picture.key).await
     }
 
     /// Removes the picture that an emoji has no more. What fails is done later.
@@ -86,9 +86,13 @@ impl Drive {
         }
     }
 
-    /// Crosses a file out: it is in the log, or its bytes are gone.
-    pub async fn settled(&self, pool: &PgPool, file: FileId) -> sqlx::Result<()> {
-        sqlx::query("delete from ops.stray_files where file_id = $1").bind(file.0).execute(pool).await?;
+    /// Crosses a file out: it is in the log with these bytes, or they are gone.
+    pub async fn settled(&self, pool: &PgPool, file: FileId, key: &str) -> sqlx::Result<()> {
+        sqlx::query("delete from ops.stray_files where file_id = $1 and key = $2")
+            .bind(file.0)
+            .bind(key)
+            .execute(pool)
+            .await?;
         Ok(())
     }
 
@@ -111,7 +115,7 @@ impl Drive {
         for key in [Some(key), thumbnail].into_iter().flatten() {
             self.store.delete(owner, key).await?;
         }
-        Ok(self.settled(pool, file).await?)
+        Ok(self.settled(pool, file, key).await?)
     }
 }
 
@@ -151,10 +155,10 @@ pub async fn sweep(app: &App) -> Result<(), NotSwept> {
                 let emoji = app.commands.emoji(emoji).await?;
                 emoji.definition.as_ref().is_some_and(|emoji| emoji.picture.key == key)
             }
-            None => app.commands.file(file).await?.existing().is_some(),
+            None => app.commands.file(file).await?.existing().is_some_and(|file| file.key == key),
         };
         if is_kept {
-            app.drive.settled(&app.pool, file).await?;
+            app.drive.settled(&app.pool, file, &key).await?;
         } else {
             app.drive.remove(&app.pool, file, owner, &key, thumbnail.as_deref()).await?;
             tracing::info!(%file, "a stray file is gone");

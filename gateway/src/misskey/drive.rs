@@ -261,6 +261,7 @@ impl Endpoint for CreateFile {
             sensitive: self.is_sensitive,
             force: self.force,
             kind: None,
+            export: None,
         };
         let row = keep(app, &me.account, received, asked).await?;
         Ok(own_file(&Look::of(app), &row))
@@ -578,6 +579,7 @@ impl UploadFromUrl {
             sensitive: self.is_sensitive,
             force: self.force,
             kind: None,
+            export: None,
         };
         let row = keep(app, &me.account, received, asked).await?;
         let marker = self.marker.map(|marker| marker.0);

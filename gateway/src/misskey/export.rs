@@ -1,14 +1,13 @@
-//! What a person has, as files in their own drive: `i/export-…`.
+//! What a person has, as files in their own drive: `i/export-…`. They are promised, and made by [`crate::jobs`].
 
 use std::fmt::Write as _;
-use std::future::Future;
-use std::pin::Pin;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use domain::drive::CannotAddFile;
 use domain::export::Entity;
 use domain::note::{ReactionAcceptance, Visibility};
 use domain::policy::Sight;
-use domain::{NoteId, UserId, ids};
+use domain::{FileId, NoteId, UserId};
 use projections::note::Filter;
 use projections::page::MAX_ITEMS;
 use projections::world::NoteRow;
@@ -23,25 +22,22 @@ use crate::app::App;
 use crate::drive::incoming::Writer;
 use crate::drive::keep::{Asked, allowed, keep};
 use crate::drive::kind::Kind;
+use crate::jobs::ask;
 use crate::json::drive::{DriveFile, file};
 use crate::json::note::{Poll, poll};
 use crate::json::{Look, Time};
+use crate::ops::jobs::{Job, Work};
 
 /// Whoever wrote nothing for so long may be left out of an export.
 const INACTIVE_AFTER: TimeDelta = TimeDelta::days(90);
 
-/// A piece of work on an export.
-type Working<'a> = Pin<Box<dyn Future<Output = Result<(), ApiError>> + Send + 'a>>;
-/// Writes what there is to a file.
-type Writes = for<'a> fn(&'a App, &'a SignedIn, &'a mut Sheet) -> Working<'a>;
-
-/// What is exported, and how.
-#[derive(Clone, Copy)]
-struct Export {
-    entity: Entity,
-    /// What the name of the file begins with.
-    name: &'static str,
-    format: Format,
+/// Whom an export of those one follows leaves out.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaveOut {
+    /// Whom one mutes.
+    pub muted: bool,
+    /// Who wrote nothing for long.
+    pub inactive: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,9 +63,22 @@ impl Format {
     }
 }
 
+/// What the name of the file begins with, and what is in it.
+fn kept_as(entity: Entity) -> (&'static str, Format) {
+    match entity {
+        Entity::Note => ("notes", Format::Json),
+        Entity::Following => ("following", Format::Csv),
+        Entity::Muting => ("mute", Format::Csv),
+        Entity::Blocking => ("blocking", Format::Csv),
+        Entity::UserList => ("user-lists", Format::Csv),
+        Entity::Antenna => ("antennas", Format::Json),
+        Entity::Clip => ("clips", Format::Json),
+        Entity::Favorite => ("favorites", Format::Json),
+    }
+}
+
 macro_rules! exports {
-    ($($(#[$doc:meta])* $endpoint:ident $path:literal per $interval:expr,
-        $entity:ident $name:literal $format:ident by $writes:ident;)*) => {$(
+    ($($(#[$doc:meta])* $endpoint:ident $path:literal per $interval:expr, $entity:ident;)*) => {$(
         $(#[$doc])*
         #[derive(Deserialize, JsonSchema)]
         pub struct $endpoint {}
@@ -80,9 +89,7 @@ macro_rules! exports {
             type Reply = ();
 
             async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
-                let export = Export { entity: Entity::$entity, name: $name, format: Format::$format };
-                begin(app, me, export, |app, me, sheet| Box::pin($writes(app, me, sheet)));
-                Ok(())
+                ask(app, &me, Work::export(Entity::$entity)).await
             }
         }
     )*};
@@ -90,19 +97,19 @@ macro_rules! exports {
 
 exports! {
     /// Export one's notes.
-    Notes "i/export-notes" per 24 * per::HOUR, Note "notes" Json by notes;
+    Notes "i/export-notes" per 24 * per::HOUR, Note;
     /// Export whom one mutes for good.
-    Mute "i/export-mute" per per::HOUR, Muting "mute" Csv by mutes;
+    Mute "i/export-mute" per per::HOUR, Muting;
     /// Export whom one blocks.
-    Blocking "i/export-blocking" per per::HOUR, Blocking "blocking" Csv by blocks;
+    Blocking "i/export-blocking" per per::HOUR, Blocking;
     /// Export one's lists of people.
-    UserLists "i/export-user-lists" per per::MINUTE, UserList "user-lists" Csv by lists;
+    UserLists "i/export-user-lists" per per::MINUTE, UserList;
     /// Export one's antennas.
-    Antennas "i/export-antennas" per per::HOUR, Antenna "antennas" Json by antennas;
+    Antennas "i/export-antennas" per per::HOUR, Antenna;
     /// Export one's clips, with the notes in them that one sees.
-    Clips "i/export-clips" per 24 * per::HOUR, Clip "clips" Json by clips;
+    Clips "i/export-clips" per 24 * per::HOUR, Clip;
     /// Export the notes that one keeps and sees.
-    Favorites "i/export-favorites" per 24 * per::HOUR, Favorite "favorites" Json by favorites;
+    Favorites "i/export-favorites" per 24 * per::HOUR, Favorite;
 }
 
 /// Export whom one follows.
@@ -123,45 +130,52 @@ impl Endpoint for Following {
     type Reply = ();
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
-        let export = Export { entity: Entity::Following, name: "following", format: Format::Csv };
-        let writes: Writes = match (self.exclude_muting, self.exclude_inactive) {
-            (false, false) => |app, me, sheet| Box::pin(following(app, me, sheet, false, false)),
-            (false, true) => |app, me, sheet| Box::pin(following(app, me, sheet, false, true)),
-            (true, false) => |app, me, sheet| Box::pin(following(app, me, sheet, true, false)),
-            (true, true) => |app, me, sheet| Box::pin(following(app, me, sheet, true, true)),
-        };
-        begin(app, me, export, writes);
-        Ok(())
+        let (without_muted, without_inactive) = (self.exclude_muting, self.exclude_inactive);
+        ask(app, &me, Work::Export { entity: Entity::Following, without_muted, without_inactive }).await
     }
 }
 
-/// Exports after the call has been answered; the person is told when it is there.
-fn begin(app: &App, me: SignedIn, export: Export, writes: Writes) {
-    let app = app.clone();
-    tokio::spawn(async move {
-        // One after the other, so that exports don't take the server from those who use it.
-        let _turn = app.drive.turn().await;
-        if let Err(cause) = run(&app, &me, export, writes).await {
-            tracing::warn!(?cause, what = export.name, "an export failed");
-        }
-    });
-}
-
-async fn run(app: &App, me: &SignedIn, export: Export, writes: Writes) -> Result<(), ApiError> {
+/// Exports, and tells the person: once, however often it is tried.
+pub async fn run(
+    app: &App,
+    me: &SignedIn,
+    job: &Job,
+    entity: Entity,
+    leave_out: LeaveOut,
+) -> Result<(), ApiError> {
+    let id = FileId(job.id);
+    if app.commands.file(id).await.map_err(ApiError::internal)?.current.is_some() {
+        return Ok(());
+    }
+    let (name, format) = kept_as(entity);
     let most = allowed(&me.account).file_size;
     let writer = app.drive.begin().await.map_err(ApiError::internal)?;
-    let mut sheet = Sheet { writer, format: export.format, most, items: 0 };
+    let mut sheet = Sheet { writer, format, most, items: 0 };
     sheet.open().await?;
-    writes(app, me, &mut sheet).await?;
+    match entity {
+        Entity::Note => notes(app, me, &mut sheet).await?,
+        Entity::Following => following(app, me, &mut sheet, leave_out).await?,
+        Entity::Muting => mutes(app, me, &mut sheet).await?,
+        Entity::Blocking => blocks(app, me, &mut sheet).await?,
+        Entity::UserList => lists(app, me, &mut sheet).await?,
+        Entity::Antenna => antennas(app, me, &mut sheet).await?,
+        Entity::Clip => clips(app, me, &mut sheet).await?,
+        Entity::Favorite => favorites(app, me, &mut sheet).await?,
+    }
     sheet.close().await?;
-    let extension = export.format.extension();
-    let name = format!("{}-{}.{extension}", export.name, app.now().format("%Y-%m-%d-%H-%M-%S"));
+    let extension = format.extension();
+    let name = format!("{name}-{}.{extension}", app.now().format("%Y-%m-%d-%H-%M-%S"));
     let received = sheet.writer.end(Some(name.clone())).await.map_err(ApiError::internal)?;
-    let (media_type, extension) = (export.format.media_type().to_owned(), Some(extension.to_owned()));
+    let (media_type, extension) = (format.media_type().to_owned(), Some(extension.to_owned()));
     let kind = Some(Kind { media_type, extension });
-    let asked = Asked { name: Some(name), force: true, kind, ..Asked::default() };
-    let row = keep(app, &me.account, received, asked).await?;
-    app.commands.tell_exported(app.by(me), me.id(), export.entity, row.id).await?;
+    let export = Some((id, entity));
+    keep(
+        app,
+        &me.account,
+        received,
+        Asked { name: Some(name), force: true, kind, export, ..Asked::default() },
+    )
+    .await?;
     Ok(())
 }
 
@@ -174,15 +188,10 @@ struct Sheet {
     items: u64,
 }
 
-/// The file would be larger than its owner's may be.
-#[derive(Debug, thiserror::Error)]
-#[error("there is more than a file may have")]
-struct TooMuch;
-
 impl Sheet {
     async fn write(&mut self, text: &str) -> Result<(), ApiError> {
         if self.writer.size() + text.len() as u64 > self.most {
-            return Err(ApiError::internal(TooMuch));
+            return Err(CannotAddFile::TooLarge.into());
         }
         self.writer.write(text.as_bytes()).await.map_err(ApiError::internal)
     }
@@ -249,13 +258,7 @@ async fn people(app: &App, me: &SignedIn, sheet: &mut Sheet, people: &[UserId]) 
     Ok(())
 }
 
-async fn following(
-    app: &App,
-    me: &SignedIn,
-    sheet: &mut Sheet,
-    without_muted: bool,
-    without_inactive: bool,
-) -> Result<(), ApiError> {
+async fn following(app: &App, me: &SignedIn, sheet: &mut Sheet, leave_out: LeaveOut) -> Result<(), ApiError> {
     let mut page = from_the_beginning();
     loop {
         let rows = projections::follow::following(&app.pool, me.id(), &page).await?;
@@ -267,7 +270,7 @@ async fn following(
             let is_muted = world.relation(*user).mutes(app.now());
             let updated_at = world.user(*user).and_then(|user| user.updated_at);
             let is_inactive = updated_at.is_none_or(|updated_at| updated_at < active_since);
-            (!without_muted || !is_muted) && (!without_inactive || !is_inactive)
+            (!leave_out.muted || !is_muted) && (!leave_out.inactive || !is_inactive)
         };
         for user in rows.iter().map(|row| row.followee).filter(is_wanted) {
             if let Some(account) = account(&Look::of(app), &world, user) {
@@ -357,7 +360,7 @@ struct Exported {
     created_at: Time,
     text: Option<String>,
     cw: Option<String>,
-    file_ids: Vec<Id<ids::FileId>>,
+    file_ids: Vec<Id<FileId>>,
     files: Vec<DriveFile>,
     reply_id: Option<Id<NoteId>>,
     renote_id: Option<Id<NoteId>>,

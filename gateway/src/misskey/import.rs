@@ -1,20 +1,24 @@
-//! What a person takes along from elsewhere, out of files in their drive: `i/import-…`.
+//! What a person takes along from elsewhere, out of files in their drive: `i/import-…`. It is promised, and done by
+//! [`crate::jobs`]: a row that was done before is passed over.
 
-use std::collections::HashMap;
-
+use commands::{Failed, Receipt};
 use domain::antenna::{MAX_NAME_CHARS, Settings, Source};
 use domain::{AntennaId, FileId, ListId, UserId};
 use futures_util::TryStreamExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::antenna::accounts;
 use super::list::limits;
 use super::user::is_own;
+use crate::api::error::OVERLOADED;
 use crate::api::param::Id;
 use crate::api::{ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
+use crate::jobs::{ask, reached};
 use crate::json::Look;
+use crate::ops::jobs::{Job, Work};
 
 /// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -53,8 +57,7 @@ impl Endpoint for Following {
     async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
         let errors = [FOLLOWING_NO_SUCH_FILE, FOLLOWING_TOO_BIG_FILE, FOLLOWING_EMPTY_FILE];
         let text = read(app, &me, self.file_id, MAX_BYTES, errors).await?;
-        for_each(app, me, text, Act::Follow { with_replies: self.with_replies });
-        Ok(())
+        ask(app, &me, Work::Follow { text, with_replies: self.with_replies }).await
     }
 }
 
@@ -85,8 +88,7 @@ impl Endpoint for Blocking {
     async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
         let errors = [BLOCKING_NO_SUCH_FILE, BLOCKING_TOO_BIG_FILE, BLOCKING_EMPTY_FILE];
         let text = read(app, &me, self.file_id, MAX_BYTES, errors).await?;
-        for_each(app, me, text, Act::Block);
-        Ok(())
+        ask(app, &me, Work::Block { text }).await
     }
 }
 
@@ -117,8 +119,7 @@ impl Endpoint for Muting {
     async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
         let errors = [MUTING_NO_SUCH_FILE, MUTING_TOO_BIG_FILE, MUTING_EMPTY_FILE];
         let text = read(app, &me, self.file_id, MAX_BYTES, errors).await?;
-        for_each(app, me, text, Act::Mute);
-        Ok(())
+        ask(app, &me, Work::Mute { text }).await
     }
 }
 
@@ -149,43 +150,38 @@ impl Endpoint for UserLists {
     async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
         let errors = [LISTS_NO_SUCH_FILE, LISTS_TOO_BIG_FILE, LISTS_EMPTY_FILE];
         let text = read(app, &me, self.file_id, MAX_LIST_BYTES, errors).await?;
-        let app = app.clone();
-        tokio::spawn(async move {
-            let _turn = app.drive.turn().await;
-            if let Err(cause) = into_lists(&app, &me, &text).await {
-                tracing::warn!(?cause, "lists can't be imported");
-            }
-        });
-        Ok(())
+        ask(app, &me, Work::Lists { text }).await
     }
 }
 
-async fn into_lists(app: &App, me: &SignedIn, text: &str) -> Result<(), ApiError> {
+/// Puts people into lists.
+pub async fn lists(app: &App, me: &SignedIn, job: &Job, text: &str) -> Result<(), ApiError> {
     let limits = limits(&me.account);
-    let standing = projections::list::of_owner(&app.pool, me.id(), false).await?;
-    let mut lists: HashMap<String, ListId> = standing.into_iter().map(|row| (row.name, row.id)).collect();
-    for line in text.lines() {
+    for (n, line) in rows(text, job) {
         let fields = fields(line);
-        let [name, account, ..] = &fields[..] else { continue };
-        let name = name.trim();
-        let Some(user) = find(app, account).await? else { continue };
-        let list = match lists.get(name) {
-            Some(list) => *list,
-            None if (1..=MAX_LIST_NAME_CHARS).contains(&name.chars().count()) => {
-                let by = app.by(me);
-                let id = ListId(app.ids.at(by.now));
-                if app.commands.create_list(by, me.id(), id, name.to_owned(), limits).await.is_err() {
-                    continue;
-                }
-                lists.insert(name.to_owned(), id);
-                id
-            }
-            None => continue,
-        };
-        // Who is in it already, or blocks them, is passed over.
-        _ = app.commands.push_to_list(app.by(me), me.id(), list, user, limits).await;
+        if let [name, account, ..] = &fields[..]
+            && let Some(user) = find(app, account).await?
+            && let Some(list) = list_named(app, me, name.trim(), job.makes(n)).await?
+        {
+            passed(app.commands.push_to_list(app.by(me), me.id(), list, user, limits).await)?;
+        }
+        reached(app, job, n).await?;
     }
     Ok(())
+}
+
+/// The list of this name; one that isn't there is made, if it may be.
+async fn list_named(app: &App, me: &SignedIn, name: &str, new: Uuid) -> Result<Option<ListId>, ApiError> {
+    let standing = app.commands.lists(me.id()).await.map_err(ApiError::internal)?;
+    if let Some(list) = standing.named(name) {
+        return Ok(Some(list));
+    }
+    if !(1..=MAX_LIST_NAME_CHARS).contains(&name.chars().count()) {
+        return Ok(None);
+    }
+    let limits = limits(&me.account);
+    let made = app.commands.create_list(app.by(me), me.id(), ListId(new), name.to_owned(), limits).await;
+    Ok(passed(made)?.then_some(ListId(new)))
 }
 
 /// Make antennas, as a file says.
@@ -243,27 +239,31 @@ impl Endpoint for Antennas {
     async fn handle(self, app: &App, me: SignedIn) -> Result<(), ApiError> {
         let errors = [ANTENNAS_NO_SUCH_FILE, ANTENNAS_NO_SUCH_FILE, ANTENNAS_EMPTY_FILE];
         let text = read(app, &me, self.file_id, MAX_BYTES, errors).await?;
-        let wished: Vec<Wished> = serde_json::from_str(&text).unwrap_or_default();
+        let wished = wished(&text).len();
         let limit = me.account.limit("antennaLimit");
         let standing = projections::antenna::of_owner(&app.pool, me.id()).await?;
-        if standing.len() + wished.len() > limit {
+        if standing.len() + wished > limit {
             return Err(TOO_MANY_ANTENNAS.into());
         }
-        let mut last = None;
-        for wish in wished.into_iter().filter(|wish| wish.name.chars().count() <= MAX_NAME_CHARS) {
-            let settings = wish.settings(app);
-            let by = app.by(&me);
-            let id = AntennaId(app.ids.at(by.now));
-            // One that listens for nothing, or for too much, is passed over.
-            if let Ok(receipt) = app.commands.create_antenna(by, me.id(), id, settings, limit).await {
-                last = Some(receipt);
-            }
-        }
-        if let Some(receipt) = last {
-            app.shown(receipt).await;
-        }
-        Ok(())
+        ask(app, &me, Work::Antennas { text }).await
     }
+}
+
+/// Makes antennas. One that listens for nothing, or for too much, is passed over.
+pub async fn antennas(app: &App, me: &SignedIn, job: &Job, text: &str) -> Result<(), ApiError> {
+    let limit = me.account.limit("antennaLimit");
+    for (n, wish) in beyond(wished(text).into_iter(), job) {
+        if wish.name.chars().count() <= MAX_NAME_CHARS {
+            let (id, settings) = (AntennaId(job.makes(n)), wish.settings(app));
+            passed(app.commands.create_antenna(app.by(me), me.id(), id, settings, limit).await)?;
+        }
+        reached(app, job, n).await?;
+    }
+    Ok(())
+}
+
+fn wished(text: &str) -> Vec<Wished> {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 impl Wished {
@@ -318,44 +318,55 @@ async fn read(
 
 /// What is done with those in a file.
 #[derive(Clone, Copy)]
-enum Act {
+pub enum Act {
     Follow { with_replies: bool },
     Block,
     Mute,
 }
 
 impl Act {
-    /// With whom it can't be done, or has been, is passed over.
-    async fn with(self, app: &App, me: &SignedIn, user: UserId) {
+    async fn with(self, app: &App, me: &SignedIn, user: UserId) -> Result<bool, ApiError> {
         let (by, id) = (app.by(me), me.id());
-        let done = match self {
-            Act::Follow { with_replies } => {
-                app.commands.follow(by, id, user, with_replies).await.map_err(|failed| failed.to_string())
-            }
-            Act::Block => app.commands.block(by, id, user).await.map_err(|failed| failed.to_string()),
-            Act::Mute => app.commands.mute(by, id, user, None).await.map_err(|failed| failed.to_string()),
-        };
-        if let Err(cause) = done {
-            tracing::debug!(%cause, "somebody in a file is passed over");
+        match self {
+            Act::Follow { with_replies } => passed(app.commands.follow(by, id, user, with_replies).await),
+            Act::Block => passed(app.commands.block(by, id, user).await),
+            Act::Mute => passed(app.commands.mute(by, id, user, None).await),
         }
     }
 }
 
-/// Does something with each person in a file, after the call has been answered.
-fn for_each(app: &App, me: SignedIn, text: String, act: Act) {
-    let app = app.clone();
-    tokio::spawn(async move {
-        let _turn = app.drive.turn().await;
-        for line in text.lines() {
-            let fields = fields(line);
-            let Some(account) = fields.first() else { continue };
-            match find(&app, account).await {
-                Ok(Some(user)) if user != me.id() => act.with(&app, &me, user).await,
-                Ok(_) => (),
-                Err(cause) => tracing::warn!(?cause, "somebody can't be looked up for an import"),
-            }
+/// Does something with each person in a file.
+pub async fn people(app: &App, me: &SignedIn, job: &Job, text: &str, act: Act) -> Result<(), ApiError> {
+    for (n, line) in rows(text, job) {
+        if let Some(account) = fields(line).first()
+            && let Some(user) = find(app, account).await?.filter(|user| *user != me.id())
+        {
+            act.with(app, me, user).await?;
         }
-    });
+        reached(app, job, n).await?;
+    }
+    Ok(())
+}
+
+/// Whether something was done. What can't be done, or has been, is passed over; what failed is tried again.
+fn passed<R: std::error::Error>(done: Result<Receipt, Failed<R>>) -> Result<bool, ApiError> {
+    match done {
+        Ok(_) => Ok(true),
+        Err(Failed::Refused(cause)) => {
+            tracing::debug!(%cause, "something in a file is passed over");
+            Ok(false)
+        }
+        Err(failed) => Err(failed.map_refusal(|_| OVERLOADED).into()),
+    }
+}
+
+/// The lines that a job has not come to yet, counted from 1.
+fn rows<'a>(text: &'a str, job: &Job) -> impl Iterator<Item = (usize, &'a str)> {
+    beyond(text.lines(), job)
+}
+
+fn beyond<T>(all: impl Iterator<Item = T>, job: &Job) -> impl Iterator<Item = (usize, T)> {
+    (1..).zip(all).skip(usize::try_from(job.reached).unwrap_or_default())
 }
 
 /// The fields of a line of values by comma.

@@ -199,12 +199,10 @@ pub async fn people(
     Ok(ids.iter().filter_map(detailed).collect())
 }
 
-/// What is shown of several people: what they pinned only to those who are signed in (recorded behaviour).
+/// What is shown of several people: the notes that they pinned only to those who are signed in (recorded
+/// behaviour).
 pub fn many(me: &Anyone, ids: &[ids::UserId]) -> Wanted {
-    match me.id() {
-        Some(_) => Wanted::in_detail(ids.to_vec()),
-        None => Wanted::users(ids.to_vec()),
-    }
+    Wanted { pins: me.id().is_some(), ..Wanted::in_detail(ids.to_vec()) }
 }
 
 /// Loads people to be shown in detail.

@@ -170,12 +170,12 @@ fn wanted(user: UserId, errands: &[Errand]) -> Wanted {
         match &errand.what {
             What::Follow(other) | What::Unfollow(other) => {
                 wanted.users.push(*other);
-                wanted.pins = true;
+                (wanted.pins, wanted.pages) = (true, true);
             }
             What::Followed(other) | What::Asked(other) => wanted.users.push(*other),
             What::Me => {
                 wanted.users.push(user);
-                wanted.pins = true;
+                (wanted.pins, wanted.pages) = (true, true);
             }
             What::Notified(row) => {
                 wanted.notes.extend(row.note);

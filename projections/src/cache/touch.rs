@@ -41,11 +41,8 @@ pub(super) fn users(event: &Event) -> Touch<UserId, UserRow> {
         Event::FollowEnded(e) => Touch::Keys(vec![e.follower, e.followee]),
         Event::FollowRequested(_) | Event::FollowRequestEnded(_) | Event::FollowChanged(_) => Touch::Nothing,
         Event::NoteCreated(e) => Touch::Keys(vec![e.author]),
-        // The notes of others may go along with it.
-        Event::NoteDeleted(e) => {
-            let author = e.author;
-            Touch::AllBut(Box::new(move |id, user| *id != author && user.notes == 0))
-        }
+        // The notes of others may go along with it, and still count.
+        Event::NoteDeleted(e) => Touch::Keys(vec![e.author]),
         _ => Touch::All,
     }
 }

@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{AssertSqlSafe, FromRow};
-use tokio::time::Instant;
 
-use super::tables::{self, Table, path};
+use super::tables::{Table, path};
 use super::{NEXT_SCHEMA, RebuildError, wait_at_most};
 use crate::runtime::LIVE_SCHEMA;
 
@@ -103,24 +102,44 @@ pub(super) async fn views(tx: &mut PgConnection, tables: &[&str]) -> Result<Vec<
     Ok(sqlx::query_as(AssertSqlSafe(views)).bind(tables).bind(LIVE_SCHEMA).fetch_all(tx).await?)
 }
 
-/// Keeps everybody from these views and live tables, until the end of the transaction. Views come first,
-/// as for their readers. Whoever is made to wait waits no longer than `within` for it to have them all.
+/// Keeps everybody from these views and live tables, until the end of the transaction. Whoever is made to wait
+/// waits no longer than `within` for it to have them all.
+///
+/// A query that locks what this has not got yet, and waits for what it has, is in its way; who runs such a query
+/// again and again would be each time. So what could not be locked moves to the front of `first`, and is locked
+/// before all else the next time.
 pub(super) async fn lock(
     tx: &mut PgConnection,
     views: &[View],
     tables: &[&Table],
     within: Duration,
+    first: &mut Vec<String>,
 ) -> sqlx::Result<()> {
-    let deadline = Instant::now() + within;
-    for View { name, owner, .. } in views {
-        time_out(tx, deadline).await?;
-        // To give it to whom it belongs locks it and does nothing else. `lock table` would lock all that the
-        // view looks at.
-        let lock = format!("alter view {name} owner to {owner}");
-        sqlx::query(AssertSqlSafe(lock)).execute(&mut *tx).await?;
+    // To give a view to whom it belongs locks it and does nothing else. `lock table` would lock all that it
+    // looks at.
+    let views = views.iter().map(|View { name, owner, .. }| format!("alter view {name} owner to {owner};"));
+    let tables = tables
+        .iter()
+        .map(|table| format!("lock table {LIVE_SCHEMA}.{} in access exclusive mode;", table.name));
+    let mut locks: Vec<String> = views.chain(tables).collect();
+    locks.sort_by_key(|lock| first.iter().position(|one| one == lock).unwrap_or(first.len()));
+    let block = format!("begin {} end", locks.join("\n")).replace('\'', "''");
+    let milliseconds = within.as_millis();
+    sqlx::query(AssertSqlSafe(format!("set local statement_timeout = {milliseconds}")))
+        .execute(&mut *tx)
+        .await?;
+    if let Err(error) = sqlx::query(AssertSqlSafe(format!("do '{block}'"))).execute(&mut *tx).await {
+        // The context tells which statement of the block it was.
+        let context = error
+            .as_database_error()
+            .and_then(|error| error.try_downcast_ref::<PgDatabaseError>()?.r#where())
+            .unwrap_or_default();
+        if let Some(failed) = locks.into_iter().find(|lock| context.contains(lock.trim_end_matches(';'))) {
+            first.retain(|one| *one != failed);
+            first.insert(0, failed);
+        }
+        return Err(error);
     }
-    time_out(tx, deadline).await?;
-    tables::lock(tx, tables, "access exclusive").await?;
     sqlx::query("set local statement_timeout = 0").execute(&mut *tx).await?;
     // What else the views look at may be locked by somebody.
     wait_at_most(tx, within).await
@@ -185,12 +204,5 @@ pub(super) async fn look_again(tx: &mut PgConnection, views: &[View]) -> Result<
             false => RebuildError::View { view: name.clone(), source },
         })?;
     }
-    Ok(())
-}
-
-/// Ends the next statement at the deadline.
-async fn time_out(tx: &mut PgConnection, deadline: Instant) -> sqlx::Result<()> {
-    let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
-    sqlx::query(AssertSqlSafe(format!("set local statement_timeout = {left}"))).execute(tx).await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! its maker, reads the picture, and makes a small one.
 
 use std::fs;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,16 +12,20 @@ use img_parts::{Bytes, DynImage, ImageEXIF};
 use nix::sys::resource::{Resource, setrlimit};
 
 use super::blur::blurred;
+use super::vector::{Drawn, drawn};
 use super::{Findings, Wanted};
+use crate::drive::kind::is_svg;
 
 /// The file without what it tells of its maker.
 pub const CLEAN: &str = "clean";
 /// The small picture.
 pub const SMALL: &str = "small.webp";
 /// The widest and highest picture that is read, in pixels.
-const MAX_SIDE: u32 = 16_384;
+pub const MAX_SIDE: u32 = 16_384;
 /// The most pixels that are read.
 const MAX_PIXELS: u64 = 64 * 1024 * 1024;
+/// The most that is read of a drawing, in bytes.
+const MAX_TEXT_BYTES: u64 = 8 * 1024 * 1024;
 /// What reading a picture may hold, in bytes.
 const MAX_PICTURE_BYTES: u64 = 400 * 1024 * 1024;
 /// What the process may hold beside the program itself, in bytes.
@@ -90,10 +94,19 @@ fn look(picture: &Path, made: &Path, wanted: &str) -> io::Result<()> {
 }
 
 /// What can be wrong with a picture.
-type Unread = Box<dyn std::error::Error + Send + Sync>;
+pub type Unread = Box<dyn std::error::Error + Send + Sync>;
 
 fn read(picture: &Path, wanted: Wanted) -> Result<(Findings, Vec<u8>), Unread> {
-    let mut reader = ImageReader::new(BufReader::new(fs::File::open(picture)?)).with_guessed_format()?;
+    let mut file = BufReader::new(fs::File::open(picture)?);
+    if is_svg(file.fill_buf()?) {
+        let mut text = Vec::new();
+        file.take(MAX_TEXT_BYTES).read_to_end(&mut text)?;
+        let Drawn { picture, width, height } = drawn(&text)?;
+        let blurhash = (wanted == Wanted::Upload).then(|| blurred(&picture, Orientation::NoTransforms));
+        let findings = Findings { width, height, orientation: Orientation::NoTransforms.to_exif(), blurhash };
+        return Ok((findings, encoded(&shrunk(picture, bounds(wanted)))?));
+    }
+    let mut reader = ImageReader::new(file).with_guessed_format()?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
@@ -264,7 +277,7 @@ mod tests {
             assert!(looked(&bomb, Wanted::Upload).is_err(), "{side}");
         }
         let whole = jpeg(100, 100);
-        for broken in [&whole[..20], b"", b"<svg/>"] {
+        for broken in [&whole[..20], b"", b"<svg "] {
             assert!(looked(broken, Wanted::Upload).is_err());
         }
     }
