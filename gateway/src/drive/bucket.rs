@@ -34,6 +34,8 @@ use crate::fetch::{AGENT, FetchError, tls};
 const PART_BYTES: usize = 5 * 1024 * 1024;
 /// Files that are sent at the same time; more wait. Each holds a part in memory.
 const PUTS_AT_ONCE: usize = 8;
+/// How long one waits for the others. With the next it is less than after what sweeping takes a file for a stray.
+const TURN_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// How long sending a file may take in all.
 const SENT_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// How long a connection may take.
@@ -137,8 +139,8 @@ impl Bucket {
         // Opened first: it may lose its name.
         let file =
             File::open(&path).await.map_err(|source| StoreError::Disk { path: path.clone(), source })?;
-        // It is never closed.
-        let slot = self.puts.clone().acquire_owned().await.ok();
+        let slot = timeout(TURN_WITHIN, self.puts.clone().acquire_owned()).await;
+        let slot = slot.map_err(|_| StoreError::Silent)?;
         let bucket = self.clone();
         let sent = tokio::spawn(async move {
             let _slot = slot;
