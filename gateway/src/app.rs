@@ -139,6 +139,7 @@ impl App {
         let log: Arc<dyn EventLog> = Arc::new(MeteredLog(log));
         let fetcher = Fetcher::new(config.allowed_private_networks.clone())?;
         let drive = Arc::new(Drive::open(&config, program)?);
+        drive.ready().await?;
         let commands = Commands::new(log.clone(), keyring.clone(), ids.clone(), bus.clone());
         let now = clock.now();
         let by = By { user: None, now, command: CommandId(ids.at(now)) };
