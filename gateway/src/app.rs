@@ -1,5 +1,6 @@
 //! One running server: what every endpoint, page and stream works with, and how it is put together.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,9 +54,12 @@ pub const MASTER_KEY_FILE: &str = "master.key";
 /// What the subject begins with on which processes talk over NATS; the rest is a hash of the server's address.
 const BUS_SUBJECT_PREFIX: &str = "kiroku.bus";
 
-/// The running server. Cheap to clone: everything in it is shared.
+/// The running server. Cheap to clone: every clone is the same.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Running>);
+
+/// What a running server has.
+pub struct Running {
     pub config: Arc<Config>,
     pub pool: PgPool,
     pub log: Arc<dyn EventLog>,
@@ -120,6 +124,14 @@ pub enum BuildError {
     Claim(String),
 }
 
+impl Deref for App {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.0
+    }
+}
+
 impl App {
     /// Claims the log for the configured address and starts everything that runs.
     pub async fn start(parts: Parts) -> Result<Self, BuildError> {
@@ -127,6 +139,7 @@ impl App {
         let log: Arc<dyn EventLog> = Arc::new(MeteredLog(log));
         let fetcher = Fetcher::new(config.allowed_private_networks.clone())?;
         let drive = Arc::new(Drive::open(&config, program)?);
+        drive.ready().await?;
         let commands = Commands::new(log.clone(), keyring.clone(), ids.clone(), bus.clone());
         let now = clock.now();
         let by = By { user: None, now, command: CommandId(ids.at(now)) };
@@ -219,7 +232,7 @@ impl App {
         } else {
             Hub::silent(shutdown)
         };
-        let app = Self {
+        let app = Self(Arc::new(Running {
             config,
             pool,
             log,
@@ -236,7 +249,7 @@ impl App {
             vapid,
             clock,
             ids,
-        };
+        }));
         if app.config.roles.api {
             stopping.spawn(drive::stray::watch(app.clone(), stopping.clone()));
             stopping.spawn(mail::run(app.clone()));

@@ -12,6 +12,7 @@ use std::str::FromStr;
 
 use commands::log::MasterKey;
 use ipnet::IpNet;
+use object_store::path::Path as ObjectPath;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use tracing_subscriber::EnvFilter;
@@ -35,6 +36,8 @@ pub struct Config {
     pub eventstore_url: Option<Secret>,
     /// What sets the log apart from whatever else the server keeps.
     pub eventstore_namespace: String,
+    /// A bucket for people's files. Absent: they are kept under `data_dir`.
+    pub object_storage: Option<ObjectStorage>,
     /// What this process does.
     pub roles: Roles,
     /// Where processes talk to each other, and where the feed goes. Absent: they talk over PostgreSQL.
@@ -58,6 +61,27 @@ pub struct Config {
     pub ready_max_lag_events: u64,
     /// The directories of `PATH`: where programs are looked for.
     pub search_path: Vec<PathBuf>,
+}
+
+/// A bucket in a store of objects that speaks the protocol of S3.
+#[derive(Debug, Clone)]
+pub struct ObjectStorage {
+    /// The address of the store, without a slash at its end.
+    pub endpoint: String,
+    pub bucket: String,
+    pub addressing: Addressing,
+    pub region: String,
+    /// What the names of all objects begin with; may be empty.
+    pub prefix: ObjectPath,
+    pub access_key: Secret,
+    pub secret_key: Secret,
+}
+
+/// Where the name of a bucket stands in its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressing {
+    Path,
+    Host,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +159,7 @@ pub struct Key {
     pub help: &'static str,
 }
 
-pub const KEYS: [Key; 19] = [
+pub const KEYS: [Key; 26] = [
     key("url", None, "Public address; for good once something is written [default: http://LISTEN]"),
     key("listen", Some("127.0.0.1:3000"), "Address and port to serve HTTP on"),
     key("data_dir", Some("data"), "Directory for everything Kiroku keeps on disk"),
@@ -148,6 +172,17 @@ pub const KEYS: [Key; 19] = [
     ),
     secret("eventstore_url", "EventStoreDB to use: esdb://host:port, or a list of hosts by comma"),
     key("eventstore_namespace", Some("kiroku"), "What the names of streams there begin with; for good"),
+    key("object_storage_endpoint", None, "S3 to keep files in: https://HOST [default: the data directory]"),
+    key("object_storage_bucket", None, "The bucket of files there"),
+    key(
+        "object_storage_addressing",
+        Some("path"),
+        "Where the name of the bucket stands in addresses: path, or host (of some stores)",
+    ),
+    key("object_storage_region", Some("us-east-1"), "The region of the bucket"),
+    key("object_storage_prefix", Some(""), "What the names of files in the bucket begin with; for good"),
+    secret("object_storage_access_key", "The name of the key to the bucket"),
+    secret("object_storage_secret_key", "The key to the bucket"),
     key(
         "roles",
         Some("api,stream,projector,federation"),
@@ -246,6 +281,7 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
         log,
         eventstore_url,
         eventstore_namespace: values.required("eventstore_namespace", eventstore_namespace)?,
+        object_storage: object_storage(&values)?,
         roles: values.required("roles", roles)?,
         nats_url: values.optional("nats_url", nats_url)?.map(Secret),
         nats_feed: values.required("nats_feed", feed_scope)?,
@@ -262,6 +298,31 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
         url,
     };
     Ok(Loaded { settings: values.described(&config), config })
+}
+
+/// All of it or nothing: with a part of it, files would be kept where nobody meant them to be.
+fn object_storage(values: &Values) -> Result<Option<ObjectStorage>, ConfigError> {
+    let text = |text: &str| not_empty(text).map(str::to_owned);
+    let Some(endpoint) = values.optional("object_storage_endpoint", endpoint)? else {
+        let others = ["object_storage_bucket", "object_storage_access_key", "object_storage_secret_key"];
+        return match others.into_iter().find(|name| values.0.contains_key(name)) {
+            None => Ok(None),
+            Some(other) => Err(ConfigError::Invalid {
+                name: "object_storage_endpoint",
+                origin: Origin::Default,
+                reason: format!("is needed when `{other}` is set"),
+            }),
+        };
+    };
+    Ok(Some(ObjectStorage {
+        endpoint,
+        bucket: values.required("object_storage_bucket", bucket)?,
+        addressing: values.required("object_storage_addressing", addressing)?,
+        region: values.required("object_storage_region", text)?,
+        prefix: values.required("object_storage_prefix", object_prefix)?,
+        access_key: Secret(values.required("object_storage_access_key", text)?),
+        secret_key: Secret(values.required("object_storage_secret_key", text)?),
+    }))
 }
 
 impl Config {
@@ -339,6 +400,9 @@ const CONFIG_VARIABLE: &str = "KIROKU_CONFIG";
 const TEST_PREFIX: &str = "KIROKU_TEST_";
 const DEFAULT_FILE: &str = "kiroku.toml";
 const REDACTED: &str = "\"[redacted]\"";
+/// The longest name of a bucket, and of what comes before those of objects, in bytes.
+const MAX_BUCKET_BYTES: usize = 255;
+const MAX_PREFIX_BYTES: usize = 512;
 /// The longest namespace in EventStoreDB.
 const MAX_NAMESPACE_BYTES: usize = 64;
 const MIN_CONNECTIONS: u64 = 4;
@@ -609,6 +673,41 @@ fn eventstore_url(text: &str) -> Result<String, String> {
     }
 }
 
+fn endpoint(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
+    let is_bare = url.query().is_none() && url.fragment().is_none();
+    let is_anonymous = url.username().is_empty() && url.password().is_none();
+    if matches!(url.scheme(), "http" | "https") && is_bare && is_anonymous {
+        Ok(url.as_str().trim_end_matches('/').to_owned())
+    } else {
+        Err("must be the address of a store, such as https://s3.example".to_owned())
+    }
+}
+
+fn bucket(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    if (1..=MAX_BUCKET_BYTES).contains(&text.len()) && text.bytes().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("is not the name of a bucket".to_owned())
+    }
+}
+
+fn addressing(text: &str) -> Result<Addressing, String> {
+    match text {
+        "path" => Ok(Addressing::Path),
+        "host" => Ok(Addressing::Host),
+        _ => Err(format!("`{text}` is neither path nor host")),
+    }
+}
+
+fn object_prefix(text: &str) -> Result<ObjectPath, String> {
+    match ObjectPath::parse(text) {
+        Ok(prefix) if text.len() <= MAX_PREFIX_BYTES => Ok(prefix),
+        _ => Err("must be like a path, such as kiroku/files".to_owned()),
+    }
+}
+
 fn roles(text: &str) -> Result<Roles, String> {
     let mut roles = Roles::default();
     for name in text.split([',', ' ']).filter(|name| !name.is_empty()) {
@@ -738,6 +837,39 @@ mod tests {
     }
 
     #[test]
+    fn an_object_storage_is_given_whole_or_not_at_all() {
+        let given = [
+            ("KIROKU_OBJECT_STORAGE_ENDPOINT", "https://s3.example/storage/"),
+            ("KIROKU_OBJECT_STORAGE_BUCKET", "files"),
+            ("KIROKU_OBJECT_STORAGE_ACCESS_KEY", "name"),
+            ("KIROKU_OBJECT_STORAGE_SECRET_KEY", "hidden"),
+        ];
+        let loaded = load(&environment(&given)).unwrap();
+        assert!(!loaded.to_string().contains("hidden") && !format!("{:?}", loaded.config).contains("hidden"));
+        let storage = loaded.config.object_storage.unwrap();
+        assert_eq!(storage.endpoint, "https://s3.example/storage");
+        assert_eq!((storage.bucket.as_str(), storage.region.as_str()), ("files", "us-east-1"));
+        assert_eq!((storage.addressing, storage.prefix.as_ref()), (Addressing::Path, ""));
+        for (name, _) in given {
+            let others: Vec<_> = given.iter().copied().filter(|(other, _)| *other != name).collect();
+            let missing = name.trim_start_matches("KIROKU_").to_lowercase();
+            let refusal = refusal(&environment(&others));
+            assert!(refusal.starts_with(&missing) && refusal.contains("is needed"), "{refusal}");
+        }
+        for (name, value) in [
+            ("KIROKU_OBJECT_STORAGE_ENDPOINT", "s3.example"),
+            ("KIROKU_OBJECT_STORAGE_ENDPOINT", "https://name:key@s3.example"),
+            ("KIROKU_OBJECT_STORAGE_BUCKET", "a/b"),
+            ("KIROKU_OBJECT_STORAGE_ADDRESSING", "dns"),
+            ("KIROKU_OBJECT_STORAGE_PREFIX", "a//b"),
+        ] {
+            let mut given = environment(&given);
+            given.environment.insert(name.to_owned(), value.to_owned());
+            assert!(load(&given).is_err(), "{name}={value}");
+        }
+    }
+
+    #[test]
     fn an_unknown_key_is_refused_with_a_suggestion() {
         let (_directory, given) = with_file("trusted_proxy = []");
         let refusal = refusal(&given);
@@ -860,10 +992,10 @@ mod tests {
     fn an_eventstore_is_needed_for_a_log_in_it_and_never_shown() {
         let chosen = load(&environment(&[("KIROKU_LOG", "eventstore")]));
         assert!(matches!(&chosen, Err(ConfigError::Invalid { .. })));
-        let other = load(&environment(&[("KIROKU_EVENTSTORE_URL", "http://me:secret@there")]));
-        assert!(other.is_err_and(|error| !error.to_string().contains("secret")));
-        let printed = load(&environment(&[("KIROKU_EVENTSTORE_URL", "esdb://me:secret@there")])).unwrap();
-        assert!(!printed.to_string().contains("secret"));
+        let other = load(&environment(&[("KIROKU_EVENTSTORE_URL", "http://me:hidden@there")]));
+        assert!(other.is_err_and(|error| !error.to_string().contains("hidden")));
+        let printed = load(&environment(&[("KIROKU_EVENTSTORE_URL", "esdb://me:hidden@there")])).unwrap();
+        assert!(!printed.to_string().contains("hidden"));
         for namespace in ["Kiroku", "a-b", &"a".repeat(65)] {
             assert!(
                 load(&environment(&[("KIROKU_EVENTSTORE_NAMESPACE", namespace)])).is_err(),

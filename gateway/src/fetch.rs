@@ -252,7 +252,8 @@ fn named(disposition: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-fn tls() -> Result<ClientConfig, FetchError> {
+/// What connections are sealed with: told to each client, as another library chooses what the process has.
+pub fn tls() -> Result<ClientConfig, FetchError> {
     let mut roots = RootCertStore::empty();
     for certificate in rustls_native_certs::load_native_certs().certs {
         // One that can't be read is one less to trust.

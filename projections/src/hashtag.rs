@@ -51,6 +51,16 @@ impl Projector for Projection {
         &["note.created", "note.deleted", "user.created", "user.changed", "user.erased"]
     }
 
+    /// Of what is written, only what has tags; of people, only what they say of themselves, and who is from elsewhere.
+    fn heeds(&self, event: &Event) -> bool {
+        match event {
+            Event::NoteCreated(note) => !note.tags.is_empty(),
+            Event::UserCreated(user) => user.host.is_some(),
+            Event::UserChanged(user) => user.changes.description.is_some(),
+            _ => true,
+        }
+    }
+
     async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
         for (part, erased) in erased::parts(batch) {
             write(tx, part).await?;

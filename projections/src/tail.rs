@@ -17,6 +17,10 @@ use crate::erased;
 pub const MAX_RING_EVENTS: usize = 8_192;
 /// Events asked of the log at once.
 pub const READ_EVENTS: usize = 1_000;
+/// How long the next reading waits after one that found something, so that what is written meanwhile is projected
+/// together: to begin and end a transaction of each projector costs more than what is written in it. Who writes
+/// now and then never waits for it.
+const GATHERED_FOR: Duration = Duration::from_millis(3);
 /// How long a lost wake-up of the log can delay an event.
 pub const ASK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -87,6 +91,12 @@ impl Tail {
                     if let Some(last) = last {
                         at = last;
                         further();
+                        if read < READ_EVENTS {
+                            tokio::select! {
+                                () = stopped(&mut stop) => return,
+                                () = tokio::time::sleep(GATHERED_FOR) => (),
+                            }
+                        }
                         continue;
                     }
                     tokio::select! {

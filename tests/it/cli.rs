@@ -27,6 +27,7 @@ use crate::eventstore_double::Double;
 use crate::harness::{Answer, Database, PASSWORD, User, answer, with_form};
 use crate::nats;
 use crate::process::{Kiroku, URL, binary};
+use crate::s3_double;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -294,6 +295,67 @@ async fn files_come_along_and_are_missed() {
     again.until_ready();
     let client = Client::of(&again);
     for (upload, content) in [(&large, &long[..]), (&words, b"words of alice"), (&late, b"later")] {
+        let served = client.http.get(format!("{}/files/{}", client.url, upload.key)).send().await.unwrap();
+        assert!(served.bytes().await.unwrap() == content, "{}", upload.path);
+    }
+    again.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_in_a_bucket_come_along_and_are_missed() {
+    let mut double = s3_double::Double::start().await;
+    let place = Place::with(double.settings());
+    let mut kiroku = place.start();
+    kiroku.until_ready();
+    let Life { alice, bob, .. } = Life::lived(&kiroku).await;
+    let client = Client::of(&kiroku);
+    let long = b"long ".repeat(1_200_000);
+    let large = client.upload(&alice, "large.txt", long.clone()).await;
+    let words = client.upload(&alice, "words.txt", b"words of alice".to_vec()).await;
+    let his = client.upload(&bob, "his.txt", b"words of bob".to_vec()).await;
+    let named = |upload: &Upload| format!("some/where/{}", upload.path);
+    let (kept, keys) = (place.path("kept"), place.path("kept.keys"));
+    let into = kept.to_str().unwrap();
+    assert_eq!(place.json(&["backup", into]).await["files"]["added"], 3);
+    place.json(&["erase", "@bob", "--yes"]).await;
+    assert!(!double.keys("").contains(&named(&his)));
+    assert_eq!(place.json(&["backup", into]).await["files"]["removed"], 1);
+    assert_eq!(place.json(&["verify"]).await["files"]["looked_at"], 2);
+    assert_eq!(double.keys("").len(), 2);
+
+    double.lose(&named(&words));
+    assert_eq!(place.run(&["doctor"]).await.code, 1);
+    let verified = place.run(&["verify", "--json"]).await;
+    assert_eq!(verified.code, 5, "{verified:?}");
+    kiroku.stop();
+    double.go_away().await;
+    let looked = place.run(&["doctor", "--json"]).await;
+    let looked: Value = serde_json::from_str(&looked.out).unwrap();
+    let failed: Vec<&Value> =
+        looked.as_array().unwrap().iter().filter(|line| line["verdict"] == "fail").collect();
+    assert_eq!((failed.len(), &failed[0]["check"]), (1, &json!("files")));
+    assert!(failed[0]["found"].as_str().unwrap().contains("can't be reached"), "{failed:?}");
+
+    // A server that could never keep a file does not start.
+    double.come_back().await;
+    let elsewhere = ["serve", "--listen", "127.0.0.1:0", "--object-storage-bucket", "another"];
+    let refused = place.command(&elsewhere).output().await.unwrap();
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.lines().last().unwrap().contains("404 NoSuchBucket"), "{told}");
+
+    // It comes back in a bucket that has nothing yet.
+    let other = s3_double::Double::start().await;
+    let restored = Place::with(other.settings());
+    fs::copy(place.data().join("master.key"), restored.data().join("master.key")).unwrap();
+    let restore = ["restore", into, "--keys", keys.to_str().unwrap(), "--yes"];
+    let told = restored.json(&restore).await;
+    assert_eq!(told["files"], json!({ "files": 2, "already": 0, "missing": 0, "damaged": 0 }));
+    let mut again = restored.start();
+    again.until_ready();
+    let client = Client::of(&again);
+    for (upload, content) in [(&large, &long[..]), (&words, b"words of alice")] {
+        assert!(other.keys("").contains(&named(upload)));
         let served = client.http.get(format!("{}/files/{}", client.url, upload.key)).send().await.unwrap();
         assert!(served.bytes().await.unwrap() == content, "{}", upload.path);
     }
@@ -651,6 +713,8 @@ async fn what_cannot_be_undone_or_meant_is_refused() {
 struct Place {
     data: TempDir,
     further: TempDir,
+    /// Further settings, as variables.
+    settings: Vec<(String, String)>,
 }
 
 /// What a tool has said.
@@ -663,9 +727,19 @@ struct Said {
 
 impl Place {
     fn new() -> Self {
+        Self::with(Vec::new())
+    }
+
+    fn with(settings: Vec<(String, String)>) -> Self {
         let data = tempfile::tempdir().unwrap();
         fs::set_permissions(data.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        Self { data, further: tempfile::tempdir().unwrap() }
+        Self { data, further: tempfile::tempdir().unwrap(), settings }
+    }
+
+    /// Starts the server there.
+    fn start(&self) -> Kiroku {
+        let settings = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        Kiroku::start_with(&self.data, &settings.chain([("KIROKU_URL", URL)]).collect::<Vec<_>>())
     }
 
     fn data(&self) -> PathBuf {
@@ -685,6 +759,7 @@ impl Place {
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("KIROKU_DATA_DIR", self.data())
             .env("KIROKU_URL", URL)
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .current_dir(self.further.path())
             .stdin(Stdio::null())
             .kill_on_drop(true);

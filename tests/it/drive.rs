@@ -265,7 +265,7 @@ async fn what_was_cut_off_is_swept_and_what_the_log_has_stays() {
 }
 
 /// A picture of so many pixels, in PNG.
-fn large_picture(width: u32, height: u32) -> Vec<u8> {
+pub fn large_picture(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);

@@ -72,6 +72,12 @@ impl TestApp {
         Self::with(TestClock::real(), flags, None).await
     }
 
+    /// An empty server whose clock stands still, with these variables.
+    pub async fn with_variables(variables: Vec<(String, String)>) -> Self {
+        let given = Given { environment: variables.into_iter().collect(), ..given(&[]) };
+        Self::on(Arc::new(Database::create().await), data_dir(), TestClock::standing(), given, None).await
+    }
+
     /// An empty server whose feed goes to a NATS.
     pub async fn with_nats(url: &str) -> Self {
         Self::with(TestClock::real(), &[], Some(Nats::connect(url).await.unwrap())).await

@@ -360,6 +360,11 @@ impl Report {
 
     async fn files(&mut self, tool: &Tool, attached: &Attached, log: &dyn Engine) -> Result<(), ToolError> {
         let store = Store::open(&tool.config)?;
+        if let Err(error) = store.check().await {
+            let advice = "look at the settings that begin with `object_storage`, and that the store runs";
+            self.fail("files", error.to_string(), advice);
+            return Ok(());
+        }
         let found = files::missing(&attached.pool, log, NEWEST_FILES, async |owner, key| {
             Ok(store.size(owner, key).await?.is_some())
         })
@@ -369,7 +374,8 @@ impl Report {
             missing => self.fail(
                 "files",
                 format!("{missing} of the newest {} are missing", found.looked_at),
-                "give tools the `data_dir` of the server; if it is that, bring its files back from a backup",
+                "give tools the `data_dir` of the server, or its object storage; if it is that, bring its files \
+                 back from a backup",
             ),
         }
         Ok(())

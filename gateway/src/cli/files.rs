@@ -16,7 +16,7 @@ use commands::log::Cipher;
 use domain::drive::{self, File as DriveFile};
 use domain::log::{EventLog, Position};
 use domain::{FileId, Fold, UserId};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use projections::drive::Kept;
 use serde::Serialize;
 use sqlx::PgPool;
@@ -35,6 +35,8 @@ const PIECE_BYTES: usize = 1 << 20;
 const MAX_SEALING_BYTES: usize = 64;
 /// Files looked at together.
 const PAGE: usize = 1_000;
+/// Files looked for at the same time: they may be far away.
+const LOOKS_AT_ONCE: usize = 16;
 /// The most missing files that are named.
 const MAX_NAMED: usize = 100;
 
@@ -153,10 +155,10 @@ impl<'d> Files<'d> {
             }
             // Nothing is copied any more of whoever is being erased.
             let Some(cipher) = self.desk.keyring.of(owner).await? else { continue };
-            let Some(bytes) = self.store.get(owner, &key, None).await? else { continue };
+            let Some(found) = self.store.get(owner, &key, None).await? else { continue };
             let directory = self.directory.join(owner.to_string());
             DirBuilder::new().recursive(true).mode(PRIVATE).create(&directory).map_err(at(&directory))?;
-            copied.bytes += seal(&cipher, owner, &key, bytes, &path).await?;
+            copied.bytes += seal(&cipher, owner, &key, found.bytes, &path).await?;
             copied.files += 1;
         }
         Ok(copied)
@@ -245,14 +247,16 @@ pub async fn missing(
         let Some(last) = page.last() else { break };
         before = Some(last.id);
         left -= page.len();
-        for file in page {
-            found.looked_at += 1;
-            for key in keys(&file) {
-                if !is_there(file.owner, key).await? && is_kept(log, file.id).await? {
-                    found.missing += 1;
-                    if found.named.len() < MAX_NAMED {
-                        found.named.push(Lost { file: file.id, owner: file.owner, key: key.to_owned() });
-                    }
+        found.looked_at += page.len() as u64;
+        let looks = page.iter().flat_map(|file| keys(file).map(move |key| (file, key)));
+        let looks =
+            looks.map(async |(file, key)| Ok::<_, ToolError>((file, key, is_there(file.owner, key).await?)));
+        let mut looks = stream::iter(looks).buffered(LOOKS_AT_ONCE);
+        while let Some((file, key, is_there)) = looks.try_next().await? {
+            if !is_there && is_kept(log, file.id).await? {
+                found.missing += 1;
+                if found.named.len() < MAX_NAMED {
+                    found.named.push(Lost { file: file.id, owner: file.owner, key: key.to_owned() });
                 }
             }
         }

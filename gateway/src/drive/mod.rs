@@ -6,6 +6,7 @@
 //! the server stopped in between, are [`stray`] and go.
 
 pub mod archive;
+mod bucket;
 pub mod emoji;
 pub mod incoming;
 pub mod keep;
@@ -63,6 +64,18 @@ impl Drive {
             received: Mutex::default(),
             writers: Mutex::default(),
         })
+    }
+
+    /// Refuses to start where no file could ever be kept. What may be there again in a while is not waited for.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        match self.store.check().await {
+            Err(error) if error.is_final() => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "no file can be kept or shown for now");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Puts an upload where an endpoint will look for it; it goes with the ticket.

@@ -16,6 +16,7 @@ use sqlx::PgPool;
 
 use super::keep::is_key;
 use super::kind::{UNKNOWN, is_safe};
+use super::store::Found;
 use crate::api::http::json_response;
 use crate::app::App;
 
@@ -110,27 +111,26 @@ async fn find(app: &App, key: &str, asked: &HeaderMap) -> Result<Option<Response
         true => UNKNOWN,
     };
     let store = &app.drive.store;
-    let Some(size) = store.size(row.owner, key).await? else { return Ok(None) };
-    let range =
-        match asked.get(header::RANGE).and_then(|value| value.to_str().ok()).map(|text| part(text, size)) {
-            Some(Part::Beyond) => {
-                let mut response = StatusCode::RANGE_NOT_SATISFIABLE.into_response();
-                let all = HeaderValue::from_str(&format!("bytes */{size}"))?;
-                response.headers_mut().insert(header::CONTENT_RANGE, all);
-                return Ok(Some(response));
+    let range = match asked.get(header::RANGE).and_then(|value| value.to_str().ok()) {
+        Some(text) => {
+            let Some(size) = store.size(row.owner, key).await? else { return Ok(None) };
+            match part(text, size) {
+                Part::Beyond => {
+                    let mut response = StatusCode::RANGE_NOT_SATISFIABLE.into_response();
+                    let all = HeaderValue::from_str(&format!("bytes */{size}"))?;
+                    response.headers_mut().insert(header::CONTENT_RANGE, all);
+                    return Ok(Some(response));
+                }
+                Part::Of(range) => Some(range),
+                Part::All => None,
             }
-            Some(Part::Of(range)) => Some(range),
-            Some(Part::All) | None => None,
-        };
-    // No store gives a part of nothing.
-    let bytes = match size {
-        0 => Body::empty(),
-        _ => match store.get(row.owner, key, range.clone()).await? {
-            Some(bytes) => Body::from_stream(bytes),
-            None => return Ok(None),
-        },
+        }
+        None => None,
     };
-    let mut response = Response::new(bytes);
+    let Some(Found { size, bytes }) = store.get(row.owner, key, range.clone()).await? else {
+        return Ok(None);
+    };
+    let mut response = Response::new(Body::from_stream(bytes));
     let length = range.as_ref().map_or(size, |range| range.end - range.start);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(media_type)?);

@@ -164,5 +164,9 @@ pub async fn sweep(app: &App) -> Result<(), NotSwept> {
             tracing::info!(%file, "a stray file is gone");
         }
     }
+    let unended = app.drive.store.sweep(app.now() - STRAY_AFTER).await?;
+    if unended > 0 {
+        tracing::info!(unended, "what was begun to be sent and never ended is gone");
+    }
     Ok(())
 }

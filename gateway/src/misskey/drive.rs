@@ -592,7 +592,7 @@ impl UploadFromUrl {
 async fn copied(app: &App, key: &str, most: u64) -> Result<Received, ApiError> {
     let row = projections::drive::by_key(&app.pool, key).await?.ok_or(NO_SUCH_FILE_TO_SHOW)?;
     let bytes = app.drive.store.get(row.owner, key, None).await.map_err(ApiError::internal)?;
-    let bytes = bytes.ok_or(NO_SUCH_FILE_TO_SHOW)?;
+    let bytes = bytes.ok_or(NO_SUCH_FILE_TO_SHOW)?.bytes;
     app.drive.receive(Some(row.name), most, bytes).await.map_err(ApiError::internal)
 }
 

@@ -159,7 +159,7 @@ impl Endpoint for ShowFile {
             comment: row.comment,
             blurhash: row.blurhash,
             properties: Properties { width: row.properties.width, height: row.properties.height },
-            stored_internal: true,
+            stored_internal: app.drive.store.is_on_disk(),
             webpublic_url: None,
             webpublic_type: None,
             access_key: row.key,

@@ -102,8 +102,8 @@ pub async fn packed(app: &App, name: String, most: u64) -> Result<Received, ApiE
     while let Some(rows) = next(app, &mut page).await? {
         for row in rows.into_iter().filter(|row| may_have(&file_name(row))) {
             let key = &row.definition.picture.key;
-            let pieces = app.drive.store.get(None, key, None).await.map_err(ApiError::internal)?;
-            let Some(mut pieces) = pieces else { continue };
+            let found = app.drive.store.get(None, key, None).await.map_err(ApiError::internal)?;
+            let Some(mut pieces) = found.map(|found| found.bytes) else { continue };
             packer.file(&file_name(&row)).await;
             while let Some(piece) = pieces.try_next().await.map_err(ApiError::internal)? {
                 spend(&mut left, piece.len())?;
@@ -189,15 +189,15 @@ fn spend(left: &mut u64, bytes: usize) -> Result<(), ApiError> {
 /// Takes over the emoji of an archive, one after the other.
 pub async fn import(app: &App, me: &SignedIn, job: &Job, file: FileId) -> Result<(), ApiError> {
     let row = projections::drive::by_ids(&app.pool, &[file]).await?.remove(&file);
-    let pieces = match &row {
+    let found = match &row {
         Some(row) => app.drive.store.get(row.owner, &row.key, None).await.map_err(ApiError::internal)?,
         None => None,
     };
-    let Some(pieces) = pieces else {
+    let Some(found) = found else {
         tracing::info!(%file, "an archive of emoji is gone");
         return Ok(());
     };
-    let archive = app.drive.receive(None, MAX_FILE_BYTES, pieces).await.map_err(ApiError::internal)?;
+    let archive = app.drive.receive(None, MAX_FILE_BYTES, found.bytes).await.map_err(ApiError::internal)?;
     let unpacked_to = match app.drive.unpack(&archive.file).await.map_err(ApiError::internal)? {
         Ok(directory) => directory,
         Err(why) => {

@@ -307,8 +307,8 @@ async fn read(
     if row.size == 0 {
         return Err(empty.into());
     }
-    let bytes = app.drive.store.get(row.owner, &row.key, None).await.map_err(ApiError::internal)?;
-    let mut pieces = bytes.ok_or(missing)?;
+    let found = app.drive.store.get(row.owner, &row.key, None).await.map_err(ApiError::internal)?;
+    let mut pieces = found.ok_or(missing)?.bytes;
     let mut read = Vec::new();
     while let Some(piece) = pieces.try_next().await.map_err(ApiError::internal)? {
         read.extend_from_slice(&piece);
