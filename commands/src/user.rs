@@ -11,6 +11,7 @@ use domain::user::{
     SecurityChanged, SignedIn, TokenRegenerated, User, abandon, be_active, change, create, erase,
     is_username, reserve, stream, username_stream,
 };
+use domain::words;
 
 use crate::{Commands, Failed, Receipt};
 
@@ -190,6 +191,13 @@ impl Commands {
         self.load(&stream(user)).await
     }
 
+    /// Whether a person may be called so; without a change, as they are called.
+    pub async fn may_be_called(&self, user: UserId, name: Option<&Option<String>>) -> Result<bool, LogError> {
+        let current = self.user(user).await?;
+        let Some(name) = name.unwrap_or(&current.profile.name) else { return Ok(true) };
+        Ok(!is_prohibited(&*self.instance().await?, name))
+    }
+
     /// Changes what a person says of themselves and prefers.
     pub async fn change_profile(
         &self,
@@ -239,4 +247,10 @@ impl Commands {
 
 fn is_kept_back(instance: &Instance, lower: &str) -> bool {
     instance.settings.list("preservedUsernames").any(|kept| kept.eq_ignore_ascii_case(lower))
+        || is_prohibited(instance, lower)
+}
+
+/// Whether a name has words that no name may have.
+fn is_prohibited(instance: &Instance, name: &str) -> bool {
+    words::has_any(name, instance.settings.list("prohibitedWordsForNameOfUser"))
 }

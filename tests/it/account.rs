@@ -112,3 +112,31 @@ async fn whoever_deletes_their_account_is_gone_and_their_name_stays_taken() {
         .unwrap();
     assert_eq!(kept["sha256"], json!(certificates[0].sha256));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_name_has_words_that_names_may_not_have() {
+    let (app, root) = TestApp::opened().await;
+    let alice = app.sign_up("alice").await;
+    app.ok(&alice, "i/update", json!({ "name": "A b4dword" })).await;
+    let words = json!({ "prohibitedWordsForNameOfUser": ["very bad", "/b[a4]dword/i"] });
+    app.ok(&root, "admin/update-meta", words.clone()).await;
+    let meta = app.ok(&root, "admin/meta", json!({})).await;
+    assert_eq!(meta["prohibitedWordsForNameOfUser"], words["prohibitedWordsForNameOfUser"]);
+
+    for name in ["BadWord", "bad, very much"] {
+        let answer = app.call(Some(&alice), "i/update", json!({ "name": name })).await;
+        assert_eq!(answer.status, 422, "{name}: {}", answer.body);
+        assert_eq!(answer.body["error"]["code"], "YOUR_NAME_CONTAINS_PROHIBITED_WORDS");
+    }
+    // As she is called she can't go on, but under another name.
+    let other = json!({ "description": "x" });
+    assert_eq!(app.refused(Some(&alice), "i/update", other).await, "YOUR_NAME_CONTAINS_PROHIBITED_WORDS");
+    app.ok(&alice, "i/update", json!({ "name": "Alice" })).await;
+    app.ok(&alice, "i/update", json!({ "description": "x" })).await;
+    app.ok(&root, "i/update", json!({ "name": "BadWord" })).await;
+
+    let free = app.call(None, "username/available", json!({ "username": "xBadWordx" })).await;
+    assert_eq!(free.body["available"], false);
+    let taken = app.call(None, "signup", json!({ "username": "xBadWordx", "password": PASSWORD })).await;
+    assert_eq!((taken.status, &taken.body["message"]), (400, &json!("Error: USED_USERNAME")));
+}

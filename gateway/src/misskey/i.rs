@@ -234,6 +234,12 @@ const RESTRICTED_BY_ROLE: ErrorDef = ErrorDef::new(
     "This feature is restricted by your role.",
     "8feff0ba-5ab5-585b-31f4-4df816663fad",
 );
+const YOUR_NAME_CONTAINS_PROHIBITED_WORDS: ErrorDef = ErrorDef::new(
+    "YOUR_NAME_CONTAINS_PROHIBITED_WORDS",
+    "Your new name contains prohibited words.",
+    "0b3f9f6a-2f4d-4b1f-9fb4-49d3a2fd7191",
+)
+.status(422);
 const FORBIDDEN_TO_SET_YOURSELF: ErrorDef = ErrorDef::new(
     "FORBIDDEN_TO_SET_YOURSELF",
     "You can't set yourself as your own alias.",
@@ -253,6 +259,7 @@ impl Endpoint for Update {
         URI_NULL,
         FORBIDDEN_TO_SET_YOURSELF,
         RESTRICTED_BY_ROLE,
+        YOUR_NAME_CONTAINS_PROHIBITED_WORDS,
     ]);
     type Caller = SignedIn;
     type Reply = MeDetailed;
@@ -266,6 +273,13 @@ impl Endpoint for Update {
         let worn = self.decorations(app, &me).await?;
         let changes =
             ProfileChanges { avatar, banner, pinned_page, avatar_decorations: worn, ..self.changes(&me)? };
+        // Who moderates is trusted with their name.
+        let name = changes.name.as_ref();
+        if !me.account.is_moderator
+            && !app.commands.may_be_called(me.id(), name).await.map_err(ApiError::internal)?
+        {
+            return Err(YOUR_NAME_CONTAINS_PROHIBITED_WORDS.into());
+        }
         let receipt = app.commands.change_profile(app.by(&me), me.id(), changes).await?;
         app.shown(receipt).await;
         if unlocks {
