@@ -134,6 +134,18 @@ pub async fn all(pool: &PgPool) -> sqlx::Result<Vec<EmojiRow>> {
     rows.iter().map(emoji_row).collect()
 }
 
+/// Where the pictures of emoji are, after the given one.
+pub async fn pictures(
+    pool: &PgPool,
+    after: Option<EmojiId>,
+    limit: i64,
+) -> sqlx::Result<Vec<(EmojiId, Picture)>> {
+    let sql = format!("select {EMOJI} from read.emojis e where e.id > $1 order by e.id limit $2");
+    let after = after.map_or(Uuid::nil(), |emoji| emoji.0);
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(after).bind(limit).fetch_all(pool).await?;
+    rows.iter().map(|row| emoji_row(row).map(|row| (row.id, row.definition.picture))).collect()
+}
+
 /// The emoji of a name.
 pub async fn by_name(pool: &PgPool, name: &str) -> sqlx::Result<Option<EmojiRow>> {
     Ok(by_names(pool, &[name]).await?.remove(name))

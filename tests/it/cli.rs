@@ -232,6 +232,10 @@ async fn files_come_along_and_are_missed() {
     let words = client.upload(&alice, "words.txt", b"words of alice".to_vec()).await;
     let brief = client.upload(&alice, "brief.txt", b"not for long".to_vec()).await;
     let his = client.upload(&bob, "his.txt", b"words of bob".to_vec()).await;
+    // An emoji has a copy of the picture, and both a small one.
+    let drawn = client.upload(&alice, "blob.png", crate::emoji::picture(1)).await;
+    let blob = json!({ "i": alice.token, "name": "blob", "fileId": drawn.id });
+    client.ok("admin/emoji/add", blob).await;
     let kept = place.path("kept");
     let files = kept.join("files");
     let into = kept.to_str().unwrap();
@@ -239,7 +243,7 @@ async fn files_come_along_and_are_missed() {
     assert_eq!((&seen["state"]["name"], &seen["state"]["deleted"]), (&json!("words.txt"), &json!(false)));
     let counts = |made: &Value| ["added", "removed"].map(|key| made["files"][key].as_u64().unwrap());
 
-    assert_eq!(counts(&place.json(&["backup", into]).await), [4, 0]);
+    assert_eq!(counts(&place.json(&["backup", into]).await), [4 + 4, 0]);
     assert_eq!(counts(&place.json(&["backup", into]).await), [0, 0], "what is there is not copied again");
     for upload in [&words, &his] {
         let sealed = fs::read(files.join(&upload.path)).unwrap();
@@ -251,7 +255,7 @@ async fn files_come_along_and_are_missed() {
     let made = place.json(&["backup", into]).await;
     assert_eq!((counts(&made), &made["files"]["missing"]["missing"]), ([1, 2], &json!(0)));
     assert!(!files.join(&brief.path).exists() && !files.join(&bob.id).exists(), "what is gone stays");
-    assert_eq!(place.json(&["verify"]).await["files"]["looked_at"], 3);
+    assert_eq!(place.json(&["verify"]).await["files"]["looked_at"], 3 + 2);
 
     // What the server has lost is noticed by all.
     let lost = place.data().join("files").join(&late.path);
@@ -283,14 +287,14 @@ async fn files_come_along_and_are_missed() {
     let said = restored.run(&restore).await;
     assert_eq!(said.code, 5, "{said:?}");
     let told: Value = serde_json::from_str(&said.out).unwrap();
-    assert_eq!(told["files"], json!({ "files": 1, "already": 0, "missing": 1, "damaged": 1 }));
+    assert_eq!(told["files"], json!({ "files": 1 + 4, "already": 0, "missing": 1, "damaged": 1 }));
     assert!(said.err.contains(&words.path) && said.err.contains(&late.path), "{}", said.err);
     assert_eq!(told["verified"]["files"]["missing"], 2);
 
     fs::write(&path, whole).unwrap();
     fs::rename(place.path("late"), files.join(&late.path)).unwrap();
     let told = restored.json(&restore[..restore.len() - 1]).await;
-    assert_eq!(told["files"], json!({ "files": 2, "already": 1, "missing": 0, "damaged": 0 }));
+    assert_eq!(told["files"], json!({ "files": 2, "already": 1 + 4, "missing": 0, "damaged": 0 }));
     let mut again = Kiroku::start(&restored.data);
     again.until_ready();
     let client = Client::of(&again);
@@ -298,6 +302,10 @@ async fn files_come_along_and_are_missed() {
         let served = client.http.get(format!("{}/files/{}", client.url, upload.key)).send().await.unwrap();
         assert!(served.bytes().await.unwrap() == content, "{}", upload.path);
     }
+    let shown = client.ok("emojis", json!({})).await;
+    let (_, key) = shown["emojis"][0]["url"].as_str().unwrap().rsplit_once('/').unwrap();
+    let served = client.http.get(format!("{}/files/{key}", client.url)).send().await.unwrap();
+    assert!(served.bytes().await.unwrap() == crate::emoji::picture(1));
     again.stop();
 }
 

@@ -1,4 +1,5 @@
-//! What people have in their drives, in a backup: `files/PERSON/KEY` in its directory, beside the log.
+//! What people have in their drives, in a backup: `files/PERSON/KEY` in its directory, beside the log; and the
+//! pictures of custom emoji, `files/server/KEY`.
 //!
 //! A file is kept in pieces of [`PIECE_BYTES`], each sealed with the key of its owner, with its length before
 //! it in four bytes. A piece is bound to the owner, the key, its number and whether it is the last: so nothing
@@ -14,12 +15,13 @@ use std::sync::Arc;
 
 use commands::log::Cipher;
 use domain::drive::{self, File as DriveFile};
+use domain::emoji::{self, Emoji};
 use domain::log::{EventLog, Position};
-use domain::{FileId, Fold, UserId};
+use domain::{EmojiId, FileId, Fold, UserId};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use projections::drive::Kept;
 use serde::Serialize;
 use sqlx::PgPool;
+use uuid::Uuid;
 
 use super::ToolError;
 use super::desk::Desk;
@@ -27,7 +29,7 @@ use super::output::{Progress, note};
 use super::segments::{PARTIAL, PRIVATE, Whole, at};
 use crate::drive::INCOMING;
 use crate::drive::keep::is_key;
-use crate::drive::store::{Bytes, FILES, Store, StoreError};
+use crate::drive::store::{Bytes, FILES, Store, StoreError, directory, owner_of};
 
 /// Bytes of a file that are sealed together.
 const PIECE_BYTES: usize = 1 << 20;
@@ -39,6 +41,9 @@ const PAGE: usize = 1_000;
 const LOOKS_AT_ONCE: usize = 16;
 /// The most missing files that are named.
 const MAX_NAMED: usize = 100;
+
+/// The server itself, where there has to be a person.
+const SERVER: UserId = UserId(Uuid::nil());
 
 /// The files of a backup, beside those of the server.
 pub struct Files<'d> {
@@ -65,9 +70,33 @@ pub struct Missing {
 
 #[derive(Debug, Serialize)]
 pub struct Lost {
-    pub file: FileId,
-    pub owner: UserId,
+    #[serde(flatten)]
+    pub what: What,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserId>,
     pub key: String,
+}
+
+/// What bytes belong to.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum What {
+    File(FileId),
+    Emoji(EmojiId),
+}
+
+/// Something that the read models tell of, and the keys of its bytes.
+struct Told {
+    what: What,
+    /// None: the server.
+    owner: Option<UserId>,
+    keys: Vec<String>,
+}
+
+/// Where reading what the read models tell of goes on: first files, the newest first, then emoji.
+enum Next {
+    Files(Option<FileId>),
+    Emoji(Option<EmojiId>),
 }
 
 /// What came back from a backup.
@@ -101,8 +130,8 @@ impl<'d> Files<'d> {
         let mut removed = 0;
         for owner in entries(&self.directory)? {
             let (path, name) = owner.map_err(at(&self.directory))?;
-            let Ok(owner) = name.parse::<UserId>() else { continue };
-            let is_erased = self.desk.keyring.of(owner).await?.is_none();
+            let Some(owner) = owner_of(&name) else { continue };
+            let is_erased = self.cipher(owner).await?.is_none();
             let mut keys = Vec::with_capacity(PAGE);
             for file in entries(&path)? {
                 let (file, key) = file.map_err(at(&path))?;
@@ -128,8 +157,14 @@ impl<'d> Files<'d> {
     }
 
     /// A file of which the read model doesn't know any more, or not yet: then it is there still.
-    async fn prune_keys(&self, owner: UserId, path: &Path, keys: Vec<String>) -> Result<u64, ToolError> {
+    async fn prune_keys(
+        &self,
+        owner: Option<UserId>,
+        path: &Path,
+        keys: Vec<String>,
+    ) -> Result<u64, ToolError> {
         let mut removed = 0;
+        // The server's own are few: each is looked for.
         for key in projections::drive::unknown(&self.desk.attached.pool, &keys).await? {
             if self.store.size(owner, &key).await?.is_none() {
                 let file = path.join(key);
@@ -154,9 +189,9 @@ impl<'d> Files<'d> {
                 continue;
             }
             // Nothing is copied any more of whoever is being erased.
-            let Some(cipher) = self.desk.keyring.of(owner).await? else { continue };
+            let Some(cipher) = self.cipher(owner).await? else { continue };
             let Some(found) = self.store.get(owner, &key, None).await? else { continue };
-            let directory = self.directory.join(owner.to_string());
+            let directory = self.directory.join(directory(owner));
             DirBuilder::new().recursive(true).mode(PRIVATE).create(&directory).map_err(at(&directory))?;
             copied.bytes += seal(&cipher, owner, &key, found.bytes, &path).await?;
             copied.files += 1;
@@ -175,22 +210,23 @@ impl<'d> Files<'d> {
         .await
     }
 
-    /// Brings back each file that the read model tells of; what can't be had is told, and left out.
+    /// Brings back the bytes of all that the read models tell of; what can't be had is told, and left out.
     pub async fn restore(&self) -> Result<Restored, ToolError> {
         let incoming = self.desk.config.data_dir.join(INCOMING);
         DirBuilder::new().recursive(true).mode(PRIVATE).create(&incoming).map_err(at(&incoming))?;
         let mut progress = Progress::counting("files", "files");
         let total = Position(projections::drive::count(&self.desk.attached.pool).await?);
-        let (mut restored, mut seen, mut before) = (Restored::default(), 0, None);
+        let (mut restored, mut seen, mut next) = (Restored::default(), 0, Next::Files(None));
         loop {
-            let page = projections::drive::kept(&self.desk.attached.pool, before, PAGE as i64).await?;
-            let Some(last) = page.last() else { return Ok(restored) };
-            before = Some(last.id);
-            for file in page {
+            let page = told(&self.desk.attached.pool, &mut next, PAGE).await?;
+            if page.is_empty() {
+                return Ok(restored);
+            }
+            for Told { owner, keys, .. } in page {
                 seen += 1;
                 progress.at(Position(seen), total.max(Position(seen)), seen);
-                for key in keys(&file) {
-                    self.bring_back(file.owner, key, &incoming, &mut restored).await?;
+                for key in keys {
+                    self.bring_back(owner, &key, &incoming, &mut restored).await?;
                 }
             }
         }
@@ -198,7 +234,7 @@ impl<'d> Files<'d> {
 
     async fn bring_back(
         &self,
-        owner: UserId,
+        owner: Option<UserId>,
         key: &str,
         incoming: &Path,
         restored: &mut Restored,
@@ -208,14 +244,14 @@ impl<'d> Files<'d> {
             return Ok(());
         }
         let mut opened = tempfile::Builder::new().tempfile_in(incoming).map_err(at(incoming))?;
-        let cipher = self.desk.keyring.of(owner).await?;
+        let cipher = self.cipher(owner).await?;
         match open(cipher, owner, key, &self.path(owner, key), &mut opened) {
             Ok(()) => {
                 self.store.put(owner, key, opened.path().to_owned()).await?;
                 restored.files += 1;
             }
             Err(Unusable::Missing) => {
-                note(format!("the backup has no {owner}/{key}"));
+                note(format!("the backup has no {}/{key}", directory(owner)));
                 restored.missing += 1;
             }
             Err(Unusable::Damaged) => {
@@ -227,36 +263,42 @@ impl<'d> Files<'d> {
         Ok(())
     }
 
-    fn path(&self, owner: UserId, key: &str) -> PathBuf {
-        self.directory.join(owner.to_string()).join(key)
+    fn path(&self, owner: Option<UserId>, key: &str) -> PathBuf {
+        self.directory.join(directory(owner)).join(key)
+    }
+
+    /// What somebody's files are sealed with; none when they are erased.
+    async fn cipher(&self, owner: Option<UserId>) -> Result<Option<Arc<Cipher>>, ToolError> {
+        Ok(self.desk.keyring.of(owner.unwrap_or(SERVER)).await?)
     }
 }
 
-/// Files that the read model tells of, the newest first and at most so many, whose bytes are not there. The log
-/// says whether one has been deleted a moment ago.
+/// What the read models tell of, the newest files first and at most so much, whose bytes are not there. The log
+/// says whether it has been deleted a moment ago.
 pub async fn missing(
     pool: &PgPool,
     log: &(impl EventLog + ?Sized),
     most: usize,
-    is_there: impl AsyncFn(UserId, &str) -> Result<bool, ToolError>,
+    is_there: impl AsyncFn(Option<UserId>, &str) -> Result<bool, ToolError>,
 ) -> Result<Missing, ToolError> {
-    let (mut found, mut before) = (Missing::default(), None);
+    let (mut found, mut next) = (Missing::default(), Next::Files(None));
     let mut left = most;
     while left > 0 {
-        let page = projections::drive::kept(pool, before, left.min(PAGE) as i64).await?;
-        let Some(last) = page.last() else { break };
-        before = Some(last.id);
+        let page = told(pool, &mut next, left.min(PAGE)).await?;
+        if page.is_empty() {
+            break;
+        }
         left -= page.len();
         found.looked_at += page.len() as u64;
-        let looks = page.iter().flat_map(|file| keys(file).map(move |key| (file, key)));
+        let looks = page.iter().flat_map(|told| told.keys.iter().map(move |key| (told, key)));
         let looks =
-            looks.map(async |(file, key)| Ok::<_, ToolError>((file, key, is_there(file.owner, key).await?)));
+            looks.map(async |(told, key)| Ok::<_, ToolError>((told, key, is_there(told.owner, key).await?)));
         let mut looks = stream::iter(looks).buffered(LOOKS_AT_ONCE);
-        while let Some((file, key, is_there)) = looks.try_next().await? {
-            if !is_there && is_kept(log, file.id).await? {
+        while let Some((told, key, is_there)) = looks.try_next().await? {
+            if !is_there && is_kept(log, told.what, key).await? {
                 found.missing += 1;
                 if found.named.len() < MAX_NAMED {
-                    found.named.push(Lost { file: file.id, owner: file.owner, key: key.to_owned() });
+                    found.named.push(Lost { what: told.what, owner: told.owner, key: key.clone() });
                 }
             }
         }
@@ -264,13 +306,46 @@ pub async fn missing(
     Ok(found)
 }
 
+/// The next of what the read models tell of; nothing at the end.
+async fn told(pool: &PgPool, next: &mut Next, limit: usize) -> sqlx::Result<Vec<Told>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let keys = |key: String, small: Option<String>| std::iter::once(key).chain(small).collect();
+    if let Next::Files(before) = *next {
+        let page = projections::drive::kept(pool, before, limit).await?;
+        if let Some(last) = page.last() {
+            *next = Next::Files(Some(last.id));
+            let told = |file: projections::drive::Kept| Told {
+                what: What::File(file.id),
+                owner: Some(file.owner),
+                keys: keys(file.key, file.thumbnail),
+            };
+            return Ok(page.into_iter().map(told).collect());
+        }
+        *next = Next::Emoji(None);
+    }
+    let Next::Emoji(after) = *next else { return Ok(Vec::new()) };
+    let page = projections::emoji::pictures(pool, after, limit).await?;
+    *next = Next::Emoji(page.last().map(|(last, _)| *last).or(after));
+    let told = |(id, picture): (EmojiId, emoji::Picture)| Told {
+        what: What::Emoji(id),
+        owner: None,
+        keys: keys(picture.key, picture.thumbnail),
+    };
+    Ok(page.into_iter().map(told).collect())
+}
+
 impl Missing {
     /// For people, when there are any.
     pub fn told(&self) -> Option<String> {
         (self.missing > 0).then(|| {
             let mut lines = vec![format!("files: {} of {} are missing", self.missing, self.looked_at)];
-            let named =
-                self.named.iter().map(|lost| format!("  {}/{} of file {}", lost.owner, lost.key, lost.file));
+            let named = self.named.iter().map(|lost| {
+                let of = match lost.what {
+                    What::File(file) => format!("file {file}"),
+                    What::Emoji(emoji) => format!("emoji {emoji}"),
+                };
+                format!("  {}/{} of {of}", directory(lost.owner), lost.key)
+            });
             lines.extend(named);
             let more = self.missing - self.named.len() as u64;
             if more > 0 {
@@ -288,15 +363,20 @@ impl std::ops::AddAssign for Copied {
     }
 }
 
-async fn is_kept(log: &(impl EventLog + ?Sized), file: FileId) -> Result<bool, ToolError> {
-    let (recorded, _) = log.stream(&drive::stream(file)).await?;
+async fn is_kept(log: &(impl EventLog + ?Sized), what: What, key: &str) -> Result<bool, ToolError> {
+    let stream = match what {
+        What::File(file) => drive::stream(file),
+        What::Emoji(emoji) => emoji::stream(emoji),
+    };
+    let (recorded, _) = log.stream(&stream).await?;
     let events = recorded.iter().filter_map(|recorded| recorded.event.as_ref());
-    let file = <DriveFile as Fold>::of(events);
-    Ok(file.existing().is_some())
-}
-
-fn keys(file: &Kept) -> impl Iterator<Item = &str> {
-    [Some(file.key.as_str()), file.thumbnail.as_deref()].into_iter().flatten()
+    Ok(match what {
+        What::File(_) => <DriveFile as Fold>::of(events).existing().is_some(),
+        What::Emoji(_) => <Emoji as Fold>::of(events).definition.is_some_and(|emoji| {
+            let picture = emoji.picture;
+            picture.key == key || picture.thumbnail.as_deref() == Some(key)
+        }),
+    })
 }
 
 /// What is in a directory, with its name; nothing when it is not there.
@@ -317,7 +397,7 @@ fn entries(
 /// Writes a file of a backup; says how long it is.
 async fn seal(
     cipher: &Cipher,
-    owner: UserId,
+    owner: Option<UserId>,
     key: &str,
     mut bytes: Bytes,
     path: &Path,
@@ -354,7 +434,7 @@ async fn seal(
 /// Reads a file of a backup back.
 fn open(
     cipher: Option<Arc<Cipher>>,
-    owner: UserId,
+    owner: Option<UserId>,
     key: &str,
     path: &Path,
     to: &mut impl Write,
@@ -386,19 +466,19 @@ fn open(
 }
 
 /// What a piece is bound to. The key is the only part of unknown length, and the last.
-fn bound_to(owner: UserId, key: &str, number: u64, is_last: bool) -> Vec<u8> {
+fn bound_to(owner: Option<UserId>, key: &str, number: u64, is_last: bool) -> Vec<u8> {
     let (number, is_last) = (number.to_be_bytes(), [u8::from(is_last)]);
+    let owner = owner.unwrap_or(SERVER);
     [b"kiroku: file", &owner.0.as_bytes()[..], &number, &is_last, key.as_bytes()].concat()
 }
 
 #[cfg(test)]
 mod tests {
     use commands::log::Keyring;
-    use uuid::Uuid;
 
     use super::*;
 
-    const OWNER: UserId = UserId(Uuid::from_u128(1));
+    const OWNER: Option<UserId> = Some(UserId(Uuid::from_u128(1)));
 
     fn cipher(purpose: &str) -> Arc<Cipher> {
         Arc::new(Keyring::memory().cipher(purpose))

@@ -176,7 +176,7 @@ impl Store {
     }
 
     /// Under whom and which keys something is kept, in no order.
-    pub fn all(&self) -> BoxStream<'static, Result<(UserId, String), StoreError>> {
+    pub fn all(&self) -> BoxStream<'static, Result<(Option<UserId>, String), StoreError>> {
         let found = self.objects.list(None).err_into();
         found.try_filter_map(|meta| ready(Ok(named(meta.location.parts())))).boxed()
     }
@@ -230,8 +230,9 @@ fn is_absent(error: &object_store::Error) -> bool {
 }
 
 /// Under whom and which key something is kept at a path; none: it isn't a person's file.
-pub(super) fn named<'p>(mut parts: impl Iterator<Item = PathPart<'p>>) -> Option<(UserId, String)> {
-    let (owner, key) = (parts.next()?.as_ref().parse().ok()?, parts.next()?);
+pub(super) fn named<'p>(mut parts: impl Iterator<Item = PathPart<'p>>) -> Option<(Option<UserId>, String)> {
+    let (directory, key) = (parts.next()?, parts.next()?);
+    let owner = owner_of(directory.as_ref())?;
     (parts.next().is_none() && is_key(key.as_ref())).then(|| (owner, key.as_ref().to_owned()))
 }
 
@@ -245,7 +246,16 @@ fn path(owner: Option<UserId>, key: &str) -> ObjectPath {
     ObjectPath::from_iter([directory(owner).as_str(), key])
 }
 
-fn directory(owner: Option<UserId>) -> String {
+/// Whose files are in a directory of this name: somebody's, or the server's own.
+pub fn owner_of(directory: &str) -> Option<Option<UserId>> {
+    match directory {
+        OF_THE_SERVER => Some(None),
+        person => person.parse().ok().map(Some),
+    }
+}
+
+/// The name of the directory of somebody's files, or of the server's own.
+pub fn directory(owner: Option<UserId>) -> String {
     owner.map_or_else(|| OF_THE_SERVER.to_owned(), |owner| owner.to_string())
 }
 
