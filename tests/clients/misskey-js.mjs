@@ -8,7 +8,7 @@ import { Stream, acct, api } from 'misskey-js';
 import WebSocket from 'ws';
 import { Browser } from './browser.mjs';
 
-const HEARD_WITHIN_MS = 10_000;
+const HEARD_WITHIN_MS = 30_000;
 const PASSWORD = 'correct horse battery staple';
 
 const origin = process.argv[2];
