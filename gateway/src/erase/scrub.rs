@@ -191,9 +191,13 @@ async fn statistics(conn: &mut PgConnection) -> sqlx::Result<Done> {
                  where n.nspname in ({}) and c.relkind in ('r', 'i') and c.reltuples <= 0)",
         schemas.join(", ")
     );
-    match run(conn, &forget).await? {
-        Done::Yes => rewrite(conn, STATISTICS, "full").await,
-        other => Ok(other),
+    if let Done::No(why) = run(conn, &forget).await? {
+        return Ok(Done::No(why));
+    }
+    // What was replaced or forgotten a moment ago is kept for transactions that began before.
+    match older_transactions(conn).await? {
+        None => rewrite(conn, STATISTICS, "full").await,
+        Some(why) => Ok(Done::No(why)),
     }
 }
 
