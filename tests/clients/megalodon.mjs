@@ -113,7 +113,7 @@ async function authorize(username) {
 async function listening(act) {
 	const open = heard(ear, 'update', status => status.plain_content === 'are you there?');
 	const knocks = [];
-	const knocking = setInterval(() => knocks.push(alice.postStatus('are you there?').catch(() => {})), 200);
+	const knocking = setInterval(() => knocks.push(alice.postStatus('are you there?').catch(() => {})), 500);
 	await open.finally(() => clearInterval(knocking));
 	// Those that are on their way would come between what is posted later.
 	await Promise.all(knocks);
@@ -122,6 +122,8 @@ async function listening(act) {
 	assert.equal((await next).id, done.data.status.id);
 	for (const { id } of (await bob.getHomeTimeline({ limit: 40 })).data.filter(s => s.plain_content === 'are you there?')) {
 		await alice.deleteStatus(id);
+		// One may be deleted a second.
+		await new Promise(resolve => setTimeout(resolve, 1_100));
 	}
 	return done;
 }
