@@ -174,9 +174,17 @@ async fn what_is_broken_off_in_the_middle_leaves_nothing() {
 
     // Whoever sends it hangs up while the store takes it: it is ended, and swept.
     double.take_for_each_part(Duration::from_millis(300));
-    let hung_up = app.upload(&alice, "a.txt", long(), &[]);
-    assert!(tokio::time::timeout(Duration::from_millis(500), hung_up).await.is_err());
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    let begun = async {
+        while double.unended().len() < 2 {
+            assert!(tokio::time::Instant::now() < deadline, "it is never begun");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        _ = app.upload(&alice, "a.txt", long(), &[]) => panic!("the store took it at once"),
+        () = begun => (),
+    }
     while double.unended().len() > 1 || double.keys(&under(&alice)).is_empty() {
         assert!(tokio::time::Instant::now() < deadline, "it is never ended");
         tokio::time::sleep(Duration::from_millis(20)).await;
