@@ -854,7 +854,8 @@ mod tests {
             (0..PEOPLE).map(|n| Lane::Author(UserId(Uuid::from_u128(n as u128)))).collect();
         let Err((_, begun)) = lanes.merge(&people, &all, 10, Position::START) else { panic!("it is known") };
         let of_each = NOTES / FOLLOWED;
-        let newest_first = |n: usize| (0..of_each).rev().map(|i| note_id((i * PEOPLE + n + 1) as u128)).collect();
+        let newest_first =
+            |n: usize| (0..of_each).rev().map(|i| note_id((i * PEOPLE + n + 1) as u128)).collect();
         let filled =
             people.iter().zip(0..).map(|(lane, n)| (*lane, Ids::filled(newest_first(n), MAX_OF_ONE)));
         assert!(lanes.put(begun, &mut filled.collect()));

@@ -35,7 +35,8 @@ pub struct Post {
     pub micros: u64,
 }
 
-/// When each was sent: since when, and after how many microseconds; 0 for one that wasn't.
+/// When each was sent, or was due where there is a rate: since when, and after how many microseconds; 0 for one
+/// that wasn't.
 pub struct Sent {
     since: Instant,
     at: Vec<AtomicU64>,
@@ -51,9 +52,9 @@ impl Sent {
         Some(at).filter(|at| *at > 0)
     }
 
-    fn now(&self, number: u64) {
+    fn note(&self, number: u64, when: Instant) {
         if let Some(at) = usize::try_from(number).ok().and_then(|number| self.at.get(number)) {
-            at.store(micros(self.since.elapsed()).max(1), Ordering::Relaxed);
+            at.store(micros(when.duration_since(self.since)).max(1), Ordering::Relaxed);
         }
     }
 }
@@ -109,8 +110,8 @@ async fn work(mut sender: Sender, job: Arc<Job>) -> Result<Vec<Post>, String> {
         let author = usize::try_from(number).unwrap_or_default() % job.authors.len();
         let text = format!("{MARK}{number:0DIGITS$}, a cup of tea in the rain");
         let params = json!({ "i": job.authors[author].token, "text": text });
-        job.sent.now(number);
         let asked = Instant::now();
+        job.sent.note(number, if job.push.rate.is_some() { due } else { asked });
         let (status, body) = ask(&mut sender, "notes/create", &params).await?;
         let micros = micros(asked.elapsed());
         if !status.is_success() {
