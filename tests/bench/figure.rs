@@ -48,27 +48,27 @@ impl Figure {
         }
     }
 
-    fn is_fault(&self) -> bool {
+    /// Whether something is wrong, not only slow.
+    pub fn is_fault(&self) -> bool {
         matches!(self.asked, Some(Asked::Exactly(_))) && !self.is_met()
     }
-}
 
-/// Tells them; whether nothing is wrong, however slow it is.
-pub fn print(figures: &[Figure]) -> Result<bool, String> {
-    println!("{:<13} {:<58} {:>10} {:<9} {:>11}", "part", "figure", "value", "", "asked");
-    for figure in figures {
-        let asked = match figure.asked {
+    pub fn print(&self) {
+        let asked = match self.asked {
             Some(Asked::AtLeast(asked)) => format!(">= {}", short(asked)),
             Some(Asked::AtMost(asked)) => format!("<= {}", short(asked)),
             Some(Asked::Exactly(asked)) => format!("= {}", short(asked)),
             None => String::new(),
         };
-        let verdict = if figure.is_met() { "" } else { "missed" };
-        let Figure { part, what, value, unit, .. } = figure;
+        let verdict = if self.is_met() { "" } else { "missed" };
+        let Self { part, what, value, unit, .. } = self;
         println!("{part:<13} {what:<58} {:>10} {unit:<9} {asked:>11} {verdict}", short(*value));
     }
-    println!("\n{}", serde_json::to_string(figures).map_err(|error| error.to_string())?);
-    Ok(!figures.iter().any(Figure::is_fault))
+}
+
+/// What stands above them.
+pub fn print_head() {
+    println!("{:<13} {:<58} {:>10} {:<9} {:>11}", "part", "figure", "value", "", "asked");
 }
 
 /// As many digits as say something.

@@ -185,13 +185,15 @@ async fn bench(plan: &Plan) -> Result<bool, String> {
     if plan.parts.is_empty() {
         return endpoints::run(plan, directory.path()).await;
     }
-    figure::print(&parts(plan, directory.path()).await?)
+    parts(plan, directory.path()).await
 }
 
-/// Each on a server of its own, but for those that want the same large log.
-async fn parts(plan: &Plan, directory: &Path) -> Result<Vec<Figure>, String> {
-    let mut figures = Vec::new();
+/// One after the other, whatever becomes of those before; whether all went well. Each has a server of its own,
+/// but for those that want the same large log.
+async fn parts(plan: &Plan, directory: &Path) -> Result<bool, String> {
+    let (mut figures, mut is_well) = (Vec::new(), true);
     let mut grown: Option<Grown> = None;
+    figure::print_head();
     for part in PARTS.into_iter().filter(|part| plan.parts.iter().any(|asked| asked == part)) {
         let directory = directory.join(part);
         std::fs::create_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
@@ -200,23 +202,40 @@ async fn parts(plan: &Plan, directory: &Path) -> Result<Vec<Figure>, String> {
             "streams" => streams::run(plan, &directory).await,
             "fan-out" => fan_out::run(plan, &directory).await,
             "large-author" => large_author::run(plan, &directory).await,
-            _ => {
-                let world = match grown.take() {
-                    Some(world) => world,
-                    None => Grown::begin(plan, &directory).await?,
-                };
-                let (found, world) = match part {
-                    "rebuild" => rebuild::run(plan, world).await?,
-                    _ => cold_start::run(plan, world).await?,
-                };
-                grown = Some(world);
-                Ok(found)
-            }
+            _ => in_grown(part, plan, &directory, &mut grown).await,
         };
-        figures.extend(found.map_err(|error| format!("{part}: {error}"))?);
+        match found {
+            Ok(found) => {
+                found.iter().for_each(Figure::print);
+                figures.extend(found);
+            }
+            Err(why) => {
+                eprintln!("bench: {part}: {why}");
+                is_well = false;
+            }
+        }
     }
     if let Some(world) = grown {
         world.server.stop().await?;
     }
-    Ok(figures)
+    println!("\n{}", serde_json::to_string(&figures).map_err(|error| error.to_string())?);
+    Ok(is_well && !figures.iter().any(Figure::is_fault))
+}
+
+async fn in_grown(
+    part: &str,
+    plan: &Plan,
+    directory: &Path,
+    grown: &mut Option<Grown>,
+) -> Result<Vec<Figure>, String> {
+    let world = match grown.take() {
+        Some(world) => world,
+        None => Grown::begin(plan, directory).await?,
+    };
+    let (found, world) = match part {
+        "rebuild" => rebuild::run(plan, world).await?,
+        _ => cold_start::run(plan, world).await?,
+    };
+    *grown = Some(world);
+    Ok(found)
 }
