@@ -5,15 +5,18 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use commands::bus::{Bus, Nats};
 use commands::log::{EventStoreLog, Keyring, MasterKey, PostgresLog, Takeover};
 use domain::log::{Clock, EventLog};
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given, LogKind};
+use gateway::names::{Names, NoAnswer};
 use gateway::platform::shutdown::{Shutdown, Stop};
 use gateway::system::{SystemClock, TimeOrderedIds};
 use serde_json::{Value, json};
@@ -34,6 +37,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 pub struct TestApp {
     pub app: App,
     pub clock: Arc<TestClock>,
+    pub names: Arc<TestNames>,
     /// `http://127.0.0.1:PORT`
     pub url: String,
     http: reqwest::Client,
@@ -127,7 +131,7 @@ impl TestApp {
             }
             _ => Arc::new(PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Shared).await.unwrap()),
         };
-        let (clock, shutdown) = (Arc::new(clock), Shutdown::default());
+        let (clock, names, shutdown) = (Arc::new(clock), Arc::new(TestNames::default()), Shutdown::default());
         let parts = Parts {
             config: config.clone(),
             pool,
@@ -137,6 +141,7 @@ impl TestApp {
             nats,
             clock: clock.clone(),
             ids: Arc::new(TimeOrderedIds::new()),
+            names: names.clone(),
             program: crate::process::binary(),
             shutdown: shutdown.clone(),
         };
@@ -145,7 +150,7 @@ impl TestApp {
         tokio::spawn(axum::serve(listener, service).into_future());
         let http = http().no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
         let url = format!("http://{address}");
-        Self { app, clock, url, http, shutdown, given, data_dir, database }
+        Self { app, clock, names, url, http, shutdown, given, data_dir, database }
     }
 
     /// With open registration and without limits of calls, and its first account.
@@ -355,6 +360,33 @@ impl TestClock {
 impl Clock for TestClock {
     fn now(&self) -> DateTime<Utc> {
         self.0.as_ref().map_or_else(|| SystemClock.now(), |now| *now.lock().unwrap())
+    }
+}
+
+/// Every host takes mail, but for those that begin with `no-mail.`; or nobody can be asked.
+#[derive(Default)]
+pub struct TestNames {
+    away: AtomicBool,
+}
+
+impl TestNames {
+    /// From now on nobody can be asked.
+    pub fn go_away(&self) {
+        self.away.store(true, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Names for TestNames {
+    async fn mail_hosts(&self, host: &str) -> Result<Vec<String>, NoAnswer> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(NoAnswer("nobody can be asked".into()));
+        }
+        Ok(if host.starts_with("no-mail.") { Vec::new() } else { vec![format!("mx.{host}.")] })
+    }
+
+    async fn has_address(&self, _: &str) -> Result<bool, NoAnswer> {
+        Ok(false)
     }
 }
 
