@@ -41,6 +41,9 @@ struct Row {
 
 /// Where the reference was recorded. The server says that this is its address, and listens elsewhere.
 const RECORDED_AT: &str = "http://127.0.0.1:3900";
+/// How much longer the pauses are than in the recording: the reference took that much longer to answer, and what
+/// happens at a time, such as the end of a poll, shall happen between the same steps.
+const PACE: &str = "1.03";
 /// The scenario comes from many addresses.
 const FLAGS: [(&str, &str); 2] = [("trusted-proxies", "127.0.0.1"), ("url", RECORDED_AT)];
 /// Runs a Python script whose connections to a port go to another one: `-c THIS PORT OTHER SCRIPT …`.
@@ -95,7 +98,7 @@ async fn play(engine: &str, start: impl AsyncFnOnce() -> TestApp) {
     app.names.go_away();
     let mut record = Command::new(crate::python());
     record.args(["-c", REDIRECTED, port(RECORDED_AT), port(&app.url)]).arg(reference.join("record.py"));
-    record.args(["--quiet", "--base-url", RECORDED_AT, "--out"]).arg(&ours);
+    record.args(["--quiet", "--base-url", RECORDED_AT, "--pace", PACE, "--out"]).arg(&ours);
     // Its exit status says whether everything is there that the reference has; it isn't.
     let told = record.output().await.unwrap();
     assert!(ours.join("index.json").exists(), "record.py failed: {told:?}");
