@@ -11,7 +11,7 @@ use crate::access::{CannotCreate, make_account};
 use crate::api::ApiError;
 use crate::app::App;
 use crate::names;
-use crate::ops::mail::{Mail, MailError, Pending, is_address};
+use crate::ops::mail::{Mail, Pending, TooMuchMail, is_address};
 use crate::ops::passwords::MAX_PASSWORD_BYTES;
 use crate::ops::secret;
 
@@ -199,8 +199,8 @@ fn code() -> Result<String, ApiError> {
     Ok(secret::hex(&bytes))
 }
 
-impl From<MailError> for ApiError {
-    fn from(cause: MailError) -> Self {
-        ApiError::internal(cause)
+impl From<TooMuchMail> for ApiError {
+    fn from(refusal: TooMuchMail) -> Self {
+        ApiError::internal(refusal)
     }
 }
