@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -33,6 +33,9 @@ pub const PASSWORD: &str = "correct horse battery staple";
 const MASTER_KEY: [u8; 32] = [7; 32];
 const POOL_CONNECTIONS: u32 = 10;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long a queue may take to be empty, and how often it is looked at.
+const EMPTY_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub struct TestApp {
     pub app: App,
@@ -265,6 +268,21 @@ impl TestApp {
     /// Tells everything long-lived that the server stops.
     pub fn stop(&self) {
         self.shutdown.begin(Stop::Asked);
+    }
+
+    /// Waits until nothing stands in a queue any more, such as `ops.jobs`.
+    pub async fn nothing_waits(&self, queue: &str) {
+        let count = format!("select count(*) from {queue}");
+        let until = Instant::now() + EMPTY_WITHIN;
+        loop {
+            let waiting: i64 =
+                sqlx::query_scalar(AssertSqlSafe(count.as_str())).fetch_one(&self.app.pool).await.unwrap();
+            if waiting == 0 {
+                return;
+            }
+            assert!(Instant::now() < until, "{waiting} still stand in {queue}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Waits until everything that was written can be read.
