@@ -424,6 +424,55 @@ pub(crate) async fn by_ids(pool: &PgPool, ids: &[NoteId]) -> sqlx::Result<HashMa
     rows.iter().map(|row| note_row(row).map(|note| (note.id, note))).collect()
 }
 
+impl NoteRow {
+    /// The row of a note that was just written, if it is certain without its parents. None of it is shown to anybody
+    /// before the table has it.
+    pub(crate) fn of(note: &Created) -> Option<Self> {
+        if note.reply.is_some() || note.renote.is_some() || note.poll.is_some() {
+            return None;
+        }
+        let text = |text: &Option<String>| text.as_deref().map(|text| sql::clean(text).into_owned());
+        Some(Self::new(Written {
+            id: note.id,
+            author: note.author,
+            text: text(&note.text),
+            cw: text(&note.cw),
+            visibility: note.visibility,
+            local_only: note.local_only,
+            reaction_acceptance: note.reaction_acceptance,
+            reply: None,
+            renote: None,
+            mentions: note.mentions.clone(),
+            visible_to: note.visible_to.clone(),
+            tags: sql::clean_texts(&note.tags),
+            emojis: sql::clean_texts(&note.emojis),
+            poll: None,
+            files: note.files.clone(),
+            uri: note.uri.as_ref().map(|uri| uri.as_str().to_owned()),
+            pure: note.is_pure_renote(),
+            thread: note.thread(),
+            channel: note.channel,
+            renote_channel: None,
+        }))
+    }
+
+    /// Nobody has made anything of it, and the rules of its author and what is the viewer's own are still to be
+    /// filled in.
+    fn new(written: Written) -> Self {
+        Self {
+            written: Arc::new(written),
+            replies: 0,
+            renotes: 0,
+            clipped: 0,
+            reactions: Arc::default(),
+            votes: Vec::new(),
+            rules: AuthorRules::default(),
+            in_muted_thread: false,
+            in_muted_channel: false,
+        }
+    }
+}
+
 fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
     let parent = |id: &str, author: &str| -> sqlx::Result<Option<Parent>> {
         let (id, author): (Option<Uuid>, Option<Uuid>) = (row.try_get(id)?, row.try_get(author)?);
@@ -454,15 +503,10 @@ fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
         renote_channel: channel("renote_channel")?,
     };
     Ok(NoteRow {
-        written: Arc::new(written),
         replies: row.try_get("replies")?,
         renotes: row.try_get("renotes")?,
         clipped: row.try_get("clipped")?,
-        reactions: Arc::default(),
-        votes: Vec::new(),
-        rules: AuthorRules::default(),
-        in_muted_thread: false,
-        in_muted_channel: false,
+        ..NoteRow::new(written)
     })
 }
 

@@ -522,6 +522,16 @@ pub async fn apply(pool: &PgPool, projector: &dyn Projector, batch: &[Arc<Record
     let schema = format!("set local search_path to {LIVE_SCHEMA}");
     sqlx::query(AssertSqlSafe(schema)).execute(&mut *tx).await.unwrap();
     projector.apply(&mut tx, &heard).await.unwrap();
+    let reached = batch.last().map_or(0, |event| event.position.0 as i64);
+    sqlx::query(
+        "insert into ops.checkpoints as c (projector, version, position) values ($1, 0, $2)
+         on conflict (projector) do update set position = greatest(c.position, excluded.position)",
+    )
+    .bind(projector.name())
+    .bind(reached)
+    .execute(&mut *tx)
+    .await
+    .unwrap();
     tx.commit().await.unwrap();
 }
 

@@ -840,4 +840,30 @@ mod tests {
         }
         assert!(!lanes.put(begun, &mut filled), "what came meanwhile isn't remembered");
     }
+
+    #[test]
+    fn a_timeline_that_is_read_takes_little_memory() {
+        // As many people read as write; each follows 50, and finds 300 notes.
+        const PEOPLE: usize = 1_000;
+        const FOLLOWED: usize = 50;
+        const NOTES: usize = 300;
+        const AT_MOST_BYTES: usize = 4_000;
+        let lanes = Lanes::default();
+        let all = page(None, None, false);
+        let people: Vec<Lane> =
+            (0..PEOPLE).map(|n| Lane::Author(UserId(Uuid::from_u128(n as u128)))).collect();
+        let Err((_, begun)) = lanes.merge(&people, &all, 10, Position::START) else { panic!("it is known") };
+        let of_each = NOTES / FOLLOWED;
+        let newest_first =
+            |n: usize| (0..of_each).rev().map(|i| note_id((i * PEOPLE + n + 1) as u128)).collect();
+        let filled =
+            people.iter().zip(0..).map(|(lane, n)| (*lane, Ids::filled(newest_first(n), MAX_OF_ONE)));
+        assert!(lanes.put(begun, &mut filled.collect()));
+        assert_eq!(
+            lanes.merge(&people[..FOLLOWED], &all, 1_000, Position::START).ok().unwrap().ids.len(),
+            NOTES
+        );
+        let known_of_each = FOLLOWED * size_of::<(UserId, bool)>();
+        assert!(lanes.lock().bytes / PEOPLE + known_of_each <= AT_MOST_BYTES);
+    }
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::erased;
 use crate::page::MAX_ITEMS;
-use crate::runtime::{ProjectError, Projector, events};
+use crate::runtime::{ProjectError, Projector, events, to_position};
 use crate::sql::{self, Sums};
 use crate::world::UserRow;
 
@@ -203,7 +203,8 @@ pub async fn by_ids(pool: &PgPool, ids: &[UserId]) -> sqlx::Result<HashMap<UserI
                 coalesce(i.root = u.id, false) as is_root,
                 not coalesce((i.policies -> 'canPublicNote')::boolean, true) as is_silenced,
                 coalesce(f.followers, 0) as followers, coalesce(f.following, 0) as following,
-                coalesce(n.notes, 0) as notes, n.updated_at
+                coalesce(n.notes, 0) as notes, n.updated_at,
+                (select c.position from ops.checkpoints c where c.projector = 'notes') as counted_to
            from read.users u
            left join read.follow_counts f on f.user_id = u.id
            left join read.note_authors n on n.user_id = u.id
@@ -228,6 +229,7 @@ fn user_row(row: &PgRow) -> sqlx::Result<UserRow> {
         following: row.try_get("following")?,
         notes: row.try_get("notes")?,
         updated_at: row.try_get("updated_at")?,
+        counted_to: to_position(row.try_get::<Option<i64>, _>("counted_to")?.unwrap_or_default()),
         active_days: row.try_get("active_days")?,
         roles: Vec::new(),
         is_silenced: row.try_get("is_silenced")?,

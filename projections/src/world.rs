@@ -12,6 +12,7 @@ use domain::decoration::Worn;
 use domain::drive::Properties;
 use domain::emoji::Reaction;
 use domain::follow::Notify;
+use domain::log::{Position, Recorded};
 use domain::mute::Mute;
 use domain::note::{Parent, ReactionAcceptance, Visibility};
 use domain::policy::{
@@ -191,6 +192,8 @@ pub struct UserRow {
     pub notes: i64,
     /// When a note of theirs was last written or deleted.
     pub updated_at: Option<DateTime<Utc>>,
+    /// Up to where in the log their notes are counted.
+    pub counted_to: Position,
     /// Days (UTC) on which they used the server.
     pub active_days: i64,
     /// What they have now: assigned, then by condition.
@@ -211,6 +214,15 @@ impl From<&UserRow> for AuthorRules {
 }
 
 impl UserRow {
+    /// Takes in that they wrote a note, unless it is counted already.
+    pub(crate) fn wrote(&mut self, note: &Recorded) {
+        if note.position > self.counted_to {
+            self.notes += 1;
+            self.updated_at = self.updated_at.max(Some(note.at));
+            self.counted_to = note.position;
+        }
+    }
+
     pub fn administers(&self) -> bool {
         self.is_root || self.roles.iter().any(|role| role.definition.is_administrator)
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use domain::NoteId;
 use futures_util::future::try_join_all;
 use http_body_util::{BodyExt, Full};
-use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -180,6 +180,11 @@ pub const PROBES: &[Probe] = &[
     },
 ];
 
+/// The one of this name.
+pub fn probe(name: &str) -> Result<&'static Probe, String> {
+    PROBES.iter().find(|probe| probe.name == name).ok_or_else(|| format!("there is no probe {name}"))
+}
+
 /// How it went.
 #[derive(Debug, Clone, Serialize)]
 pub struct Run {
@@ -253,31 +258,45 @@ pub async fn run(
     let seen: Vec<Seen> = seen.into_iter().collect::<Result<_, _>>()?;
     let mut micros: Vec<u64> = seen.iter().flat_map(|seen| seen.micros.iter().copied()).collect();
     micros.sort_unstable();
-    let at = |part: f64| {
-        let index = ((micros.len() as f64 * part) as usize).min(micros.len().saturating_sub(1));
-        micros.get(index).map_or(0.0, |micros| *micros as f64 / 1_000.0)
-    };
     let requests = micros.len() as u64;
     Ok(Run {
         requests,
         failed: seen.iter().map(|seen| seen.failed).sum(),
         failure: seen.iter().find_map(|seen| seen.failure.clone()),
         seconds,
-        p50_ms: at(0.50),
-        p99_ms: at(0.99),
+        p50_ms: percentile_ms(&micros, 0.50),
+        p99_ms: percentile_ms(&micros, 0.99),
         mean_body_bytes: seen.iter().map(|seen| seen.bytes).sum::<u64>() / requests.max(1),
         usage,
     })
 }
 
-type Sender = SendRequest<Full<Bytes>>;
+/// Of sorted times, the one that such a part is not above.
+pub fn percentile_ms(sorted_micros: &[u64], part: f64) -> f64 {
+    let index = ((sorted_micros.len() as f64 * part) as usize).min(sorted_micros.len().saturating_sub(1));
+    sorted_micros.get(index).map_or(0.0, |micros| *micros as f64 / 1_000.0)
+}
 
-async fn connect(address: SocketAddr) -> Result<Sender, String> {
+pub type Sender = SendRequest<Full<Bytes>>;
+
+pub async fn connect(address: SocketAddr) -> Result<Sender, String> {
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
     tokio::spawn(connection);
     Ok(sender)
+}
+
+pub async fn ask(sender: &mut Sender, endpoint: &str, params: &Value) -> Result<(StatusCode, Bytes), String> {
+    let request = Request::post(format!("/api/{endpoint}"))
+        .header("host", "bench.example")
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(params.to_string())))
+        .map_err(|error| error.to_string())?;
+    let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+    Ok((status, body))
 }
 
 async fn work(
@@ -298,14 +317,7 @@ async fn work(
             return Ok(seen);
         }
         sleep_until(due).await;
-        let request = Request::post(format!("/api/{}", probe.endpoint))
-            .header("host", "bench.example")
-            .header("content-type", "application/json")
-            .body(Full::new(Bytes::from((probe.ask)(&facts, &mut rng).to_string())))
-            .map_err(|error| error.to_string())?;
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let (status, body) = ask(&mut sender, probe.endpoint, &(probe.ask)(&facts, &mut rng)).await?;
         seen.micros.push(u64::try_from(due.elapsed().as_micros()).unwrap_or(u64::MAX));
         seen.bytes += body.len() as u64;
         let may_be_refused = probe.refusal.is_some_and(|code| String::from_utf8_lossy(&body).contains(code));

@@ -1,44 +1,48 @@
-//! How fast a server is, and what it costs: a world of people and notes on a server of its own, then requests
-//! of each kind from this process, closed loop and open loop. Prints a table, and the same as JSON.
+//! How fast a server is, and what it costs: a server of its own, and requests, posts and sockets from this
+//! process. By default the table of endpoints; each of the other [`PARTS`] when it is asked for. Prints tables,
+//! and the same as JSON.
 
 #![allow(clippy::print_stdout, reason = "this is what it is for")]
 
 mod bare;
+mod cold_start;
+mod endpoints;
+mod fan_out;
+mod figure;
+mod grown;
+mod large_author;
 mod load;
+mod log;
 mod meter;
+mod posts;
+mod rebuild;
 mod seed;
 mod server;
+mod sockets;
+mod streams;
 mod upload;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use serde::Serialize;
 
-use bare::Bare;
-use load::{BARE, NEWEST, PROBES, Probe, Push, Run};
-use meter::{Memory, Meter};
-use seed::Seed;
-use server::Server;
+use figure::Figure;
+use grown::Grown;
 
-/// How many times more notes `--large` compares with.
-const LARGE: usize = 10;
-/// How much more a page may cost there.
-const ALLOWED: f64 = 1.5;
-/// The open loop asks at this part of what the closed loop reached, unless told otherwise.
-const PART_OF_CLOSED: f64 = 0.5;
-/// Before anything is measured.
-const WARM_UP: Duration = Duration::from_millis(500);
+/// What is measured beside the endpoints.
+const PARTS: [&str; 6] = ["log", "streams", "fan-out", "large-author", "rebuild", "cold-start"];
 
 struct Plan {
     kiroku: PathBuf,
     directory: PathBuf,
-    people: usize,
+    /// Each part knows how many it needs when nobody says so.
+    people: Option<usize>,
     notes: usize,
+    events: u64,
+    sockets: usize,
+    followers: usize,
     connections: usize,
     seconds: Duration,
     repeats: u64,
@@ -47,18 +51,7 @@ struct Plan {
     only: Vec<String>,
     upload: u64,
     seed: u64,
-}
-
-/// One endpoint at one size: the repeat whose cost is in the middle.
-#[derive(Serialize)]
-struct Measured {
-    name: &'static str,
-    pages: bool,
-    notes: usize,
-    closed: Run,
-    open: Run,
-    open_rate: f64,
-    memory: Memory,
+    parts: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -96,14 +89,26 @@ fn arguments() -> Command {
         .args_override_self(true)
         .about("How fast a server is, and what it costs")
         .after_help("Exit codes: 0 all went well, 1 something failed or costs more than it may")
+        .arg(
+            Arg::new("part")
+                .long("part")
+                .value_name("PART,…")
+                .value_delimiter(',')
+                .value_parser(PARTS)
+                .help("These instead of the endpoints"),
+        )
         .arg(number("notes", "100000"))
-        .arg(number("people", "1000"))
-        .arg(number("connections", "16"))
+        .arg(number("people", "0").hide_default_value(true).help("[default: 1000; fan-out: 2000]"))
+        .arg(number("events", "1000000").help("In the log, for rebuild and cold-start"))
+        .arg(number("sockets", "10000").help("For streams"))
+        .arg(number("followers", "1000000").help("Of the large author"))
+        .arg(number("connections", "16").help("Of the endpoints"))
         .arg(number("seconds", "5").help("How long each loop lasts"))
         .arg(number("repeats", "3").help("How often each closed loop is run"))
         .arg(
-            number("rate", "0")
-                .help("Requests a second of the open loop [default: half of the closed loop's]"),
+            number("rate", "0").help(
+                "Requests a second of the open loop [default: half of the closed loop's; streams: 200]",
+            ),
         )
         .arg(number("seed", "1").help("Draws everything"))
         .arg(
@@ -148,8 +153,11 @@ fn plan(matches: &ArgMatches) -> Result<Plan, String> {
     Ok(Plan {
         kiroku: kiroku.canonicalize().map_err(|error| format!("{}: {error}", kiroku.display()))?,
         directory: text("directory").map(PathBuf::from).unwrap_or_default(),
-        people: size("people")?.max(2),
+        people: Some(size("people")?).filter(|people| *people > 0).map(|people| people.max(2)),
         notes: size("notes")?.max(1_000),
+        events: number("events").max(1),
+        sockets: size("sockets")?.max(1),
+        followers: size("followers")?.max(1),
         connections: size("connections")?.max(1),
         seconds: Duration::from_secs(number("seconds").max(1)),
         repeats: number("repeats").max(1),
@@ -163,6 +171,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, String> {
             .collect(),
         upload: number("upload"),
         seed: number("seed"),
+        parts: matches.get_many("part").into_iter().flatten().cloned().collect(),
     })
 }
 
@@ -173,146 +182,60 @@ async fn bench(plan: &Plan) -> Result<bool, String> {
     // PostgreSQL does not run as root, and its user has to get through.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(directory.path(), open).map_err(|error| error.to_string())?;
-    let server = Server::start(&plan.kiroku, directory.path()).await?;
-    let sizes: Vec<usize> = if plan.large { vec![plan.notes, plan.notes * LARGE] } else { vec![plan.notes] };
-    let most = sizes.last().copied().unwrap_or(plan.notes);
-    let mut seed = Seed::begin(&server.data_dir, plan.people, most, plan.seed).await?;
-    let offered = offered(&server).await?;
-    seed.prepare(&server, &offered).await?;
-    if plan.upload > 0 {
-        let root = seed.facts.people.first().ok_or("nobody is there")?;
-        let is_well = upload::probe(&server, root, plan.upload).await?;
-        server.stop().await?;
-        return Ok(is_well);
+    if plan.parts.is_empty() {
+        return endpoints::run(plan, directory.path()).await;
     }
-    let mut measured = Vec::new();
-    for notes in sizes {
-        let began = std::time::Instant::now();
-        seed.write(notes).await?;
-        eprintln!("{notes} notes by {} people, {:.0} s", plan.people, began.elapsed().as_secs_f64());
-        let facts = Arc::new(seed.facts.clone());
-        let wanted = |probe: &&Probe| {
-            offered.iter().any(|endpoint| endpoint == probe.endpoint)
-                && (plan.only.is_empty()
-                    || plan.only.iter().any(|only| only == probe.endpoint || only == probe.name))
+    parts(plan, directory.path()).await
+}
+
+/// One after the other, whatever becomes of those before; whether all went well. Each has a server of its own,
+/// but for those that want the same large log.
+async fn parts(plan: &Plan, directory: &Path) -> Result<bool, String> {
+    let (mut figures, mut is_well) = (Vec::new(), true);
+    let mut grown: Option<Grown> = None;
+    figure::print_head();
+    for part in PARTS.into_iter().filter(|part| plan.parts.iter().any(|asked| asked == part)) {
+        let directory = directory.join(part);
+        std::fs::create_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        let found = match part {
+            "log" => log::run(plan, &directory).await,
+            "streams" => streams::run(plan, &directory).await,
+            "fan-out" => fan_out::run(plan, &directory).await,
+            "large-author" => large_author::run(plan, &directory).await,
+            _ => in_grown(part, plan, &directory, &mut grown).await,
         };
-        for probe in PROBES.iter().filter(wanted) {
-            measured.push(measure(plan, (server.address, &server.meter), &facts, probe, notes).await?);
-        }
-        if let Some(page) = measured.iter().find(|m| m.notes == notes && m.name == NEWEST) {
-            let bare = Bare::start(page.closed.mean_body_bytes).await?;
-            measured.push(measure(plan, (bare.address, &bare.meter), &facts, BARE, notes).await?);
+        match found {
+            Ok(found) => {
+                found.iter().for_each(Figure::print);
+                figures.extend(found);
+            }
+            Err(why) => {
+                eprintln!("bench: {part}: {why}");
+                is_well = false;
+            }
         }
     }
-    server.stop().await?;
-    print(plan, &measured)
+    if let Some(world) = grown {
+        world.server.stop().await?;
+    }
+    println!("\n{}", serde_json::to_string(&figures).map_err(|error| error.to_string())?);
+    Ok(is_well && !figures.iter().any(Figure::is_fault))
 }
 
-async fn offered(server: &Server) -> Result<Vec<String>, String> {
-    let answer = reqwest::Client::new().post(format!("http://{}/api/endpoints", server.address)).send().await;
-    let bytes =
-        answer.map_err(|error| error.to_string())?.bytes().await.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
-}
-
-async fn measure(
+async fn in_grown(
+    part: &str,
     plan: &Plan,
-    (address, meter): (SocketAddr, &Meter),
-    facts: &Arc<load::Facts>,
-    probe: &'static Probe,
-    notes: usize,
-) -> Result<Measured, String> {
-    let closed = Push { connections: plan.connections, lasts: plan.seconds, rate: None };
-    let go = async |push: Push, seed: u64| load::run(address, meter, facts, probe, push, seed).await;
-    go(Push { lasts: WARM_UP, ..closed }, plan.seed).await?;
-    let mut runs = Vec::new();
-    for repeat in 0..plan.repeats {
-        runs.push(go(closed, plan.seed + 1 + repeat).await?);
-    }
-    runs.sort_by(|a, b| a.cpu_ms().total_cmp(&b.cpu_ms()));
-    let closed_run = runs.swap_remove(runs.len() / 2);
-    let open_rate = plan.rate.unwrap_or(closed_run.per_second() * PART_OF_CLOSED).max(1.0);
-    let open = go(Push { rate: Some(open_rate), ..closed }, plan.seed + 1 + plan.repeats).await?;
-    let memory = meter.memory();
-    eprintln!("{} at {notes} notes: {:.0}/s", probe.name, closed_run.per_second());
-    Ok(Measured { name: probe.name, pages: probe.pages, notes, closed: closed_run, open, open_rate, memory })
-}
-
-/// Tells what was found; whether it is as it should be.
-fn print(plan: &Plan, measured: &[Measured]) -> Result<bool, String> {
-    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    println!(
-        "{:<27} {:>9} | {:>7} {:>8} {:>8} {:>9} {:>9} {:>7} | {:>7} {:>8} {:>8} | {:>7} {:>7} {:>9}",
-        "endpoint",
-        "notes",
-        "req/s",
-        "p50 ms",
-        "p99 ms",
-        "CPU ms",
-        "req/CPU s",
-        "KiB",
-        "rate/s",
-        "p50 ms",
-        "p99 ms",
-        "srv MiB",
-        "db MiB",
-        "B written"
-    );
-    for m in measured {
-        let (c, o) = (&m.closed, &m.open);
-        println!(
-            "{:<27} {:>9} | {:>7.0} {:>8.2} {:>8.2} {:>9.3} {:>9.0} {:>7.1} | {:>7.0} {:>8.2} {:>8.2} | {:>7.0} {:>7.0} {:>9}",
-            m.name,
-            m.notes,
-            c.per_second(),
-            c.p50_ms,
-            c.p99_ms,
-            c.cpu_ms(),
-            c.per_cpu_second(),
-            c.mean_body_bytes as f64 / 1024.0,
-            m.open_rate,
-            o.p50_ms,
-            o.p99_ms,
-            mebibytes(m.memory.server_bytes),
-            mebibytes(m.memory.database_bytes),
-            c.usage.written_bytes / c.requests.max(1),
-        );
-    }
-    let mut well = true;
-    for m in measured {
-        for run in [&m.closed, &m.open].into_iter().filter(|run| run.failed > 0) {
-            println!("{}: {} of {} failed: {:?}", m.name, run.failed, run.requests, run.failure);
-            well = false;
-        }
-    }
-    for page in measured.iter().filter(|m| m.name == NEWEST) {
-        if let Some(bare) = measured.iter().find(|m| m.notes == page.notes && m.name == BARE.name) {
-            println!(
-                "{NEWEST} at {} notes: {:.2} of the requests per CPU second of a bare handler, {:.2} of its requests",
-                page.notes,
-                page.closed.per_cpu_second() / bare.closed.per_cpu_second(),
-                page.closed.per_second() / bare.closed.per_second(),
-            );
-        }
-    }
-    if plan.large {
-        println!(
-            "\n{:<27} {:>14} {:>14} {:>6}",
-            "CPU ms per request",
-            plan.notes,
-            plan.notes * LARGE,
-            "times"
-        );
-        for small in measured.iter().filter(|m| m.pages && m.notes == plan.notes) {
-            let more = measured.iter().find(|m| m.name == small.name && m.notes != plan.notes);
-            let Some(more) = more else { continue };
-            let times = more.closed.cpu_ms() / small.closed.cpu_ms();
-            let verdict = if times > ALLOWED { "too much" } else { "" };
-            well &= times <= ALLOWED;
-            let (a, b) = (small.closed.cpu_ms(), more.closed.cpu_ms());
-            println!("{:<27} {a:>14.3} {b:>14.3} {times:>6.2} {verdict}", small.name);
-        }
-    }
-    println!("\n{}", serde_json::to_string(measured).map_err(|error| error.to_string())?);
-    Ok(well)
+    directory: &Path,
+    grown: &mut Option<Grown>,
+) -> Result<Vec<Figure>, String> {
+    let world = match grown.take() {
+        Some(world) => world,
+        None => Grown::begin(plan, directory).await?,
+    };
+    let (found, world) = match part {
+        "rebuild" => rebuild::run(plan, world).await?,
+        _ => cold_start::run(plan, world).await?,
+    };
+    *grown = Some(world);
+    Ok(found)
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use commands::bus::Bus;
 use commands::log::{Keyring, MasterKey, PostgresLog, Takeover};
-use commands::{AskedBy, Commands, NewAccount};
-use domain::log::{AppendError, By, Clock, EventLog, Ids, StreamId, Version};
+use commands::{AskedBy, Commands, NewAccount, NewNote};
+use domain::log::{AppendError, By, Clock, EventLog, Ids, MAX_EVENTS_PER_APPEND, StreamId, Version};
+use domain::note::{Allowed, Visibility};
 use domain::{CommandId, Event, FileId, NoteId, UserId, drive, follow, note, reaction};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use gateway::ops::{SecretKey, Tokens};
@@ -44,6 +45,12 @@ const RECENT: usize = 500;
 /// Events that are on their way to the log at once.
 const AT_ONCE: usize = 512;
 const SIGN_UPS_AT_ONCE: usize = 16;
+/// The same, where each is full of events.
+const CROWDS_AT_ONCE: usize = 16;
+/// People in one world, unless told otherwise.
+pub const PEOPLE: usize = 1_000;
+/// In a note.
+const MENTIONS_ALLOWED: usize = 20;
 /// People with a list and an antenna, and how many are in a list.
 const OWNERS: usize = 20;
 const MEMBERS: usize = 20;
@@ -97,9 +104,20 @@ pub struct Seed {
 }
 
 impl Seed {
-    /// People who follow each other, on a server that was just started; they will have written `notes` notes
-    /// by now.
-    pub async fn begin(data_dir: &Path, people: usize, notes: usize, seed: u64) -> Result<Self, String> {
+    /// People who follow each other and have lists, antennas and channels, on a server that was just started;
+    /// they will have written `notes` notes by now.
+    pub async fn begin(server: &Server, people: usize, notes: usize, seed: u64) -> Result<Self, String> {
+        let past = NOTE_EVERY * i32::try_from(notes).map_err(told)?;
+        let mut seed = Self::open(&server.data_dir, past, seed).await?;
+        seed.sign_up(people).await?;
+        seed.follow_each_other().await?;
+        seed.shown().await?;
+        seed.prepare(server).await?;
+        Ok(seed)
+    }
+
+    /// On a server that was just started, where nobody is yet; what happens first was so long ago.
+    pub async fn open(data_dir: &Path, past: TimeDelta, seed: u64) -> Result<Self, String> {
         let options = running_in(data_dir).ok_or("the server's PostgreSQL is not there")?;
         let pool = PgPoolOptions::new().max_connections(12).connect_with(options).await.map_err(told)?;
         let master = MasterKey::load(&data_dir.join(gateway::app::MASTER_KEY_FILE)).map_err(told)?;
@@ -108,8 +126,7 @@ impl Seed {
         let (log, ids): (Arc<dyn EventLog>, Arc<dyn Ids>) = (Arc::new(log), Arc::new(TimeOrderedIds::new()));
         let tokens = Tokens::new(pool.clone(), SecretKey::new(keyring.derive("tokens")));
         let commands = Commands::new(log.clone(), keyring, ids.clone(), Bus::local());
-        let past = NOTE_EVERY * i32::try_from(notes).map_err(told)?;
-        let mut seed = Self {
+        Ok(Self {
             pool,
             log,
             ids,
@@ -121,14 +138,17 @@ impl Seed {
             notes: 0,
             now: SystemClock.now() - past - TimeDelta::days(1),
             facts: Facts::default(),
-        };
-        seed.sign_up(people).await?;
-        seed.follow_each_other().await?;
-        seed.shown().await?;
-        Ok(seed)
+        })
     }
 
-    async fn sign_up(&mut self, people: usize) -> Result<(), String> {
+    /// Leaves the server alone.
+    pub async fn close(self) -> Facts {
+        self.pool.close().await;
+        self.facts
+    }
+
+    /// For the first time: the first of them is root.
+    pub async fn sign_up(&mut self, people: usize) -> Result<(), String> {
         let one = async |n: usize, asked_by: AskedBy| {
             let user = UserId(self.ids.at(self.now));
             let account = NewAccount { user, username: format!("person{n}"), asked_by };
@@ -151,27 +171,61 @@ impl Seed {
 
     /// A few have many followers.
     async fn follow_each_other(&mut self) -> Result<(), String> {
-        let mut events = Vec::new();
-        for follower in self.people.clone() {
+        let mut pairs = Vec::new();
+        for follower in 0..self.people.len() {
             let mut followed = vec![follower];
             while followed.len() <= FOLLOWS.min(self.people.len() - 1) {
                 let followee = self.somebody();
                 if !followed.contains(&followee) {
                     followed.push(followee);
-                    let started = json!({
-                        "id": self.id(), "follower": follower, "followee": followee,
-                        "with_replies": false, "by_request": false,
-                    });
-                    let stream = follow::stream(follower, followee);
-                    events.push((stream, self.by(), event("follow.started", &started)?));
+                    pairs.push((follower, followee));
                 }
             }
         }
+        self.follow(pairs).await
+    }
+
+    /// Who follows whom, by their places among the people.
+    pub async fn follow(&mut self, pairs: Vec<(usize, usize)>) -> Result<(), String> {
+        let events = pairs.into_iter().map(|(follower, followee)| {
+            let (follower, followee) = (self.people[follower], self.people[followee]);
+            Ok((follow::stream(follower, followee), self.by(), self.following(follower, followee)?))
+        });
+        let events = events.collect::<Result<Vec<_>, String>>()?;
         self.append(events).await
     }
 
+    /// So many follow somebody, of whom nothing else is known. No command would put what many do into one
+    /// append; but one for each would take far longer, and the read models come out the same.
+    pub async fn follow_from_afar(&mut self, followee: usize, followers: usize) -> Result<(), String> {
+        let followee = self.people[followee];
+        let mut left = followers;
+        while left > 0 {
+            let mut appends = Vec::new();
+            while left > 0 && appends.len() < CROWDS_AT_ONCE {
+                let crowd = left.min(MAX_EVENTS_PER_APPEND);
+                left -= crowd;
+                let strangers: Vec<UserId> = (0..crowd).map(|_| UserId(self.ids.at(self.now))).collect();
+                let stream = follow::stream(strangers[0], followee);
+                let events = strangers.into_iter().map(|stranger| self.following(stranger, followee));
+                appends.push((stream, self.by(), events.collect::<Result<Vec<_>, String>>()?));
+            }
+            self.append_all(appends).await?;
+        }
+        Ok(())
+    }
+
+    fn following(&self, follower: UserId, followee: UserId) -> Result<Event, String> {
+        let started = json!({
+            "id": self.id(), "follower": follower, "followee": followee,
+            "with_replies": false, "by_request": false,
+        });
+        event("follow.started", &started)
+    }
+
     /// What people have that listens or looks for notes, so it is there before them.
-    pub async fn prepare(&mut self, server: &Server, offered: &[String]) -> Result<(), String> {
+    async fn prepare(&mut self, server: &Server) -> Result<(), String> {
+        let offered = server.offered().await?;
         let offers = |endpoint: &str| offered.iter().any(|offered| offered == endpoint);
         let owners: Vec<Person> = self.facts.people.iter().take(OWNERS).cloned().collect();
         for person in owners {
@@ -203,16 +257,33 @@ impl Seed {
     /// Goes on until there are so many notes, and waits until all of it can be read.
     pub async fn write(&mut self, notes: usize) -> Result<(), String> {
         while self.notes < notes {
-            let mut events = Vec::new();
-            for _ in 0..RECENT.min(notes - self.notes) {
-                self.a_note(&mut events)?;
-                self.notes += 1;
-                if self.notes.is_multiple_of(TELL_EVERY) {
-                    eprintln!("{} notes are written", self.notes);
-                }
-            }
-            self.append(events).await?;
+            self.some_notes(notes - self.notes).await?;
         }
+        self.settle().await
+    }
+
+    /// Goes on until there are so many events.
+    pub async fn grow(&mut self, events: u64) -> Result<(), String> {
+        while self.log.head().await.map_err(told)?.0 < events {
+            self.some_notes(usize::MAX).await?;
+        }
+        self.settle().await
+    }
+
+    async fn some_notes(&mut self, at_most: usize) -> Result<(), String> {
+        let mut events = Vec::new();
+        for _ in 0..RECENT.min(at_most) {
+            self.a_note(&mut events)?;
+            self.notes += 1;
+            if self.notes.is_multiple_of(TELL_EVERY) {
+                eprintln!("{} notes are written", self.notes);
+            }
+        }
+        self.append(events).await
+    }
+
+    /// Until all can be read, and the database has nothing left to do.
+    pub async fn settle(&self) -> Result<(), String> {
         self.shown().await?;
         for statement in ["vacuum analyze", "checkpoint"] {
             sqlx::query(statement).execute(&self.pool).await.map_err(told)?;
@@ -220,9 +291,36 @@ impl Seed {
         Ok(())
     }
 
+    /// A note of somebody by a command, now.
+    pub async fn post(&self, author: usize, text: String) -> Result<NoteId, String> {
+        let (author, now) = (self.people[author], SystemClock.now());
+        let id = NoteId(self.ids.at(now));
+        let note = NewNote {
+            id,
+            text: Some(text),
+            cw: None,
+            visibility: Visibility::Public,
+            visible_to: Vec::new(),
+            local_only: false,
+            reaction_acceptance: None,
+            reply: None,
+            renote: None,
+            poll: None,
+            files: Vec::new(),
+            channel: None,
+            extract_mentions: true,
+            extract_hashtags: true,
+            extract_emojis: true,
+            allowed: Allowed { public_notes: true, mentions: MENTIONS_ALLOWED },
+        };
+        let by = By { user: Some(author), now, command: CommandId(self.ids.at(now)) };
+        self.commands.write_note(by, author, note).await.map_err(told)?;
+        Ok(id)
+    }
+
     fn a_note(&mut self, events: &mut Vec<(StreamId, By, Event)>) -> Result<(), String> {
         self.now += NOTE_EVERY;
-        let (id, author) = (NoteId(self.ids.at(self.now)), self.somebody());
+        let (id, author) = (NoteId(self.ids.at(self.now)), self.some_user());
         let kind = self.rng.random_range(0..100);
         let target = self.target().filter(|_| kind < REPLIES + RENOTES + QUOTES);
         let parent = target.map(|(id, author)| json!({ "id": id, "author": author }));
@@ -238,7 +336,7 @@ impl Seed {
         let mut named: Vec<UserId> =
             target.filter(|_| is_reply).map(|(_, author)| author).into_iter().collect();
         if !is_pure && self.rng.random_range(0..100) < MENTIONS {
-            named.push(self.somebody());
+            named.push(self.some_user());
         }
         named.retain(|user| *user != author);
         named.dedup();
@@ -266,7 +364,7 @@ impl Seed {
             }
         }
         if let Some((note, author)) = self.target().filter(|_| self.notes % 100 < REACTIONS as usize) {
-            let (reactor, with) = (self.somebody(), EMOJI[self.rng.random_range(0..EMOJI.len())]);
+            let (reactor, with) = (self.some_user(), EMOJI[self.rng.random_range(0..EMOJI.len())]);
             let added = json!({
                 "id": self.id(), "note": note, "author": author, "reactor": reactor, "reaction": with,
             });
@@ -293,10 +391,15 @@ impl Seed {
     }
 
     /// Some are likelier than others.
-    fn somebody(&mut self) -> UserId {
+    fn somebody(&mut self) -> usize {
         let draw: f64 = self.rng.random();
         let index = (draw * draw * self.people.len() as f64) as usize;
-        self.people[index.min(self.people.len() - 1)]
+        index.min(self.people.len() - 1)
+    }
+
+    fn some_user(&mut self) -> UserId {
+        let index = self.somebody();
+        self.people[index]
     }
 
     fn words(&mut self) -> String {
@@ -314,8 +417,13 @@ impl Seed {
     }
 
     async fn append(&self, events: Vec<(StreamId, By, Event)>) -> Result<(), String> {
-        let appends = events.into_iter().map(async |(stream, by, event)| {
-            match self.log.append(&stream, Version::NONE, &by, vec![event]).await {
+        self.append_all(events.into_iter().map(|(stream, by, event)| (stream, by, vec![event])).collect())
+            .await
+    }
+
+    async fn append_all(&self, appends: Vec<(StreamId, By, Vec<Event>)>) -> Result<(), String> {
+        let appends = appends.into_iter().map(async |(stream, by, events)| {
+            match self.log.append(&stream, Version::NONE, &by, events).await {
                 // The same reaction again.
                 Ok(_) | Err(AppendError::Conflict { .. }) => Ok(()),
                 Err(error) => Err(told(error)),
@@ -324,7 +432,7 @@ impl Seed {
         stream::iter(appends).buffer_unordered(AT_ONCE).try_collect().await
     }
 
-    async fn shown(&self) -> Result<(), String> {
+    pub async fn shown(&self) -> Result<(), String> {
         let head = i64::try_from(self.log.head().await.map_err(told)?.0).map_err(told)?;
         let until = Instant::now() + SHOWN_WITHIN;
         loop {

@@ -24,12 +24,25 @@ pub struct Server {
 
 /// The whole of it, PostgreSQL included.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
-const READY_WITHIN: Duration = Duration::from_secs(60);
+pub const READY_WITHIN: Duration = Duration::from_secs(60);
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
 impl Server {
     /// Starts it in a directory, where it also writes its log, and waits until it answers.
     pub async fn start(kiroku: &Path, directory: &Path) -> Result<Self, String> {
+        let server = Self::spawn(kiroku, directory)?;
+        let until = Instant::now() + READY_WITHIN;
+        while !server.answers().await {
+            if Instant::now() > until {
+                return Err(format!("the server does not answer; see {}", directory.display()));
+            }
+            sleep(POLL_EVERY).await;
+        }
+        Ok(server)
+    }
+
+    /// The same without waiting.
+    pub fn spawn(kiroku: &Path, directory: &Path) -> Result<Self, String> {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = address.map_err(|error| format!("no port: {error}"))?;
         let (data_dir, log) = (directory.join("data"), directory.join("server.log"));
@@ -51,20 +64,21 @@ impl Server {
             server: child.id().unwrap_or_default(),
             postmaster: data_dir.join("postgres/postmaster.pid"),
         };
-        let server = Self { address, data_dir, meter, child };
-        let until = Instant::now() + READY_WITHIN;
-        while !server.answers().await {
-            if Instant::now() > until {
-                return Err(format!("the server does not answer; see {}", directory.display()));
-            }
-            sleep(POLL_EVERY).await;
-        }
-        Ok(server)
+        Ok(Self { address, data_dir, meter, child })
     }
 
     async fn answers(&self) -> bool {
         let answer = reqwest::get(format!("http://{}/healthz", self.address)).await;
         answer.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// The endpoints that it has.
+    pub async fn offered(&self) -> Result<Vec<String>, String> {
+        let answer =
+            reqwest::Client::new().post(format!("http://{}/api/endpoints", self.address)).send().await;
+        let bytes =
+            answer.map_err(|error| error.to_string())?.bytes().await.map_err(|error| error.to_string())?;
+        serde_json::from_slice(&bytes).map_err(|error| error.to_string())
     }
 
     /// One call that must succeed.

@@ -275,6 +275,7 @@ pub(crate) mod tests {
             following: 0,
             notes: 0,
             updated_at: None,
+            counted_to: domain::log::Position::START,
             active_days: 0,
             roles: Vec::new(),
             is_silenced: false,

@@ -572,6 +572,7 @@ mod tests {
             following: 4,
             notes: 5,
             updated_at: None,
+            counted_to: domain::log::Position::START,
             active_days: 1,
             roles: Vec::new(),
             is_silenced: false,

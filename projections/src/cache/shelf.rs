@@ -22,7 +22,12 @@ type Stays<K, V> = Box<dyn Fn(&K, &V) -> bool>;
 /// What an event changes.
 pub(crate) enum Touch<K, V> {
     Nothing,
+    /// These are forgotten.
     Keys(Vec<K>),
+    /// What is there of this key from now on is known from the event.
+    Is(K, Option<V>),
+    /// What is known of this key changes so.
+    Changes(K, fn(&mut V, &Recorded)),
     /// Any but those for which this holds.
     AllBut(Stays<K, V>),
     All,
@@ -114,18 +119,26 @@ impl<K: Hash + Eq + Copy, V: Clone> Shelf<K, V> {
             if kept.touched.get(&key).is_some_and(|touched| *touched > begun.at) {
                 continue;
             }
-            kept.bytes += self.weigh(&value);
-            if let Some((_, before)) = kept.entries.push(key, value) {
-                kept.bytes = kept.bytes.saturating_sub(self.weigh(&before));
-            }
+            self.keep(&mut kept, key, value);
         }
+        self.make_room(&mut kept);
+    }
+
+    fn keep(&self, kept: &mut Kept<K, V>, key: K, value: Option<V>) {
+        kept.bytes += self.weigh(&value);
+        if let Some((_, before)) = kept.entries.push(key, value) {
+            kept.bytes = kept.bytes.saturating_sub(self.weigh(&before));
+        }
+    }
+
+    fn make_room(&self, kept: &mut Kept<K, V>) {
         while kept.bytes > self.max_bytes {
             let Some((_, oldest)) = kept.entries.pop_lru() else { break };
             kept.bytes = kept.bytes.saturating_sub(self.weigh(&oldest));
         }
     }
 
-    /// Takes in an event: what it changes is forgotten.
+    /// Takes in an event: what it changes is forgotten, or changed where the event says how.
     pub fn hear(&self, event: &Recorded) {
         if !self.kinds.contains(event.kind.as_str()) {
             return;
@@ -141,6 +154,22 @@ impl<K: Hash + Eq + Copy, V: Clone> Shelf<K, V> {
                         kept.bytes = kept.bytes.saturating_sub(self.weigh(&entry));
                     }
                     kept.touch(key, event.position);
+                }
+            }
+            Touch::Is(key, value) => {
+                let mut kept = self.lock();
+                kept.touch(key, event.position);
+                self.keep(&mut kept, key, value);
+                self.make_room(&mut kept);
+            }
+            Touch::Changes(key, change) => {
+                let mut kept = self.lock();
+                kept.touch(key, event.position);
+                if let Some(Some(value)) = kept.entries.peek_mut(&key) {
+                    let before = (self.weigh)(value);
+                    change(value, event);
+                    let after = (self.weigh)(value);
+                    kept.bytes = (kept.bytes + after).saturating_sub(before);
                 }
             }
             Touch::AllBut(stays) => {

@@ -8,10 +8,13 @@ use crate::world::{NoteRow, UserRow};
 /// Counts of replies and renotes go with the note; so do the clips that it is in.
 pub(super) fn notes(event: &Event) -> Touch<NoteId, NoteRow> {
     match event {
-        Event::NoteCreated(e) => {
-            let parents = e.reply.iter().chain(&e.renote).map(|parent| parent.id);
-            Touch::Keys(std::iter::once(e.id).chain(parents).collect())
-        }
+        Event::NoteCreated(e) => match NoteRow::of(e) {
+            Some(row) => Touch::Is(e.id, Some(row)),
+            None => {
+                let parents = e.reply.iter().chain(&e.renote).map(|parent| parent.id);
+                Touch::Keys(std::iter::once(e.id).chain(parents).collect())
+            }
+        },
         // What answers it and passes it on goes along, and what that answers counts one reply less. What is on
         // its own and has no answers is neither.
         Event::NoteDeleted(e) => {
@@ -40,7 +43,7 @@ pub(super) fn users(event: &Event) -> Touch<UserId, UserRow> {
         Event::FollowStarted(e) => Touch::Keys(vec![e.follower, e.followee]),
         Event::FollowEnded(e) => Touch::Keys(vec![e.follower, e.followee]),
         Event::FollowRequested(_) | Event::FollowRequestEnded(_) | Event::FollowChanged(_) => Touch::Nothing,
-        Event::NoteCreated(e) => Touch::Keys(vec![e.author]),
+        Event::NoteCreated(e) => Touch::Changes(e.author, UserRow::wrote),
         // The notes of others may go along with it, and still count.
         Event::NoteDeleted(e) => Touch::Keys(vec![e.author]),
         _ => Touch::All,
@@ -100,6 +103,9 @@ pub(super) fn reactions<V>(event: &Event) -> Touch<NoteId, V> {
     match event {
         Event::ReactionAdded(e) => Touch::Keys(vec![e.note]),
         Event::ReactionRemoved(e) => Touch::Keys(vec![e.note]),
+        // Nobody can have reacted to it before.
+        Event::NoteCreated(e) => Touch::Is(e.id, None),
+        Event::NoteDeleted(_) => Touch::Nothing,
         _ => Touch::All,
     }
 }

@@ -45,8 +45,14 @@ pub(super) async fn run(
 ) {
     let Some(member) = shared.members.get(index) else { return };
     let name = member.projector.name();
-    // No plan here runs for long enough to be worth compiling, though the planner may think so.
-    let session = [("synchronous_commit", "off"), ("search_path", LIVE_SCHEMA), ("jit", "off")];
+    // No plan here runs for long enough to be worth compiling, though the planner may think so; nor do other
+    // parameters make another plan worth its time.
+    let session = [
+        ("synchronous_commit", "off"),
+        ("search_path", LIVE_SCHEMA),
+        ("plan_cache_mode", "force_generic_plan"),
+        ("jit", "off"),
+    ];
     let options = options.as_ref().clone().options(session);
     let mut backoff = Backoff::default();
     loop {
