@@ -31,6 +31,7 @@ use crate::follower::Follower;
 use crate::jobs;
 use crate::mail;
 use crate::metered::{self, MeteredLog};
+use crate::names::{Names, SystemNames};
 use crate::neighbours;
 use crate::pages;
 use crate::platform::shutdown::Shutdown;
@@ -80,6 +81,8 @@ pub struct Running {
     pub vapid: Arc<Vapid>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
+    /// Of other hosts.
+    pub names: Arc<dyn Names>,
 }
 
 /// What a server is made of besides its database: real in the binary, held still in tests.
@@ -94,6 +97,8 @@ pub struct Parts {
     pub nats: Option<Nats>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
+    /// Of other hosts.
+    pub names: Arc<dyn Names>,
     /// This program.
     pub program: PathBuf,
     pub shutdown: Shutdown,
@@ -135,7 +140,7 @@ impl Deref for App {
 impl App {
     /// Claims the log for the configured address and starts everything that runs.
     pub async fn start(parts: Parts) -> Result<Self, BuildError> {
-        let Parts { config, pool, log, keyring, bus, nats, clock, ids, program, shutdown } = parts;
+        let Parts { config, pool, log, keyring, bus, nats, clock, ids, names, program, shutdown } = parts;
         let log: Arc<dyn EventLog> = Arc::new(MeteredLog(log));
         let fetcher = Fetcher::new(config.allowed_private_networks.clone())?;
         let drive = Arc::new(Drive::open(&config, program)?);
@@ -249,6 +254,7 @@ impl App {
             vapid,
             clock,
             ids,
+            names,
         }));
         if app.config.roles.api {
             stopping.spawn(drive::stray::watch(app.clone(), stopping.clone()));
@@ -404,6 +410,7 @@ async fn start(ground: Ground) -> Result<App, BuildError> {
         }
         (Some(_), _, None) => Bus::postgres(&pool),
     };
+    let names = Arc::new(SystemNames::new());
     let program = std::env::current_exe().map_err(BuildError::Program)?;
-    App::start(Parts { config, pool, log, keyring, bus, nats, clock, ids, program, shutdown }).await
+    App::start(Parts { config, pool, log, keyring, bus, nats, clock, ids, names, program, shutdown }).await
 }

@@ -116,6 +116,7 @@ mod tests {
     use super::*;
     use crate::app::{App, Parts};
     use crate::config::{self, Given};
+    use crate::names::SystemNames;
     use crate::system::{SystemClock, TimeOrderedIds};
 
     /// A process on the database, and how to end it.
@@ -136,6 +137,7 @@ mod tests {
             nats: None,
             clock: Arc::new(SystemClock),
             ids: Arc::new(TimeOrderedIds::new()),
+            names: Arc::new(SystemNames::new()),
             program: std::path::PathBuf::new(),
             shutdown: shutdown.clone(),
         };

@@ -12,7 +12,7 @@ use crate::api::error::{Kind, RATE_LIMIT_EXCEEDED};
 use crate::api::{ApiError, SignedIn};
 use crate::app::App;
 use crate::misskey::{emoji_archive, export, import};
-use crate::ops::jobs::{Job, JobError, LEASE, Work};
+use crate::ops::jobs::{Job, LEASE, TooMuchWork, Work};
 use crate::platform::shutdown::Shutdown;
 
 /// How often it is looked for work when nothing is heard of it.
@@ -25,10 +25,13 @@ const FULL_SECONDS: u64 = 60;
 /// Promises work to somebody.
 pub async fn ask(app: &App, me: &SignedIn, work: Work) -> Result<(), ApiError> {
     let now = app.now();
-    app.core.jobs.ask(app.ids.at(now), me.id(), &work, now).await.map_err(|error| match error {
-        JobError::Full => ApiError::from(RATE_LIMIT_EXCEEDED).retry_after(FULL_SECONDS),
-        error => ApiError::internal(error),
-    })
+    Ok(app.core.jobs.ask(app.ids.at(now), me.id(), &work, now).await?)
+}
+
+impl From<TooMuchWork> for ApiError {
+    fn from(TooMuchWork: TooMuchWork) -> Self {
+        ApiError::from(RATE_LIMIT_EXCEEDED).retry_after(FULL_SECONDS)
+    }
 }
 
 /// Runs until the server stops; what it has in its hands then is the next one's.

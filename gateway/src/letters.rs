@@ -10,7 +10,8 @@ use domain::user::{CannotSignUp, Security, is_username};
 use crate::access::{CannotCreate, make_account};
 use crate::api::ApiError;
 use crate::app::App;
-use crate::ops::mail::{Mail, MailError, Pending, is_address};
+use crate::names;
+use crate::ops::mail::{Mail, Pending, TooMuchMail, is_address};
 use crate::ops::passwords::MAX_PASSWORD_BYTES;
 use crate::ops::secret;
 
@@ -28,6 +29,8 @@ pub enum Unavailable {
     /// The administrator takes none of that host.
     Banned,
     Used,
+    /// Its host takes no mail, as far as one can find out.
+    NoMail,
 }
 
 /// Whether an address can be somebody's.
@@ -44,10 +47,17 @@ pub async fn available(app: &App, address: &str) -> Result<Result<(), Unavailabl
     if settings.list("bannedEmailDomains").any(|banned| !banned.is_empty() && is_of(banned)) {
         return Ok(Err(Unavailable::Banned));
     }
-    match app.core.post.holder(address).await? {
-        Some(_) => Ok(Err(Unavailable::Used)),
-        None => Ok(Ok(())),
+    if app.core.post.holder(address).await?.is_some() {
+        return Ok(Err(Unavailable::Used));
     }
+    if !settings.flag("enableActiveEmailValidation") {
+        return Ok(Ok(()));
+    }
+    let takes = names::takes_mail(app.names.as_ref(), &host).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "it can't be found out whether a host takes mail, so no address there is taken");
+        false
+    });
+    Ok(if takes { Ok(()) } else { Err(Unavailable::NoMail) })
 }
 
 /// Sets where somebody is reached, and asks them there to prove it.
@@ -189,8 +199,8 @@ fn code() -> Result<String, ApiError> {
     Ok(secret::hex(&bytes))
 }
 
-impl From<MailError> for ApiError {
-    fn from(cause: MailError) -> Self {
-        ApiError::internal(cause)
+impl From<TooMuchMail> for ApiError {
+    fn from(refusal: TooMuchMail) -> Self {
+        ApiError::internal(refusal)
     }
 }

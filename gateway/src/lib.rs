@@ -29,6 +29,7 @@ pub mod letters;
 pub mod mail;
 pub mod metered;
 pub mod misskey;
+pub mod names;
 pub mod neighbours;
 pub mod ops;
 pub mod pages;

@@ -23,12 +23,12 @@ const MAX_PAGE_BYTES: u64 = 2 * 1024 * 1024;
 /// The longest title and description, in characters.
 const MAX_TITLE_CHARS: usize = 100;
 const MAX_DESCRIPTION_CHARS: usize = 300;
-/// Pages that are fetched at the same time; more are refused.
+/// Pages and feeds that are fetched at the same time; more are refused.
 const FETCHES_AT_ONCE: usize = 16;
 const A_WEEK: HeaderValue = HeaderValue::from_static("max-age=604800, immutable");
 const A_DAY: HeaderValue = HeaderValue::from_static("max-age=86400, immutable");
 
-static FETCHES: Semaphore = Semaphore::const_new(FETCHES_AT_ONCE);
+pub static FETCHES: Semaphore = Semaphore::const_new(FETCHES_AT_ONCE);
 
 pub fn routes() -> Router<App> {
     Router::new().route("/url", get(preview))
@@ -95,11 +95,11 @@ async fn page(fetched: Fetched, most: usize) -> Result<Page, NoPreview> {
     Ok(Page::read(url, &text(&content_type, &bytes)))
 }
 
-/// The text of a page, in whatever encoding it says it is.
-fn text(content_type: &str, bytes: &[u8]) -> String {
+/// The text of a page or a feed, in whatever encoding it says it is.
+pub fn text(content_type: &str, bytes: &[u8]) -> String {
     const LOOKED_AT_BYTES: usize = 1024;
     let named = |text: &str| {
-        let (_, after) = text.split_once("charset=")?;
+        let (_, after) = text.split_once("charset=").or_else(|| text.split_once("encoding="))?;
         let label = after.trim_start_matches(['"', '\'']).split(['"', '\'', ';', ' ', '>', '/']).next()?;
         Encoding::for_label(label.as_bytes())
     };

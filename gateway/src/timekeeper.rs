@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use commands::{Commands, Failed};
 use domain::log::{By, Clock, Ids};
 use domain::note::Allowed;
@@ -15,8 +16,10 @@ use tokio::time::sleep;
 
 use crate::api::{Accounts, ApiError};
 
-/// How often it is looked at what is due; so late are people told at most.
+/// How often it is looked at what is due, and what will be until the next look: that is done at its time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The shortest rest between two looks.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(5);
 /// Polls ended in one go.
 const MAX_POLLS: i64 = 100;
 /// Notes posted in one go.
@@ -35,19 +38,26 @@ impl Timekeeper {
     /// Runs for ever.
     pub async fn run(self) {
         loop {
-            if let Err(error) = self.end_polls().await {
+            let now = self.clock.now();
+            let polls = self.end_polls(now).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "it can't be looked at which polls have ended; trying again");
-            }
-            if let Err(error) = self.post_notes().await {
+                None
+            });
+            let notes = self.post_notes(now).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "it can't be looked at which notes are to be posted; trying again");
-            }
-            sleep(LOOK_EVERY).await;
+                None
+            });
+            let next = [polls, notes].into_iter().flatten().min();
+            let rest = next.map(|next| (next - self.clock.now()).to_std().unwrap_or_default());
+            sleep(rest.unwrap_or(LOOK_EVERY).clamp(LOOK_AT_MOST_EVERY, LOOK_EVERY)).await;
         }
     }
 
-    async fn end_polls(&self) -> sqlx::Result<()> {
-        let now = self.clock.now();
-        for note in projections::poll::due(&self.pool, now, MAX_POLLS).await? {
+    /// When the next poll ends, if that is before the next look.
+    async fn end_polls(&self, now: DateTime<Utc>) -> sqlx::Result<Option<DateTime<Utc>>> {
+        let due = projections::poll::due(&self.pool, now + LOOK_EVERY, MAX_POLLS).await?;
+        let (due, next) = by_now(due, now);
+        for note in due {
             let by = By { user: None, now, command: CommandId(self.ids.at(now)) };
             match self.commands.end_poll(by, note).await {
                 Ok(_) => (),
@@ -58,12 +68,14 @@ impl Timekeeper {
                 Err(error) => tracing::warn!(note.id = %note, %error, "a poll can't be ended; trying again"),
             }
         }
-        Ok(())
+        Ok(next)
     }
 
-    async fn post_notes(&self) -> sqlx::Result<()> {
-        let now = self.clock.now();
-        for (user, draft) in projections::draft::due(&self.pool, now, MAX_NOTES).await? {
+    /// When the next note is to be posted, if that is before the next look.
+    async fn post_notes(&self, now: DateTime<Utc>) -> sqlx::Result<Option<DateTime<Utc>>> {
+        let due = projections::draft::due(&self.pool, now + LOOK_EVERY, MAX_NOTES).await?;
+        let (due, next) = by_now(due, now);
+        for (user, draft) in due {
             let allowed = match self.allowed(user).await {
                 Ok(allowed) => allowed,
                 Err(error) => {
@@ -76,7 +88,7 @@ impl Timekeeper {
                 tracing::warn!(draft.id = %draft, %error, "a note can't be posted; trying again");
             }
         }
-        Ok(())
+        Ok(next)
     }
 
     /// What somebody's notes may be, if they may write any.
@@ -86,4 +98,10 @@ impl Timekeeper {
             account.filter(|account| !account.is_suspended && !account.is_deleted && !account.has_moved);
         Ok(writes.map(|account| account.notes()))
     }
+}
+
+/// Of what comes soon, in the order of its time: what is due, and the time of the first that isn't.
+fn by_now<T>(soon: Vec<(T, DateTime<Utc>)>, now: DateTime<Utc>) -> (Vec<T>, Option<DateTime<Utc>>) {
+    let next = soon.iter().map(|(_, at)| *at).find(|at| *at > now);
+    (soon.into_iter().filter(|(_, at)| *at <= now).map(|(thing, _)| thing).collect(), next)
 }

@@ -12,8 +12,8 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::json;
 use url::Url;
 
+use crate::ops::SealedError;
 use crate::ops::ServerSecrets;
-use crate::ops::server_secrets::SecretError;
 
 /// The longest body that every push service takes, in bytes.
 const MAX_BODY_BYTES: usize = 4_096;
@@ -56,7 +56,7 @@ pub enum NoKey {
     #[error("what is kept is no key")]
     Spoiled,
     #[error(transparent)]
-    Kept(#[from] SecretError),
+    Kept(#[from] SealedError),
     #[error(transparent)]
     Storage(#[from] sqlx::Error),
 }

@@ -186,16 +186,21 @@ pub async fn scheduled(pool: &PgPool, user: UserId, limit: u16, offset: u32) -> 
     rows.iter().map(row).collect()
 }
 
-/// What is to be posted by now, whose time came first.
-pub async fn due(pool: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<Vec<(UserId, DraftId)>> {
-    let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(
-        "select user_id, id from read.drafts where scheduled_at <= $1 order by scheduled_at, id limit $2",
+/// What is to be posted until then, with its time, whose time comes first.
+pub async fn due(
+    pool: &PgPool,
+    until: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<Vec<((UserId, DraftId), DateTime<Utc>)>> {
+    let rows: Vec<(Uuid, Uuid, DateTime<Utc>)> = sqlx::query_as(
+        "select user_id, id, scheduled_at from read.drafts
+          where scheduled_at <= $1 order by scheduled_at, id limit $2",
     )
-    .bind(now)
+    .bind(until)
     .bind(limit)
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(|(user, id)| (UserId(user), DraftId(id))).collect())
+    Ok(rows.into_iter().map(|(user, id, at)| ((UserId(user), DraftId(id)), at)).collect())
 }
 
 #[cfg(test)]
@@ -246,7 +251,10 @@ mod tests {
             let ids = |rows: Vec<DraftRow>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
             assert_eq!(ids(scheduled(&pool, user(1), 10, 0).await.unwrap()), [early, late]);
             assert_eq!(ids(scheduled(&pool, user(1), 10, 1).await.unwrap()), [late]);
-            let due = async |millis| due(&pool, at(NOW + millis), 10).await.unwrap();
+            let due = async |millis| -> Vec<_> {
+                let due = due(&pool, at(NOW + millis), 10).await.unwrap();
+                due.into_iter().map(|(draft, _)| draft).collect()
+            };
             assert_eq!(due(999).await, []);
             assert_eq!(due(2_000).await, [(user(1), early), (user(1), late)]);
             story.says(Posted { id: early, user: user(1), note: NoteId(early.0) });

@@ -179,16 +179,20 @@ fn choice(vote: &Voted) -> i32 {
     i32::try_from(vote.choice).unwrap_or(i32::MAX)
 }
 
-/// Polls whose time has come and whose end hasn't been noticed, the oldest end first.
-pub async fn due(pool: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<Vec<NoteId>> {
-    let notes: Vec<Uuid> = sqlx::query_scalar(
-        "select note_id from read.poll_ends where ends_at <= $1 order by ends_at, note_id limit $2",
+/// Polls whose end hasn't been noticed and comes until then, with that time, the oldest end first.
+pub async fn due(
+    pool: &PgPool,
+    until: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<Vec<(NoteId, DateTime<Utc>)>> {
+    let notes: Vec<(Uuid, DateTime<Utc>)> = sqlx::query_as(
+        "select note_id, ends_at from read.poll_ends where ends_at <= $1 order by ends_at, note_id limit $2",
     )
-    .bind(now)
+    .bind(until)
     .bind(limit)
     .fetch_all(pool)
     .await?;
-    Ok(notes.into_iter().map(NoteId).collect())
+    Ok(notes.into_iter().map(|(note, at)| (NoteId(note), at)).collect())
 }
 
 /// Votes per note and choice.
@@ -292,7 +296,10 @@ mod tests {
             }
             story.says(Deleted { id: gone, author: user(1) });
             story.project().await;
-            let due = async |millis, limit| due(&pool, at(NOW + millis), limit).await.unwrap();
+            let due = async |millis, limit| -> Vec<_> {
+                let due = due(&pool, at(NOW + millis), limit).await.unwrap();
+                due.into_iter().map(|(note, _)| note).collect()
+            };
             assert_eq!(due(999, 10).await, []);
             assert_eq!(due(1_000, 10).await, [early]);
             assert_eq!(due(2_000, 10).await, [early, late]);

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::log::Recorded;
 use domain::policy::Viewer;
 use domain::text::normalize_tag;
@@ -32,6 +33,8 @@ const LOOKED_THROUGH: i64 = 5_000;
 pub const MAX_WORDS: usize = 16;
 /// The longest query that is looked for, in characters.
 pub const MAX_QUERY_CHARS: usize = 256;
+/// Who wrote within this time comes before who didn't.
+const LATELY: TimeDelta = TimeDelta::days(30);
 /// People found, before they are put in order.
 const MAX_PEOPLE_FOUND: i64 = 2_000;
 
@@ -323,7 +326,7 @@ pub async fn people(
                   limit {MAX_PEOPLE_FOUND}) w
            join read.users u on u.id = w.user_id
            left join read.note_authors a on a.user_id = u.id
-          where {from}
+          where {from} and not u.is_suspended
           order by (position($2 in w.username) = 1) desc,
                    (position($2 in w.username) > 0 or position($2 in w.name) > 0) desc,
                    a.updated_at desc nulls last, u.id
@@ -339,33 +342,48 @@ pub async fn people(
     Ok(sql::users(ids))
 }
 
-/// People whose account names begin so, of servers whose names begin so; those who wrote last come first.
+/// People whose account names begin so, of servers whose names begin so. Whom the viewer follows comes first, and
+/// of those and of the others who wrote lately; then it goes by the name. Of the people whom a viewer doesn't
+/// follow only those are found who have ever written something (recorded behaviour).
 pub async fn people_by_name(
     pool: &PgPool,
+    viewer: Viewer,
     username: Option<&str>,
     host: Option<&str>,
+    now: DateTime<Utc>,
     limit: u16,
 ) -> sqlx::Result<Vec<UserId>> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(
-        "select u.id
-           from (select u.id, u.username_lower
-                   from read.users u
-                  where ($1::text is null or u.username_lower ^@ $1)
+    const FITS: &str = "($1::text is null or u.username_lower ^@ $1)
                     and ($1::text is null
                          or (u.username_lower >= $1 and u.username_lower < $1 || U&'\\+10FFFF'))
                     and ($2::text is null or coalesce(u.host, '') ^@ $2)
                     and (($2 is distinct from '') or u.host is null)
-                  limit $4) u
+                    and not u.is_suspended";
+    let sql = format!(
+        "select u.id
+           from ((select u.id, u.username_lower, true as followed
+                   from read.follows f join read.users u on u.id = f.followee
+                  where f.follower = $3 and {FITS}
+                  order by u.username_lower limit {MAX_PEOPLE_FOUND})
+                 union all
+                 (select u.id, u.username_lower, false
+                   from read.users u
+                  where {FITS}
+                    and not exists (select 1 from read.follows f where f.follower = $3 and f.followee = u.id)
+                  order by u.username_lower limit {MAX_PEOPLE_FOUND})) u
            left join read.note_authors a on a.user_id = u.id
-          order by (u.username_lower = $1) desc nulls last, a.updated_at desc nulls last, u.id
-          limit $3",
-    )
-    .bind(username.map(|name| sql::clean(name).to_lowercase()))
-    .bind(host.map(|host| sql::clean(host).to_lowercase()))
-    .bind(i64::from(limit))
-    .bind(MAX_PEOPLE_FOUND)
-    .fetch_all(pool)
-    .await?;
+          where u.followed or $3 is null or a.updated_at is not null
+          order by u.followed desc, coalesce(a.updated_at > $4, $3 is null) desc, u.username_lower, u.id
+          limit $5"
+    );
+    let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(username.map(|name| sql::clean(name).to_lowercase()))
+        .bind(host.map(|host| sql::clean(host).to_lowercase()))
+        .bind(viewer.map(|viewer| viewer.0))
+        .bind(now - LATELY)
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await?;
     Ok(sql::users(ids))
 }
 
@@ -373,6 +391,7 @@ pub async fn people_by_name(
 mod tests {
     use super::*;
     use crate::testing::{Story, user};
+    use domain::moderation::Suspended;
     use domain::note::{Deleted, Visibility};
     use domain::user::ProfileChanges;
 
@@ -449,9 +468,38 @@ mod tests {
         assert_eq!(find("@bob", Origin::Combined).await, [user(2), user(1)]);
         assert_eq!(find("ali", Origin::Remote).await, []);
         assert_eq!(find("nobody", Origin::Combined).await, []);
-        let named = async |name, host| people_by_name(&pool, name, host, 10).await.unwrap();
-        assert_eq!(named(Some("A"), None).await, [user(1)]);
-        assert_eq!(named(Some("b"), Some("")).await, [user(2)]);
-        assert_eq!(named(None, Some("example")).await, []);
+
+        story.says(Suspended { user: user(1) });
+        story.project().await;
+        assert_eq!(find("ali", Origin::Combined).await, []);
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn by_their_names_come_first_whom_one_follows_and_who_wrote_lately(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        for (n, name) in [(1, "viewer"), (2, "anna"), (3, "alice"), (4, "axel"), (5, "amy"), (6, "ava")] {
+            story.person(n, name);
+        }
+        // Amy never writes, and Axel not lately.
+        story.note(4, |_| ());
+        story.pass(LATELY.num_days() + 1);
+        for n in [2, 3, 6] {
+            story.note(n, |_| ());
+        }
+        story.follow(1, 6);
+        story.project().await;
+        let now = story.log.all().last().unwrap().at;
+        let named = async |viewer: Option<u8>, name, host| {
+            people_by_name(&pool, viewer.map(user), name, host, now, 10).await.unwrap()
+        };
+        assert_eq!(named(Some(1), Some("A"), None).await, [6, 3, 2, 4].map(user));
+        assert_eq!(named(Some(2), Some("a"), Some("")).await, [3, 2, 6, 4].map(user));
+        assert_eq!(named(None, Some("a"), None).await, [3, 5, 2, 6, 4].map(user));
+        assert_eq!(named(None, None, Some("example")).await, []);
+
+        story.follow(1, 5);
+        story.says(Suspended { user: user(6) });
+        story.project().await;
+        assert_eq!(named(Some(1), Some("a"), None).await, [5, 3, 2, 4].map(user));
     }
 }

@@ -84,20 +84,6 @@ impl Listener {
     }
 }
 
-/// Waits until everything was told, or given up.
-async fn nothing_waits(app: &TestApp) {
-    let until = tokio::time::Instant::now() + TOLD_WITHIN;
-    loop {
-        let waiting: i64 =
-            sqlx::query_scalar("select count(*) from ops.deliveries").fetch_one(&app.app.pool).await.unwrap();
-        if waiting == 0 {
-            return;
-        }
-        assert!(tokio::time::Instant::now() < until, "{waiting} are still to be told");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 async fn hear(
     State(this): State<Listener>,
     Path(path): Path<String>,
@@ -259,7 +245,7 @@ async fn what_fails_is_told_again_by_whoever_is_there_then() {
     listener.answer(StatusCode::GONE);
     app.ok(&root, "notes/create", json!({ "text": "last" })).await;
     listener.heard(23).await;
-    nothing_waits(&app).await;
+    app.nothing_waits("ops.deliveries").await;
     assert_eq!(app.ok(&root, "i/webhooks/list", json!({})).await[0]["latestStatus"], 410);
 
     // What has gone meanwhile is not told.
@@ -365,14 +351,14 @@ async fn a_closed_browser_is_told_of_what_was_not_read() {
     let heard = listener.heard(2).await.remove(1);
     assert_eq!(heard.path, "second");
     assert_eq!(second.read(&heard)["type"], "readAllNotifications");
-    nothing_waits(&app).await;
+    app.nothing_waits("ops.deliveries").await;
     assert_eq!(listener.count().await, 2);
 
     // A service that knows the browser no more ends the subscription.
     listener.answer(StatusCode::GONE);
     app.ok(&root, "notifications/test-notification", json!({})).await;
     listener.heard(4).await;
-    nothing_waits(&app).await;
+    app.nothing_waits("ops.deliveries").await;
     let show = |url: &str| json!({ "endpoint": url });
     assert_eq!(app.ok(&root, "sw/show-registration", show(&first_url)).await, Value::Null);
     app.ok(&root, "notifications/test-notification", json!({})).await;

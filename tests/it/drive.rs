@@ -11,6 +11,9 @@ use crate::harness::{TestApp, User};
 
 /// Longer than a fetch takes on a busy machine.
 const FETCHED_WITHIN: Duration = Duration::from_secs(30);
+/// What a site tells, not in UTF-8.
+const FEED: &[u8] = b"<?xml version='1.0' encoding='Shift_JIS'?><rss version='2.0'><channel>\
+    <title>\x83j\x83\x85\x81[\x83X</title><item><title>One</title></item></channel></rss>";
 
 /// A picture of one pixel, the same for the same number.
 pub fn picture(n: u8) -> Vec<u8> {
@@ -322,13 +325,15 @@ async fn what_is_fetched_comes_from_the_public_or_from_nowhere() {
                 served
             }),
         )
-        .route("/page", axum::routing::get(|| async { axum::response::Html("<title>A page</title>") }));
+        .route("/page", axum::routing::get(|| async { axum::response::Html("<title>A page</title>") }))
+        .route("/feed", axum::routing::get(|| async { FEED }));
     tokio::spawn(axum::serve(elsewhere, page).into_future());
-    let page = url.replace("a.png", "page");
+    let (page, feed) = (url.replace("a.png", "page"), url.replace("a.png", "feed"));
 
     let proxied = format!("/proxy/image.webp?url={url}&preview=1");
     assert_eq!(app.get(&proxied).await.status(), 404, "it is in the operator's own network");
     assert_eq!(app.get(&format!("/url?url={page}")).await.status(), 422);
+    assert_eq!(app.refused(None, "fetch-rss", json!({ "url": feed })).await, "NO_SUCH_FEED");
 
     let open = TestApp::in_real_time(&[("allowed-private-networks", "127.0.0.0/8")]).await;
     let root = open.sign_up("root").await;
@@ -337,6 +342,11 @@ async fn what_is_fetched_comes_from_the_public_or_from_nowhere() {
     let told = open.get(&format!("/url?url={page}")).await.bytes().await.unwrap();
     let told: Value = serde_json::from_slice(&told).unwrap();
     assert_eq!(told["title"], "A page");
+    let told = open.get(&format!("/api/fetch-rss?url={feed}")).await;
+    assert_eq!(told.headers()["cache-control"], "public, max-age=180");
+    let told: Value = serde_json::from_slice(&told.bytes().await.unwrap()).unwrap();
+    assert_eq!(told, json!({ "title": "ニュース", "items": [{ "title": "One" }] }));
+    assert_eq!(open.refused(None, "fetch-rss", json!({ "url": page })).await, "NO_SUCH_FEED");
     open.ok(&root, "drive/files/upload-from-url", json!({ "url": url })).await;
     until_found(&open, &root, "a.png").await;
 

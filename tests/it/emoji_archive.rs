@@ -1,18 +1,13 @@
 //! All custom emoji in one archive: out of one server and into another.
 
 use std::io::{Cursor, Read, Write};
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::emoji::{add, picture};
 use crate::harness::{TestApp, User};
-
-/// How long it is waited for what happens by itself.
-const SOON: Duration = Duration::from_secs(30);
 
 /// A server whose people may upload archives.
 async fn opened() -> (TestApp, User) {
@@ -25,16 +20,7 @@ async fn opened() -> (TestApp, User) {
 
 /// Waits until everything that was promised is done.
 async fn done(app: &TestApp) {
-    let began = Instant::now();
-    while sqlx::query_scalar::<_, i64>("select count(*) from ops.jobs")
-        .fetch_one(&app.app.pool)
-        .await
-        .unwrap()
-        > 0
-    {
-        assert!(began.elapsed() < SOON, "it isn't done");
-        sleep(Duration::from_millis(50)).await;
-    }
+    app.nothing_waits("ops.jobs").await;
     app.settle().await;
 }
 

@@ -39,8 +39,22 @@ struct Row {
     difference: Regex,
 }
 
+/// Where the reference was recorded. The server says that this is its address, and listens elsewhere.
+const RECORDED_AT: &str = "http://127.0.0.1:3900";
+/// How much longer the pauses are than in the recording: the reference took that much longer to answer, and what
+/// happens at a time, such as the end of a poll, shall happen between the same steps.
+const PACE: &str = "1.08";
 /// The scenario comes from many addresses.
-const FLAGS: [(&str, &str); 1] = [("trusted-proxies", "127.0.0.1")];
+const FLAGS: [(&str, &str); 2] = [("trusted-proxies", "127.0.0.1"), ("url", RECORDED_AT)];
+/// Runs a Python script whose connections to a port go to another one: `-c THIS PORT OTHER SCRIPT …`.
+const REDIRECTED: &str = r#"
+import runpy, socket, sys
+_, public, real, script, *_ = sys.argv
+look_up = socket.getaddrinfo
+socket.getaddrinfo = lambda host, port, *a, **k: look_up(host, real if str(port) == public else port, *a, **k)
+sys.argv = sys.argv[3:]
+runpy.run_path(script, run_name="__main__")
+"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_recorded_scenario_is_answered_alike_or_it_is_said_why_not() {
@@ -80,8 +94,11 @@ async fn play(engine: &str, start: impl AsyncFnOnce() -> TestApp) {
     fs::write(&offered, serde_json::to_vec(&paths).unwrap()).unwrap();
 
     let app = start().await;
+    // The reference had no network.
+    app.names.go_away();
     let mut record = Command::new(crate::python());
-    record.arg(reference.join("record.py")).args(["--quiet", "--base-url", &app.url, "--out"]).arg(&ours);
+    record.args(["-c", REDIRECTED, port(RECORDED_AT), port(&app.url)]).arg(reference.join("record.py"));
+    record.args(["--quiet", "--base-url", RECORDED_AT, "--pace", PACE, "--out"]).arg(&ours);
     // Its exit status says whether everything is there that the reference has; it isn't.
     let told = record.output().await.unwrap();
     assert!(ours.join("index.json").exists(), "record.py failed: {told:?}");
@@ -103,6 +120,10 @@ async fn play(engine: &str, start: impl AsyncFnOnce() -> TestApp) {
     }
     assert!(unexplained.is_empty(), "{} differences are not explained", unexplained.len());
     assert!(idle.is_empty(), "these rows of differences.md explain nothing: lines {idle:?}");
+}
+
+fn port(url: &str) -> &str {
+    url.rsplit(':').next().unwrap()
 }
 
 /// The differences that no row explains, and the lines of the rows that explain none.

@@ -5,15 +5,18 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use commands::bus::{Bus, Nats};
 use commands::log::{EventStoreLog, Keyring, MasterKey, PostgresLog, Takeover};
 use domain::log::{Clock, EventLog};
 use gateway::app::{App, Parts};
 use gateway::config::{self, Given, LogKind};
+use gateway::names::{Names, NoAnswer};
 use gateway::platform::shutdown::{Shutdown, Stop};
 use gateway::system::{SystemClock, TimeOrderedIds};
 use serde_json::{Value, json};
@@ -30,10 +33,14 @@ pub const PASSWORD: &str = "correct horse battery staple";
 const MASTER_KEY: [u8; 32] = [7; 32];
 const POOL_CONNECTIONS: u32 = 10;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long a queue may take to be empty, and how often it is looked at.
+const EMPTY_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub struct TestApp {
     pub app: App,
     pub clock: Arc<TestClock>,
+    pub names: Arc<TestNames>,
     /// `http://127.0.0.1:PORT`
     pub url: String,
     http: reqwest::Client,
@@ -127,7 +134,7 @@ impl TestApp {
             }
             _ => Arc::new(PostgresLog::open(pool.clone(), keyring.clone(), Takeover::Shared).await.unwrap()),
         };
-        let (clock, shutdown) = (Arc::new(clock), Shutdown::default());
+        let (clock, names, shutdown) = (Arc::new(clock), Arc::new(TestNames::default()), Shutdown::default());
         let parts = Parts {
             config: config.clone(),
             pool,
@@ -137,6 +144,7 @@ impl TestApp {
             nats,
             clock: clock.clone(),
             ids: Arc::new(TimeOrderedIds::new()),
+            names: names.clone(),
             program: crate::process::binary(),
             shutdown: shutdown.clone(),
         };
@@ -145,7 +153,7 @@ impl TestApp {
         tokio::spawn(axum::serve(listener, service).into_future());
         let http = http().no_proxy().timeout(ANSWER_WITHIN).build().unwrap();
         let url = format!("http://{address}");
-        Self { app, clock, url, http, shutdown, given, data_dir, database }
+        Self { app, clock, names, url, http, shutdown, given, data_dir, database }
     }
 
     /// With open registration and without limits of calls, and its first account.
@@ -262,6 +270,21 @@ impl TestApp {
         self.shutdown.begin(Stop::Asked);
     }
 
+    /// Waits until nothing stands in a queue any more, such as `ops.jobs`.
+    pub async fn nothing_waits(&self, queue: &str) {
+        let count = format!("select count(*) from {queue}");
+        let until = Instant::now() + EMPTY_WITHIN;
+        loop {
+            let waiting: i64 =
+                sqlx::query_scalar(AssertSqlSafe(count.as_str())).fetch_one(&self.app.pool).await.unwrap();
+            if waiting == 0 {
+                return;
+            }
+            assert!(Instant::now() < until, "{waiting} still stand in {queue}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Waits until everything that was written can be read.
     pub async fn settle(&self) {
         self.app.projections.settle().await.unwrap();
@@ -355,6 +378,33 @@ impl TestClock {
 impl Clock for TestClock {
     fn now(&self) -> DateTime<Utc> {
         self.0.as_ref().map_or_else(|| SystemClock.now(), |now| *now.lock().unwrap())
+    }
+}
+
+/// Every host takes mail, but for those that begin with `no-mail.`; or nobody can be asked.
+#[derive(Default)]
+pub struct TestNames {
+    away: AtomicBool,
+}
+
+impl TestNames {
+    /// From now on nobody can be asked.
+    pub fn go_away(&self) {
+        self.away.store(true, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Names for TestNames {
+    async fn mail_hosts(&self, host: &str) -> Result<Vec<String>, NoAnswer> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(NoAnswer("nobody can be asked".into()));
+        }
+        Ok(if host.starts_with("no-mail.") { Vec::new() } else { vec![format!("mx.{host}.")] })
+    }
+
+    async fn has_address(&self, _: &str) -> Result<bool, NoAnswer> {
+        Ok(false)
     }
 }
 

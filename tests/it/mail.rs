@@ -172,6 +172,30 @@ async fn an_address_is_proven_and_lets_one_set_a_new_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_is_at_a_host_that_takes_mail() {
+    let (app, root, _sink) = with_mail().await;
+    let bob = app.sign_up("bob").await;
+    let ask =
+        async |to: &str| app.call(None, "email-address/available", json!({ "emailAddress": to })).await.body;
+    let available = json!({ "available": true, "reason": null });
+    let no_mail = json!({ "available": false, "reason": "mx" });
+    assert_eq!(ask("bob@mail.example").await, available);
+    assert_eq!(ask("bob@no-mail.example").await, no_mail);
+    let address = |to: &str| json!({ "password": PASSWORD, "email": to });
+    let refused = app.refused(Some(&bob), "i/update-email", address("bob@no-mail.example")).await;
+    assert_eq!(refused, "UNAVAILABLE");
+    app.ok(&root, "admin/update-meta", json!({ "emailRequiredForSignup": true })).await;
+    let sign_up = json!({ "username": "carol", "password": PASSWORD, "emailAddress": "c@no-mail.example" });
+    assert_eq!(app.call(None, "signup", sign_up).await.status, 400);
+
+    app.names.go_away();
+    assert_eq!(ask("bob@mail.example").await, no_mail);
+    app.ok(&root, "admin/update-meta", json!({ "enableActiveEmailValidation": false })).await;
+    assert_eq!(ask("bob@no-mail.example").await, available);
+    app.ok(&bob, "i/update-email", address("bob@no-mail.example")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_account_is_made_when_its_address_is_proven() {
     let (app, root, sink) = with_mail().await;
     app.ok(&root, "admin/update-meta", json!({ "emailRequiredForSignup": true })).await;

@@ -38,7 +38,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::eventstore_double::Double;
-use crate::harness::{Database, MIGRATIONS};
+use crate::harness::{Database, MIGRATIONS, TestNames};
 
 /// Commands in one story, and people in it.
 const COMMANDS: usize = 400;
@@ -116,6 +116,7 @@ impl World {
                 nats: None,
                 clock: Arc::new(SystemClock),
                 ids: Arc::new(TimeOrderedIds::new()),
+                names: Arc::new(TestNames::default()),
                 program: crate::process::binary(),
                 shutdown: shutdown.clone(),
             };

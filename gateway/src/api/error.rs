@@ -9,6 +9,7 @@ use commands::Failed;
 use domain::log::AppendError;
 use serde_json::{Value, json};
 
+use crate::ops::SealedError;
 use crate::ops::passwords::PasswordError;
 use crate::ops::tokens::TokenError;
 
@@ -303,6 +304,17 @@ impl<R: Into<ApiError>> From<Failed<R>> for ApiError {
             Failed::Append(AppendError::Erased { .. }) => AUTHENTICATION_FAILED.into(),
             Failed::Append(cause) => ApiError::internal(cause),
             Failed::Log(cause) => ApiError::internal(cause),
+        }
+    }
+}
+
+impl<R: std::error::Error + Into<ApiError>> From<SealedError<R>> for ApiError {
+    fn from(error: SealedError<R>) -> Self {
+        match error {
+            SealedError::Refused(refusal) => refusal.into(),
+            SealedError::Storage(cause) => cause.into(),
+            SealedError::Keys(cause) => ApiError::internal(cause),
+            SealedError::Json(cause) => ApiError::internal(cause),
         }
     }
 }

@@ -132,25 +132,14 @@ const TOO_MANY_DRAFTS: ErrorDef = ErrorDef::new(
     "9ee33bbe-fde3-4c71-9b51-e50492c6b9c8",
 );
 
+const ERRORS_OF_CREATE: &[ErrorDef] = &and_of_its_content(TOO_MANY_DRAFTS);
+
 impl Endpoint for Create {
-    const META: Meta =
-        Meta::new("notes/drafts/create").kind("write:account").limit(300, per::HOUR).not_moved().errors(&[
-            TOO_MANY_DRAFTS,
-            note::NO_SUCH_RENOTE_TARGET,
-            note::CANNOT_RENOTE_TO_A_PURE_RENOTE,
-            note::CANNOT_RENOTE_DUE_TO_VISIBILITY,
-            note::NO_SUCH_REPLY_TARGET,
-            note::CANNOT_REPLY_TO_AN_INVISIBLE_NOTE,
-            note::CANNOT_REPLY_TO_A_PURE_RENOTE,
-            note::CANNOT_REPLY_WIDER,
-            note::BLOCKED,
-            note::CANNOT_CREATE_ALREADY_EXPIRED_POLL,
-            note::NO_SUCH_CHANNEL,
-            note::CANNOT_RENOTE_OUTSIDE_OF_CHANNEL,
-            note::NO_SUCH_FILE,
-            note::CONTAINS_TOO_MANY_MENTIONS,
-            note::CONTAINS_PROHIBITED_WORDS,
-        ]);
+    const META: Meta = Meta::new("notes/drafts/create")
+        .kind("write:account")
+        .limit(300, per::HOUR)
+        .not_moved()
+        .errors(ERRORS_OF_CREATE);
     type Caller = SignedIn;
     type Reply = CreatedDraft;
 
@@ -190,25 +179,14 @@ pub struct UpdatedDraft {
 const NO_SUCH_NOTE_DRAFT: ErrorDef =
     ErrorDef::new("NO_SUCH_NOTE_DRAFT", "No such note draft.", "49cd6b9d-848e-41ee-b0b9-adaca711a6b1");
 
+const ERRORS_OF_UPDATE: &[ErrorDef] = &and_of_its_content(NO_SUCH_NOTE_DRAFT);
+
 impl Endpoint for Update {
-    const META: Meta =
-        Meta::new("notes/drafts/update").kind("write:account").limit(300, per::HOUR).not_moved().errors(&[
-            NO_SUCH_NOTE_DRAFT,
-            note::NO_SUCH_RENOTE_TARGET,
-            note::CANNOT_RENOTE_TO_A_PURE_RENOTE,
-            note::CANNOT_RENOTE_DUE_TO_VISIBILITY,
-            note::NO_SUCH_REPLY_TARGET,
-            note::CANNOT_REPLY_TO_AN_INVISIBLE_NOTE,
-            note::CANNOT_REPLY_TO_A_PURE_RENOTE,
-            note::CANNOT_REPLY_WIDER,
-            note::BLOCKED,
-            note::CANNOT_CREATE_ALREADY_EXPIRED_POLL,
-            note::NO_SUCH_CHANNEL,
-            note::CANNOT_RENOTE_OUTSIDE_OF_CHANNEL,
-            note::NO_SUCH_FILE,
-            note::CONTAINS_TOO_MANY_MENTIONS,
-            note::CONTAINS_PROHIBITED_WORDS,
-        ]);
+    const META: Meta = Meta::new("notes/drafts/update")
+        .kind("write:account")
+        .limit(300, per::HOUR)
+        .not_moved()
+        .errors(ERRORS_OF_UPDATE);
     type Caller = SignedIn;
     type Reply = UpdatedDraft;
 
@@ -283,6 +261,27 @@ impl Endpoint for Count {
     async fn handle(self, app: &App, me: SignedIn) -> Result<i64, ApiError> {
         Ok(draft::count(&app.pool, me.id()).await?)
     }
+}
+
+/// That error, and those of what a draft says.
+const fn and_of_its_content(error: ErrorDef) -> [ErrorDef; 15] {
+    [
+        error,
+        note::NO_SUCH_RENOTE_TARGET,
+        note::CANNOT_RENOTE_TO_A_PURE_RENOTE,
+        note::CANNOT_RENOTE_DUE_TO_VISIBILITY,
+        note::NO_SUCH_REPLY_TARGET,
+        note::CANNOT_REPLY_TO_AN_INVISIBLE_NOTE,
+        note::CANNOT_REPLY_TO_A_PURE_RENOTE,
+        note::CANNOT_REPLY_WIDER,
+        note::BLOCKED,
+        note::CANNOT_CREATE_ALREADY_EXPIRED_POLL,
+        note::NO_SUCH_CHANNEL,
+        note::CANNOT_RENOTE_OUTSIDE_OF_CHANNEL,
+        note::NO_SUCH_FILE,
+        note::CONTAINS_TOO_MANY_MENTIONS,
+        note::CONTAINS_PROHIBITED_WORDS,
+    ]
 }
 
 /// A draft that was just written is in the read tables, unless they are late.

@@ -153,8 +153,7 @@ pub struct AttachedNotes {
     page: Page,
 }
 
-const NO_SUCH_ATTACHED_FILE: ErrorDef =
-    ErrorDef::new("NO_SUCH_FILE", "No such file.", "c118ece3-2e4b-4296-99d1-51756e32d232");
+const NO_SUCH_ATTACHED_FILE: ErrorDef = no_such_file("c118ece3-2e4b-4296-99d1-51756e32d232");
 
 impl Endpoint for AttachedNotes {
     const META: Meta =
@@ -173,6 +172,18 @@ impl Endpoint for AttachedNotes {
         })
         .await
     }
+}
+
+const fn no_such_file(id: &'static str) -> ErrorDef {
+    ErrorDef::new("NO_SUCH_FILE", "No such file.", id)
+}
+
+const fn no_such_folder(id: &'static str) -> ErrorDef {
+    ErrorDef::new("NO_SUCH_FOLDER", "No such folder.", id)
+}
+
+const fn access_denied(id: &'static str) -> ErrorDef {
+    ErrorDef::new("ACCESS_DENIED", "Access denied.", id)
 }
 
 async fn row(app: &App, id: FileId) -> sqlx::Result<Option<FileRow>> {
@@ -290,10 +301,8 @@ pub struct DeleteFile {
     file_id: Id<FileId>,
 }
 
-const NO_SUCH_FILE_TO_DELETE: ErrorDef =
-    ErrorDef::new("NO_SUCH_FILE", "No such file.", "908939ec-e52b-4458-b395-1025195cea58");
-const DELETE_DENIED: ErrorDef =
-    ErrorDef::new("ACCESS_DENIED", "Access denied.", "5eb8d909-2540-4970-90b8-dd6f86088121");
+const NO_SUCH_FILE_TO_DELETE: ErrorDef = no_such_file("908939ec-e52b-4458-b395-1025195cea58");
+const DELETE_DENIED: ErrorDef = access_denied("5eb8d909-2540-4970-90b8-dd6f86088121");
 
 impl Endpoint for DeleteFile {
     const META: Meta =
@@ -381,8 +390,7 @@ pub struct MoveFiles {
     folder_id: Option<Id<FolderId>>,
 }
 
-const NO_SUCH_FOLDER_TO_MOVE_TO: ErrorDef =
-    ErrorDef::new("NO_SUCH_FOLDER", "No such folder.", "a4f5bcbe-8d0e-4a5b-9b35-1d4d9e6a7f51");
+const NO_SUCH_FOLDER_TO_MOVE_TO: ErrorDef = no_such_folder("a4f5bcbe-8d0e-4a5b-9b35-1d4d9e6a7f51");
 
 impl Endpoint for MoveFiles {
     const META: Meta =
@@ -421,10 +429,8 @@ pub struct ShowFile {
     url: Given<String>,
 }
 
-const NO_SUCH_FILE_TO_SHOW: ErrorDef =
-    ErrorDef::new("NO_SUCH_FILE", "No such file.", "067bc436-2718-4795-b0fb-ecbe43949e31");
-const SHOW_DENIED: ErrorDef =
-    ErrorDef::new("ACCESS_DENIED", "Access denied.", "25b73c73-68b1-41d0-bad1-381cfdf6579f");
+const NO_SUCH_FILE_TO_SHOW: ErrorDef = no_such_file("067bc436-2718-4795-b0fb-ecbe43949e31");
+const SHOW_DENIED: ErrorDef = access_denied("25b73c73-68b1-41d0-bad1-381cfdf6579f");
 
 impl Endpoint for ShowFile {
     const META: Meta =
@@ -483,12 +489,9 @@ pub struct UpdateFile {
 
 const INVALID_FILE_NAME: ErrorDef =
     ErrorDef::new("INVALID_FILE_NAME", "Invalid file name.", "395e7156-f9f0-475e-af89-53c3c23080c2");
-const NO_SUCH_FILE_TO_UPDATE: ErrorDef =
-    ErrorDef::new("NO_SUCH_FILE", "No such file.", "e7778c7e-3af9-49cd-9690-6dbc3e6c972d");
-const UPDATE_DENIED: ErrorDef =
-    ErrorDef::new("ACCESS_DENIED", "Access denied.", "01a53b27-82fc-445b-a0c1-b558465a8ed2");
-const NO_SUCH_FOLDER_FOR_FILE: ErrorDef =
-    ErrorDef::new("NO_SUCH_FOLDER", "No such folder.", "ea8fb7a5-af77-4a08-b608-c0218176cd73");
+const NO_SUCH_FILE_TO_UPDATE: ErrorDef = no_such_file("e7778c7e-3af9-49cd-9690-6dbc3e6c972d");
+const UPDATE_DENIED: ErrorDef = access_denied("01a53b27-82fc-445b-a0c1-b558465a8ed2");
+const NO_SUCH_FOLDER_FOR_FILE: ErrorDef = no_such_folder("ea8fb7a5-af77-4a08-b608-c0218176cd73");
 
 impl Endpoint for UpdateFile {
     const META: Meta = Meta::new("drive/files/update").kind("write:drive").errors(&[
@@ -634,8 +637,7 @@ pub struct CreateFolder {
     parent_id: Option<Id<FolderId>>,
 }
 
-const NO_SUCH_FOLDER_FOR_NEW: ErrorDef =
-    ErrorDef::new("NO_SUCH_FOLDER", "No such folder.", "53326628-a00d-40a6-a3cd-8975105c0f95");
+const NO_SUCH_FOLDER_FOR_NEW: ErrorDef = no_such_folder("53326628-a00d-40a6-a3cd-8975105c0f95");
 
 impl Endpoint for CreateFolder {
     const META: Meta = Meta::new("drive/folders/create")
@@ -678,8 +680,7 @@ pub struct DeleteFolder {
     folder_id: Id<FolderId>,
 }
 
-const NO_SUCH_FOLDER_TO_DELETE: ErrorDef =
-    ErrorDef::new("NO_SUCH_FOLDER", "No such folder.", "1069098f-c281-440f-b085-f9932edbe091");
+const NO_SUCH_FOLDER_TO_DELETE: ErrorDef = no_such_folder("1069098f-c281-440f-b085-f9932edbe091");
 const HAS_CHILD_FILES_OR_FOLDERS: ErrorDef = ErrorDef::new(
     "HAS_CHILD_FILES_OR_FOLDERS",
     "This folder has child files or folders.",
@@ -742,8 +743,7 @@ pub struct ShowFolder {
     folder_id: Id<FolderId>,
 }
 
-const NO_SUCH_FOLDER_TO_SHOW: ErrorDef =
-    ErrorDef::new("NO_SUCH_FOLDER", "No such folder.", "d74ab9eb-bb09-4bba-bf24-fb58f761e1e9");
+const NO_SUCH_FOLDER_TO_SHOW: ErrorDef = no_such_folder("d74ab9eb-bb09-4bba-bf24-fb58f761e1e9");
 
 impl Endpoint for ShowFolder {
     const META: Meta = Meta::new("drive/folders/show").kind("read:drive").errors(&[NO_SUCH_FOLDER_TO_SHOW]);
@@ -767,8 +767,7 @@ pub struct UpdateFolder {
     parent_id: Given<Option<Id<FolderId>>>,
 }
 
-const NO_SUCH_FOLDER_TO_UPDATE: ErrorDef =
-    ErrorDef::new("NO_SUCH_FOLDER", "No such folder.", "f7974dac-2c0d-4a27-926e-23583b28e98e");
+const NO_SUCH_FOLDER_TO_UPDATE: ErrorDef = no_such_folder("f7974dac-2c0d-4a27-926e-23583b28e98e");
 const NO_SUCH_PARENT_FOLDER: ErrorDef =
     ErrorDef::new("NO_SUCH_PARENT_FOLDER", "No such parent folder.", "ce104e3a-faaf-49d5-b459-10ff0cbbcaa1");
 const RECURSIVE_NESTING: ErrorDef = ErrorDef::new(

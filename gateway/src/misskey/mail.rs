@@ -96,7 +96,7 @@ pub struct Available {
     email_address: Text<0, MAX_ADDRESS_BYTES>,
 }
 
-/// Whether an address can be somebody's, and why not: `format`, `banned` or `used`.
+/// Whether an address can be somebody's, and why not: `format`, `banned`, `used`, or `mx` where its host takes no mail.
 #[derive(Serialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Availability {
@@ -115,6 +115,7 @@ impl Endpoint for Available {
             Unavailable::Format => "format",
             Unavailable::Banned => "banned",
             Unavailable::Used => "used",
+            Unavailable::NoMail => "mx",
         });
         Ok(Availability { available: reason.is_none(), reason })
     }

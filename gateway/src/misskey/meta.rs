@@ -76,7 +76,7 @@ impl Endpoint for Show {
         let ads = projections::ad::shown(&app.pool, app.now()).await?;
         meta.insert("ads".to_owned(), ads.iter().map(ad).collect());
         if self.detail {
-            meta.extend(details(&instance));
+            meta.extend(details(&instance, app.config.object_storage.is_some()));
         }
         Ok(meta)
     }
@@ -120,18 +120,18 @@ fn basics(instance: &Instance, origin: &str, push_key: &str) -> Map<String, Valu
     meta
 }
 
-fn details(instance: &Instance) -> Map<String, Value> {
+fn details(instance: &Instance, in_a_bucket: bool) -> Map<String, Value> {
     let settings = &instance.settings;
     fields(json!({
         "cacheRemoteFiles": settings.flag("cacheRemoteFiles"),
         "cacheRemoteSensitiveFiles": settings.flag("cacheRemoteSensitiveFiles"),
         "requireSetup": instance.root.is_none(),
         "proxyAccountName": OWN_ACCOUNT,
-        "features": features(settings, &instance.policies),
+        "features": features(settings, &instance.policies, in_a_bucket),
     }))
 }
 
-fn features(settings: &Settings, policies: &Policies) -> Value {
+fn features(settings: &Settings, policies: &Policies, in_a_bucket: bool) -> Value {
     json!({
         "localTimeline": policies.allows("ltlAvailable"),
         "globalTimeline": policies.allows("gtlAvailable"),
@@ -144,7 +144,7 @@ fn features(settings: &Settings, policies: &Policies) -> Value {
         "reCaptcha": settings.flag("enableRecaptcha"),
         "recaptcha": settings.flag("enableRecaptcha"),
         "turnstile": settings.flag("enableTurnstile"),
-        "objectStorage": settings.flag("useObjectStorage"),
+        "objectStorage": in_a_bucket,
         "serviceWorker": settings.flag("enableServiceWorker"),
         "miauth": true,
     })
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_server_without_a_first_account_asks_to_be_set_up() {
-        assert_eq!(details(&Instance::default())["requireSetup"], true);
+        assert_eq!(details(&Instance::default(), false)["requireSetup"], true);
         let meta = basics(&Instance::default(), "https://a.example", "key");
         assert_eq!((&meta["uri"], &meta["name"]), (&json!("https://a.example"), &Value::Null));
         assert!(meta["version"].as_str().unwrap().starts_with("2025.11.1-kiroku."));

@@ -43,6 +43,7 @@ pub mod reaction;
 pub mod registry;
 pub mod report;
 pub mod role;
+pub mod rss;
 pub mod search;
 pub mod second_factor;
 pub mod signin;
@@ -207,6 +208,7 @@ pub fn registry() -> &'static Registry {
             meta::ShowEndpoint,
             meta::Endpoints,
             emoji_archive::Export,
+            rss::Fetch,
             work::flash::Create,
             work::flash::Delete,
             work::flash::Featured,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::param::{Id, Text};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn};
 use crate::app::App;
-use crate::ops::subscriptions::{self, Subscription, SubscriptionError};
+use crate::ops::subscriptions::{self, Subscription};
 
 /// The longest address of a subscription, and each of its keys, in characters.
 const MAX_URL_CHARS: usize = 2_048;
@@ -135,15 +135,5 @@ impl Endpoint for Unregister {
 
     async fn handle(self, app: &App, me: Anyone) -> Result<(), ApiError> {
         Ok(app.core.subscriptions.forget(me.id(), &self.endpoint.0).await?)
-    }
-}
-
-impl From<SubscriptionError> for ApiError {
-    fn from(error: SubscriptionError) -> Self {
-        match error {
-            SubscriptionError::Storage(cause) => cause.into(),
-            SubscriptionError::Keys(cause) => ApiError::internal(cause),
-            SubscriptionError::Json(cause) => ApiError::internal(cause),
-        }
     }
 }

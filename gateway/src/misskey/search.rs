@@ -125,7 +125,7 @@ impl Endpoint for ByName {
         if username.is_none() && host.is_none() {
             return Ok(Vec::new());
         }
-        let found = search::people_by_name(&app.pool, username, host, limit).await?;
+        let found = search::people_by_name(&app.pool, me.id(), username, host, app.now(), limit).await?;
         people(app, &me, &found, self.detail).await
     }
 }

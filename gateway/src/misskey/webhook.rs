@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::deliver::{HookMessage, send_hook};
 use crate::json::user::user_lite;
 use crate::json::{Look, Time};
-use crate::ops::webhooks::{Definition, Webhook, WebhookError};
+use crate::ops::webhooks::{Definition, TooManyWebhooks, Webhook};
 
 /// The longest name of a webhook, and address and secret, in characters.
 const MAX_NAME_CHARS: usize = 100;
@@ -267,14 +267,9 @@ impl Endpoint for Test {
     }
 }
 
-impl From<WebhookError> for ApiError {
-    fn from(error: WebhookError) -> Self {
-        match error {
-            WebhookError::TooMany => TOO_MANY_WEBHOOKS.into(),
-            WebhookError::Storage(cause) => cause.into(),
-            WebhookError::Keys(cause) => ApiError::internal(cause),
-            WebhookError::Json(cause) => ApiError::internal(cause),
-        }
+impl From<TooManyWebhooks> for ApiError {
+    fn from(TooManyWebhooks: TooManyWebhooks) -> Self {
+        TOO_MANY_WEBHOOKS.into()
     }
 }
 

@@ -8,7 +8,7 @@ use commands::{Failed, Receipt};
 use domain::ids;
 use domain::work::{CannotChangeWork, CannotCreateWork, CannotLike, CannotUnlike, Changes, Content, Kind};
 use projections::work::{self, WorkRow};
-use projections::{Wanted, World};
+use projections::{Page, Wanted, World};
 
 use crate::api::param::Id;
 use crate::api::{ApiError, ErrorDef, SignedIn};
@@ -50,6 +50,21 @@ async fn show<T>(
     present: Present<T>,
 ) -> Result<Vec<T>, ApiError> {
     Ok(show_each(app, viewer, rows, present).await?.into_iter().flatten().collect())
+}
+
+/// What the caller likes, after the id of the like; with words, what has them in its title or summary.
+async fn liked<T>(
+    app: &App,
+    me: &SignedIn,
+    kind: Kind,
+    words: Option<&str>,
+    page: &Page,
+    present: Present<T>,
+) -> Result<impl Iterator<Item = (Id<ids::WorkLikeId>, T)>, ApiError> {
+    let rows = work::liked_by(&app.pool, me.id(), kind, words, page).await?;
+    let (likes, rows): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+    let works = show_each(app, Some(me.id()), &rows, present).await?;
+    Ok(likes.into_iter().zip(works).filter_map(|(like, work)| Some((Id(like), work?))))
 }
 
 /// The same, each at its place; none where its owner has gone meanwhile.

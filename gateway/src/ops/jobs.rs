@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
-use commands::log::{Cipher, KeysError};
+use commands::log::Cipher;
 use domain::export::Entity;
 use domain::ids::{FileId, UserId, derived};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use uuid::Uuid;
+
+use super::SealedError;
 
 /// What waits for one person; with more of it nothing is taken.
 pub const MAX_WAITING: i64 = 32;
@@ -83,16 +85,8 @@ impl Job {
 
 /// Work can't be kept.
 #[derive(Debug, thiserror::Error)]
-pub enum JobError {
-    #[error("too much waits for this person")]
-    Full,
-    #[error(transparent)]
-    Storage(#[from] sqlx::Error),
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-}
+#[error("too much waits for this person")]
+pub struct TooMuchWork;
 
 /// Keeps work.
 #[derive(Clone)]
@@ -110,7 +104,13 @@ impl Jobs {
     }
 
     /// Promises work. `id` is a new id of this instant.
-    pub async fn ask(&self, id: Uuid, user: UserId, work: &Work, now: DateTime<Utc>) -> Result<(), JobError> {
+    pub async fn ask(
+        &self,
+        id: Uuid,
+        user: UserId,
+        work: &Work,
+        now: DateTime<Utc>,
+    ) -> Result<(), SealedError<TooMuchWork>> {
         let sealed = self.cipher.seal(&serde_json::to_vec(work)?, id.as_bytes())?;
         let taken = sqlx::query(
             "insert into ops.jobs (id, user_id, sealed, due_at)
@@ -124,7 +124,7 @@ impl Jobs {
         .execute(&self.pool)
         .await?;
         if taken.rows_affected() == 0 {
-            return Err(JobError::Full);
+            return Err(SealedError::Refused(TooMuchWork));
         }
         self.news.notify_one();
         Ok(())
@@ -301,7 +301,10 @@ mod tests {
         for n in 0..MAX_WAITING.unsigned_abs() {
             jobs.ask(id(n.into()), ALICE, &work, at(0)).await.unwrap();
         }
-        assert!(matches!(jobs.ask(id(99), ALICE, &work, at(0)).await, Err(JobError::Full)));
+        assert!(matches!(
+            jobs.ask(id(99), ALICE, &work, at(0)).await,
+            Err(SealedError::Refused(TooMuchWork))
+        ));
         jobs.ask(id(99), UserId(id(2)), &work, at(0)).await.unwrap();
     }
 }

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Duration, Utc};
-use commands::log::{Cipher, KeysError};
+use commands::log::Cipher;
 use domain::ids::UserId;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::SealedError;
 use super::secret::{self, SecretKey};
 
 /// The longest address, in bytes (RFC 5321).
@@ -64,16 +65,8 @@ pub struct Pending {
 
 /// Mail can't be kept.
 #[derive(Debug, thiserror::Error)]
-pub enum MailError {
-    #[error("too much mail waits to be sent")]
-    Full,
-    #[error(transparent)]
-    Storage(#[from] sqlx::Error),
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-}
+#[error("too much mail waits to be sent")]
+pub struct TooMuchMail;
 
 /// Keeps addresses and mail.
 #[derive(Clone)]
@@ -96,7 +89,11 @@ impl Post {
     }
 
     /// Sets where somebody is reached, not yet proven; with none, nowhere.
-    pub async fn set_address(&self, user: UserId, address: Option<&str>) -> Result<(), MailError> {
+    pub async fn set_address(
+        &self,
+        user: UserId,
+        address: Option<&str>,
+    ) -> Result<(), SealedError<TooMuchMail>> {
         let Some(address) = address else {
             sqlx::query("delete from ops.mail_addresses where user_id = $1")
                 .bind(user.0)
@@ -170,7 +167,7 @@ impl Post {
         user: Option<UserId>,
         mail: &Mail,
         now: DateTime<Utc>,
-    ) -> Result<(), MailError> {
+    ) -> Result<(), SealedError<TooMuchMail>> {
         let sealed = self.cipher.seal(&serde_json::to_vec(mail)?, id.as_bytes())?;
         let taken = sqlx::query(
             "insert into ops.outbox (id, user_id, sealed, due_at)
@@ -184,7 +181,7 @@ impl Post {
         .execute(&self.pool)
         .await?;
         if taken.rows_affected() == 0 {
-            return Err(MailError::Full);
+            return Err(SealedError::Refused(TooMuchMail));
         }
         self.news.notify_one();
         Ok(())
@@ -229,7 +226,7 @@ impl Post {
         code: &str,
         pending: &Pending,
         now: DateTime<Utc>,
-    ) -> Result<(), MailError> {
+    ) -> Result<(), SealedError<TooMuchMail>> {
         let hash = secret::hash(code);
         sqlx::query("delete from ops.pending_sign_ups where expires_at <= $1")
             .bind(now)
@@ -245,7 +242,11 @@ impl Post {
     }
 
     /// The account that waits for this code, once.
-    pub async fn end_sign_up(&self, code: &str, now: DateTime<Utc>) -> Result<Option<Pending>, MailError> {
+    pub async fn end_sign_up(
+        &self,
+        code: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Pending>, SealedError<TooMuchMail>> {
         let hash = secret::hash(code);
         let sealed: Option<Vec<u8>> = sqlx::query_scalar(
             "delete from ops.pending_sign_ups where hash = $1 and expires_at > $2 returning sealed",

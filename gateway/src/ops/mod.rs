@@ -20,6 +20,10 @@ pub mod subscriptions;
 pub mod tokens;
 pub mod webhooks;
 
+use std::convert::Infallible;
+
+use commands::log::KeysError;
+
 pub use apps::Apps;
 pub use browsers::Browsers;
 pub use challenges::Challenges;
@@ -36,3 +40,16 @@ pub use sign_ins::SignIns;
 pub use subscriptions::Subscriptions;
 pub use tokens::Tokens;
 pub use webhooks::Webhooks;
+
+/// What is sealed can't be kept: it is refused, or something is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum SealedError<R: std::error::Error + 'static = Infallible> {
+    #[error(transparent)]
+    Refused(R),
+    #[error(transparent)]
+    Storage(#[from] sqlx::Error),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}

@@ -2,17 +2,10 @@
 
 use std::sync::Arc;
 
-use commands::log::{Cipher, KeysError};
+use commands::log::Cipher;
 use sqlx::PgPool;
 
-/// A secret can't be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum SecretError {
-    #[error(transparent)]
-    Storage(#[from] sqlx::Error),
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-}
+use super::SealedError;
 
 /// Keeps secrets by name.
 #[derive(Clone)]
@@ -38,7 +31,7 @@ impl ServerSecrets {
     }
 
     /// Sets what the server made for itself, unless another process was faster; what is set.
-    pub async fn keep(&self, name: &str, made: &str) -> Result<String, SecretError> {
+    pub async fn keep(&self, name: &str, made: &str) -> Result<String, SealedError> {
         sqlx::query(
             "insert into ops.server_secrets (name, sealed) values ($1, $2) on conflict (name) do nothing",
         )
@@ -55,7 +48,7 @@ impl ServerSecrets {
     }
 
     /// Sets it, or with none forgets it.
-    pub async fn set(&self, name: &str, value: Option<&str>) -> Result<(), SecretError> {
+    pub async fn set(&self, name: &str, value: Option<&str>) -> Result<(), SealedError> {
         let Some(value) = value.filter(|value| !value.is_empty()) else {
             sqlx::query("delete from ops.server_secrets where name = $1")
                 .bind(name)

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use commands::log::{Cipher, KeysError};
+use commands::log::Cipher;
 use domain::ids::UserId;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
 
+use super::SealedError;
 use super::secret::SecretKey;
 
 /// Subscriptions of one person; with more of them the oldest goes.
@@ -34,17 +35,6 @@ pub struct Subscription {
     pub send_read: bool,
 }
 
-/// A subscription can't be kept.
-#[derive(Debug, thiserror::Error)]
-pub enum SubscriptionError {
-    #[error(transparent)]
-    Storage(#[from] sqlx::Error),
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-}
-
 /// Keeps subscriptions.
 #[derive(Clone)]
 pub struct Subscriptions {
@@ -59,7 +49,7 @@ impl Subscriptions {
     }
 
     /// Keeps one; what is known of the same address is replaced.
-    pub async fn keep(&self, new: &Subscription) -> Result<(), SubscriptionError> {
+    pub async fn keep(&self, new: &Subscription) -> Result<(), SealedError> {
         // Sealed for the person and not for the row: the row of the address stays.
         let sealed = self.cipher.seal(&serde_json::to_vec(&new.endpoint)?, new.user.0.as_bytes())?;
         sqlx::query(

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use commands::log::{Cipher, KeysError};
+use commands::log::Cipher;
 use domain::ids::UserId;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
+
+use super::SealedError;
 
 /// What stands in a webhook and is for nobody else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,16 +36,8 @@ pub struct Webhook {
 
 /// A webhook can't be kept.
 #[derive(Debug, thiserror::Error)]
-pub enum WebhookError {
-    #[error("they have too many")]
-    TooMany,
-    #[error(transparent)]
-    Storage(#[from] sqlx::Error),
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-}
+#[error("they have too many")]
+pub struct TooManyWebhooks;
 
 type Row = (Uuid, Uuid, Vec<u8>, Vec<String>, bool, Option<DateTime<Utc>>, Option<i32>);
 
@@ -60,7 +54,7 @@ impl Webhooks {
     }
 
     /// Keeps a new one, if they have fewer than `limit`.
-    pub async fn create(&self, hook: &Webhook, limit: i64) -> Result<(), WebhookError> {
+    pub async fn create(&self, hook: &Webhook, limit: i64) -> Result<(), SealedError<TooManyWebhooks>> {
         let made = sqlx::query(
             "insert into ops.webhooks (id, user_id, sealed, told_of, active)
              select $1, $2, $3, $4, $5
@@ -74,11 +68,11 @@ impl Webhooks {
         .bind(limit)
         .execute(&self.pool)
         .await?;
-        if made.rows_affected() > 0 { Ok(()) } else { Err(WebhookError::TooMany) }
+        if made.rows_affected() > 0 { Ok(()) } else { Err(SealedError::Refused(TooManyWebhooks)) }
     }
 
     /// Writes down what was changed of one.
-    pub async fn update(&self, hook: &Webhook) -> Result<(), WebhookError> {
+    pub async fn update(&self, hook: &Webhook) -> Result<(), SealedError<TooManyWebhooks>> {
         sqlx::query(
             "update ops.webhooks set sealed = $3, told_of = $4, active = $5 where id = $1 and user_id = $2",
         )
@@ -152,7 +146,7 @@ impl Webhooks {
         Ok(())
     }
 
-    fn sealed(&self, hook: &Webhook) -> Result<Vec<u8>, WebhookError> {
+    fn sealed(&self, hook: &Webhook) -> Result<Vec<u8>, SealedError<TooManyWebhooks>> {
         Ok(self.cipher.seal(&serde_json::to_vec(&hook.definition)?, hook.id.as_bytes())?)
     }
 
@@ -188,7 +182,7 @@ mod tests {
         };
         hooks.create(&hook, 1).await.unwrap();
         let another = Webhook { id: Uuid::from_u128(3), ..hook.clone() };
-        assert!(matches!(hooks.create(&another, 1).await, Err(WebhookError::TooMany)));
+        assert!(matches!(hooks.create(&another, 1).await, Err(SealedError::Refused(TooManyWebhooks))));
         assert_eq!(hooks.of(user).await.unwrap(), std::slice::from_ref(&hook));
         let stored: String = sqlx::query_scalar("select string_agg(w::text, ' ') from ops.webhooks w")
             .fetch_one(&pool)

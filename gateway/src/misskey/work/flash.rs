@@ -9,7 +9,7 @@ use projections::work;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LikeRefusals, Refusals, WorkId, change, create, delete, like, one, show, show_each, unlike};
+use super::{LikeRefusals, Refusals, WorkId, change, create, delete, like, liked, one, show, unlike};
 use crate::api::param::{Given, Id, Limit, Page, Text, UserId};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
@@ -339,10 +339,7 @@ impl Endpoint for Liked {
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<LikedFlash>, ApiError> {
         let page = self.page.limited(self.limit);
         let words = self.search.as_ref().map(|words| words.0.as_str());
-        let (likes, rows): (Vec<_>, Vec<_>) =
-            work::liked_by(&app.pool, me.id(), Kind::Play, words, &page).await?.into_iter().unzip();
-        let plays = show_each(app, Some(me.id()), &rows, present).await?;
-        let liked = likes.into_iter().zip(plays);
-        Ok(liked.filter_map(|(id, flash)| Some(LikedFlash { id: Id(id), flash: flash? })).collect())
+        let liked = liked(app, &me, Kind::Play, words, &page, present).await?;
+        Ok(liked.map(|(id, flash)| LikedFlash { id, flash }).collect())
     }
 }

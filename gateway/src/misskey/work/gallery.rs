@@ -7,7 +7,7 @@ use projections::work;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LikeRefusals, Refusals, WorkId, change, create, delete, like, one, show, show_each, unlike};
+use super::{LikeRefusals, Refusals, WorkId, change, create, delete, like, liked, one, show, unlike};
 use crate::api::param::{Given, Id, Limit, Page, Text, Unique, UserId};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
@@ -335,10 +335,7 @@ impl Endpoint for Liked {
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<LikedPost>, ApiError> {
         let page = self.page.limited(self.limit);
-        let (likes, rows): (Vec<_>, Vec<_>) =
-            work::liked_by(&app.pool, me.id(), Kind::Post, None, &page).await?.into_iter().unzip();
-        let posts = show_each(app, Some(me.id()), &rows, present).await?;
-        let liked = likes.into_iter().zip(posts);
-        Ok(liked.filter_map(|(id, post)| Some(LikedPost { id: Id(id), post: post? })).collect())
+        let liked = liked(app, &me, Kind::Post, None, &page, present).await?;
+        Ok(liked.map(|(id, post)| LikedPost { id, post }).collect())
     }
 }

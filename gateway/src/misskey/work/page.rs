@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{LikeRefusals, Refusals, WorkId, change, create, delete, like, one, show, show_each, unlike};
+use super::{LikeRefusals, Refusals, WorkId, change, create, delete, like, liked, one, show, unlike};
 use crate::api::param::{Given, Id, Limit, Page as Paging, Text, UserId};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn, per};
 use crate::app::App;
@@ -402,10 +402,7 @@ impl Endpoint for Liked {
 
     async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<LikedPage>, ApiError> {
         let page = self.page.limited(self.limit);
-        let (likes, rows): (Vec<_>, Vec<_>) =
-            work::liked_by(&app.pool, me.id(), Kind::Page, None, &page).await?.into_iter().unzip();
-        let pages = show_each(app, Some(me.id()), &rows, present).await?;
-        let liked = likes.into_iter().zip(pages);
-        Ok(liked.filter_map(|(id, page)| Some(LikedPage { id: Id(id), page: page? })).collect())
+        let liked = liked(app, &me, Kind::Page, None, &page, present).await?;
+        Ok(liked.map(|(id, page)| LikedPage { id, page }).collect())
     }
 }
