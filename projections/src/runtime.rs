@@ -11,7 +11,8 @@
 //!   they have seen already: [`Projections::regained`] makes new connections wait.
 //! - A lost connection is tried again for ever. An event that can't be applied stops its projector, and
 //!   no other: a read model with a hole would be wrong, a late one is only late.
-//! - Events that a projector doesn't hear move its checkpoint in memory only; it is saved now and then.
+//! - Events that a projector doesn't hear move its checkpoint in memory only, without waking it; it is saved now and
+//!   then.
 
 use std::collections::HashMap;
 use std::io;
@@ -153,6 +154,8 @@ struct Member {
     progress: watch::Sender<Progress>,
     /// Whether there is something to take over, as far as is known.
     place: watch::Sender<Place>,
+    /// Wakes the active copy: the log has something for it.
+    called: Notify,
     /// Wakes the active copy to look whether it still is that.
     doubted: Notify,
 }
@@ -195,7 +198,9 @@ impl Projections {
         let (stop, stopping) = watch::channel(false);
         let mut tasks = Vec::with_capacity(shared.members.len() + 2);
         let (follower, until) = (Arc::clone(&shared), stopping.clone());
-        tasks.push(tokio::spawn(async move { follower.tail.follow(until, || follower.publish()).await }));
+        tasks.push(tokio::spawn(async move {
+            follower.tail.follow(until, |from, events| follower.came(from, events)).await
+        }));
         tasks.push(tokio::spawn(watcher::run(Arc::clone(&shared), pool.connect_options(), stopping.clone())));
         if mode == Mode::Project {
             for index in 0..shared.members.len() {
@@ -390,6 +395,21 @@ impl Projections {
 }
 
 impl Shared {
+    /// The log went on. Active copies that hear nothing of it and were at its end are there again, and sleep on.
+    fn came(&self, from: Position, events: &[Arc<Recorded>]) {
+        let to = events.last().map_or(from, |last| last.position);
+        for member in &self.members {
+            let is_called = events.is_empty()
+                || events.iter().any(|event| hears(member.projector.as_ref(), event))
+                || !member.pass(from, to);
+            if is_called {
+                member.called.notify_one();
+            }
+        }
+        self.publish();
+        self.moved.send_replace(());
+    }
+
     /// What was read from the tables may not hold any more.
     fn doubt(&self) {
         self.doubts.fetch_add(1, Ordering::SeqCst);
@@ -429,6 +449,7 @@ impl Member {
             projector,
             progress: watch::Sender::new(progress),
             place: watch::Sender::new(Place::Free),
+            called: Notify::new(),
             doubted: Notify::new(),
         }
     }
@@ -447,6 +468,17 @@ impl Member {
             progress.committed = progress.committed.max(committed);
             progress.session = Some(session);
         });
+    }
+
+    /// Moves the copy of this process over what it doesn't hear, if it has done all that came before.
+    fn pass(&self, from: Position, to: Position) -> bool {
+        self.progress.send_if_modified(|progress| {
+            let passes = progress.session.is_some() && progress.position == from;
+            if passes {
+                progress.position = to;
+            }
+            passes
+        })
     }
 
     fn committed(&self, position: Position) {

@@ -54,9 +54,13 @@ impl Tail {
         Self { log, ring: RwLock::default(), head: watch::Sender::new(head), nudged: Notify::new() }
     }
 
-    /// Follows the log until it is asked to stop, or meets an event that it can't read. `further` is called
-    /// whenever it has got further.
-    pub(crate) async fn follow(&self, mut stop: watch::Receiver<bool>, further: impl Fn()) {
+    /// Follows the log until it is asked to stop, or meets an event that it can't read. `came` is told whenever it
+    /// has got further: from where, and by which events. It is told of none at the first look, and at the last.
+    pub(crate) async fn follow(
+        &self,
+        mut stop: watch::Receiver<bool>,
+        came: impl Fn(Position, &[Arc<Recorded>]),
+    ) {
         let mut backoff = Backoff::default();
         let mut at = loop {
             let asked = Instant::now();
@@ -64,7 +68,7 @@ impl Tail {
                 Ok(position) => {
                     self.ring.write().unwrap_or_else(PoisonError::into_inner).floor = Some(position);
                     self.head.send_modify(|head| (head.position, head.asked) = (position, Some(asked)));
-                    further();
+                    came(position, &[]);
                     break position;
                 }
                 Err(error) => {
@@ -81,7 +85,8 @@ impl Tail {
                 Ok(events) => {
                     backoff.reset();
                     let (read, last) = (events.len(), events.last().map(|event| event.position));
-                    self.push(events);
+                    let events: Vec<Arc<Recorded>> = events.into_iter().map(Arc::new).collect();
+                    self.push(&events);
                     self.head.send_modify(|head| {
                         head.position = last.unwrap_or(at);
                         if read < READ_EVENTS {
@@ -89,8 +94,8 @@ impl Tail {
                         }
                     });
                     if let Some(last) = last {
+                        came(at, &events);
                         at = last;
-                        further();
                         if read < READ_EVENTS {
                             tokio::select! {
                                 () = stopped(&mut stop) => return,
@@ -109,6 +114,7 @@ impl Tail {
                 Err(error @ LogError::Unreadable { .. }) => {
                     tracing::error!(%error, after = at.0, "the log can't be followed any further");
                     self.head.send_modify(|head| head.broken = Some(error.to_string().into()));
+                    came(at, &[]);
                     return;
                 }
                 Err(error) => {
@@ -121,10 +127,10 @@ impl Tail {
         }
     }
 
-    fn push(&self, events: Vec<Recorded>) {
-        let gone: HashSet<UserId> = events.iter().filter_map(erased::who).collect();
+    fn push(&self, events: &[Arc<Recorded>]) {
+        let gone: HashSet<UserId> = events.iter().filter_map(|event| erased::who(event)).collect();
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        ring.events.extend(events.into_iter().map(Arc::new));
+        ring.events.extend(events.iter().cloned());
         if !gone.is_empty() {
             let theirs = |event: &&mut Arc<Recorded>| event.subject.is_some_and(|of| gone.contains(&of));
             for event in ring.events.iter_mut().filter(theirs) {
@@ -155,12 +161,6 @@ impl Tail {
         let there = head.wait_for(|head| head.position >= position || head.broken.is_some());
         let _ = timeout_at(deadline, there).await;
         self.head()
-    }
-
-    /// Returns when there is something after `position`, or the tail is broken.
-    pub(crate) async fn wait(&self, position: Position) {
-        let mut head = self.head.subscribe();
-        let _ = head.wait_for(|head| head.position > position || head.broken.is_some()).await;
     }
 
     /// Asks the log again now, if it is known to have something at `position`.

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity};
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
     LIVE_SCHEMA, Member, ProjectError, Projector, Shared, hears, in_time, other_version, to_position, version,
@@ -26,8 +26,8 @@ const MAX_BATCH_EVENTS: usize = 1_000;
 const BATCH_WITHIN: Duration = Duration::from_secs(60);
 /// The same for a batch in which somebody is erased, who may have written for many years.
 const ERASED_WITHIN: Duration = Duration::from_secs(3_600);
-/// How long a checkpoint that moved over unheard events waits to be saved.
-const SAVE_AFTER: Duration = Duration::from_millis(100);
+/// How often a checkpoint is saved that moved over unheard events.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a projector lost its place.
 enum Trouble {
@@ -145,12 +145,13 @@ async fn hold(
     shared.doubt();
     shared.publish();
 
-    let mut position = saved;
-    // When the checkpoint has to be saved, while it is behind `position`.
-    let mut save_at = None;
+    let mut due = interval(SAVE_EVERY);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // After a failure: so many events are applied append by append, to find the one at fault.
     let mut careful = 0_usize;
     while !*stop.borrow() {
+        // It may have been moved over what it doesn't hear.
+        let position = member.progress.borrow().position;
         let head = shared.tail.head();
         if head.position <= position {
             if let Some(reason) = head.broken {
@@ -158,11 +159,14 @@ async fn hold(
             }
             tokio::select! {
                 () = stopped(stop) => (),
-                () = shared.tail.wait(position) => (),
-                () = until(save_at) => {
-                    in_time(BATCH_WITHIN, save(&mut conn, projector, saved, position)).await?;
-                    (saved, save_at) = (position, None);
-                    member.committed(saved);
+                () = member.called.notified() => (),
+                _ = due.tick() => {
+                    let position = member.progress.borrow().position;
+                    if saved != position {
+                        in_time(BATCH_WITHIN, save(&mut conn, projector, saved, position)).await?;
+                        saved = position;
+                        member.committed(saved);
+                    }
                 }
                 () = member.doubted.notified() => {
                     if in_time(BATCH_WITHIN, lease::take(&mut conn, projector.name())).await?.is_none() {
@@ -180,16 +184,15 @@ async fn hold(
         let heard: Vec<Arc<Recorded>> =
             batch.iter().filter(|event| hears(projector, event)).cloned().collect();
         if heard.is_empty() {
-            let now = Instant::now();
-            if *save_at.get_or_insert(now + SAVE_AFTER) <= now {
+            if due.tick().now_or_never().is_some() {
                 in_time(BATCH_WITHIN, save(&mut conn, projector, saved, reached)).await?;
-                (saved, save_at) = (reached, None);
+                saved = reached;
             }
         } else {
             let erases = heard.iter().any(|event| erased::who(event).is_some());
             let within = if erases { ERASED_WITHIN } else { BATCH_WITHIN };
             match in_time(within, project(&mut conn, projector, saved, reached, &heard)).await {
-                Ok(()) => (saved, save_at) = (reached, None),
+                Ok(()) => saved = reached,
                 Err(Trouble::Final(_)) if careful == 0 => {
                     careful = batch.len();
                     continue;
@@ -203,11 +206,11 @@ async fn hold(
             }
         }
         careful = careful.saturating_sub(batch.len());
-        position = reached;
-        member.set(position, saved, session);
+        member.set(reached, saved, session);
         shared.publish();
         shared.moved.send_replace(());
     }
+    let position = member.progress.borrow().position;
     if saved != position {
         in_time(BATCH_WITHIN, save(&mut conn, projector, saved, position)).await?;
     }
@@ -290,13 +293,6 @@ pub fn is_passing(error: &sqlx::Error) -> bool {
                 || ["25006", "25P03", "55P03"].contains(&code.as_ref())
         }),
         _ => false,
-    }
-}
-
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
 
