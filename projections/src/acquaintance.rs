@@ -50,7 +50,7 @@ pub async fn recommended(
            from read.note_authors n
            join read.users u on u.id = n.user_id
            left join read.follow_counts c on c.user_id = u.id
-          where n.updated_at > $2 and u.host is null and u.id <> $1
+          where n.updated_at > $2 and u.host is null and u.id <> $1 and not u.is_suspended
             and not coalesce((u.profile ->> 'is_locked')::boolean, false)
             and coalesce((u.profile ->> 'is_explorable')::boolean, true)
             and not exists (select from read.follows f where f.follower = $1 and f.followee = u.id)
@@ -76,6 +76,7 @@ pub async fn recommended(
 mod tests {
     use super::*;
     use crate::testing::{NOW, Story, at, user};
+    use domain::moderation::Suspended;
     use domain::note::{Parent, Visibility};
     use domain::user::ProfileChanges;
     use domain::{BlockId, MuteId, block, mute};
@@ -127,6 +128,9 @@ mod tests {
         let now = story.now();
         assert_eq!(recommended(&pool, user(1), now, 10, 0).await.unwrap(), [user(8), user(6)]);
         assert_eq!(recommended(&pool, user(1), now, 10, 1).await.unwrap(), [user(6)]);
+        story.says(Suspended { user: user(8) });
+        story.project().await;
+        assert_eq!(recommended(&pool, user(1), now, 10, 0).await.unwrap(), [user(6)]);
         let later = now + chrono::TimeDelta::days(8);
         assert_eq!(recommended(&pool, user(1), later, 10, 0).await.unwrap(), []);
     }

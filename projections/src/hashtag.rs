@@ -398,9 +398,10 @@ pub async fn people(
     let sql = format!(
         "select p.user_id
            from read.tag_people p
+           join read.users u on u.id = p.user_id
            left join read.follow_counts f on f.user_id = p.user_id
            left join read.note_authors n on n.user_id = p.user_id
-          where p.tag = $1 and p.attached and {origin}
+          where p.tag = $1 and p.attached and not u.is_suspended and {origin}
             and ($2::timestamptz is null or n.updated_at > $2)
           order by {key} {order}, p.user_id limit $3"
     );
@@ -484,6 +485,7 @@ pub async fn notes(
 mod tests {
     use super::*;
     use crate::testing::{Story, user};
+    use domain::moderation::Suspended;
     use domain::note::{Deleted, Visibility};
     use domain::user::ProfileChanges;
 
@@ -546,5 +548,8 @@ mod tests {
         let left = find(None, &[&["tag1"]], 10).await;
         assert_eq!((left.len(), left[1]), (2, one));
         assert_eq!(show(&pool, "tag1").await.unwrap().unwrap().mentioned_local, 2);
+        story.says(Suspended { user: user(2) });
+        story.project().await;
+        assert_eq!(people(&pool, "intro", filter, story.now(), 10).await.unwrap(), [user(1)]);
     }
 }

@@ -48,6 +48,22 @@ async fn who_has_no_picture_gets_one() {
     let picture = app.get("/identicon/bob@social.example").await;
     assert_eq!(picture.headers()["content-type"], "image/png");
     assert!(picture.bytes().await.unwrap().starts_with(b"\x89PNG"));
+
+    let root = app.sign_up("root").await;
+    let host = app.url.trim_start_matches("http://");
+    for (name, to) in [
+        ("@root", format!("{}/identicon/root@{host}", app.url)),
+        (&format!("@Root@{host}"), format!("{}/identicon/root@{host}", app.url)),
+        ("@nobody@b.example", format!("{}/identicon/nobody%40b.example", app.url)),
+    ] {
+        let led = app.get_unled(&format!("/avatar/{name}")).await;
+        assert_eq!((led.status().as_u16(), led.headers()["location"].to_str().unwrap()), (302, to.as_str()));
+    }
+    assert_eq!(app.get("/avatar/root").await.status(), 404);
+    let file = app.file(&root, "a.png", crate::drive::picture(1)).await;
+    let me = app.ok(&root, "i/update", json!({ "avatarId": file })).await;
+    let led = app.get_unled("/avatar/@root").await;
+    assert_eq!(led.headers()["location"].to_str().ok(), me["avatarUrl"].as_str());
 }
 
 async fn json(app: &TestApp, path: &str) -> Value {

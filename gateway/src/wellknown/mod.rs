@@ -1,9 +1,10 @@
 //! What other programs look for at fixed places: what this server is (NodeInfo), who is here (WebFinger,
-//! host-meta), whom to index (robots.txt), and a picture for those who have none.
+//! host-meta), whom to index (robots.txt), where the pictures of people are, and one for those who have none.
 //!
 //! While the server federates with nobody, people are not discovered: WebFinger and host-meta answer 403, as
 //! Misskey's do.
 
+mod avatar;
 mod host_meta;
 mod identicon;
 mod nodeinfo;
@@ -35,7 +36,9 @@ pub fn routes() -> Router<App> {
         .route("/nodeinfo/2.0", document(nodeinfo::v2_0))
         .route("/nodeinfo/2.1", document(nodeinfo::v2_1))
         .layer(map_response(allow_any_site));
-    open.route("/identicon/{of}", get(identicon::picture)).route("/robots.txt", get(robots))
+    open.route("/avatar/{of}", get(avatar::lead))
+        .route("/identicon/{of}", get(identicon::picture))
+        .route("/robots.txt", get(robots))
 }
 
 /// Lets a request through only while the server federates.
