@@ -321,4 +321,23 @@ mod tests {
         shelf.put(begun, [(1, Some(1))]);
         assert_eq!(known(&shelf), [2]);
     }
+
+    #[test]
+    fn what_an_event_says_is_known_at_once_and_not_put_back() {
+        let is = shelf(10_000, |_| Touch::Is(1, Some(7)));
+        let begun = is.get(KEYS, Position(5)).2;
+        is.hear(&event(6));
+        is.put(begun, [(1, Some(1)), (2, Some(2))]);
+        assert_eq!(is.get(KEYS, Position(6)).0, HashMap::from([(1, 7), (2, 2)]));
+        assert_eq!(is.lock().bytes, 2 * ENTRY_BYTES + 9);
+
+        let changes = shelf(10_000, |_| Touch::Changes(1, |value, event| *value += event.position.0 as u32));
+        let begun = changes.get(KEYS, Position(5)).2;
+        changes.put(begun, [(1, Some(10)), (3, Some(30))]);
+        changes.hear(&event(6));
+        assert_eq!(changes.get(KEYS, Position(6)).0, HashMap::from([(1, 16), (3, 30)]));
+        assert_eq!(changes.lock().bytes, 2 * ENTRY_BYTES + 46);
+        changes.put(begun, [(1, Some(10))]);
+        assert_eq!(changes.get([1], Position(6)).0, HashMap::from([(1, 16)]), "that is older");
+    }
 }
