@@ -43,7 +43,7 @@ struct Row {
 const RECORDED_AT: &str = "http://127.0.0.1:3900";
 /// How much longer the pauses are than in the recording: the reference took that much longer to answer, and what
 /// happens at a time, such as the end of a poll, shall happen between the same steps.
-const PACE: &str = "1.08";
+const PACE: &str = "1.05";
 /// The scenario comes from many addresses.
 const FLAGS: [(&str, &str); 2] = [("trusted-proxies", "127.0.0.1"), ("url", RECORDED_AT)];
 /// Runs a Python script whose connections to a port go to another one: `-c THIS PORT OTHER SCRIPT …`.
