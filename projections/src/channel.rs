@@ -291,7 +291,7 @@ pub(crate) async fn by_ids(pool: &PgPool, ids: &[ChannelId]) -> sqlx::Result<Has
     let rows = sqlx::query(
         "select id, owner, name, description, color, is_archived, is_sensitive, allow_renote_to_external,
                 pinned, notes, users, last_noted_at, null::uuid as banner, null::text as banner_key
-           from read.channels where id = any($1)",
+           from read.channels where id = any((select $1::uuid[])::uuid[])",
     )
     .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
     .fetch_all(pool)
@@ -438,7 +438,8 @@ pub(crate) async fn mutes(
     channels: &[ChannelId],
 ) -> sqlx::Result<HashMap<ChannelId, Mute>> {
     let rows: Vec<(Uuid, Option<DateTime<Utc>>)> = sqlx::query_as(
-        "select channel_id, expires_at from read.channel_mutes where user_id = $1 and channel_id = any($2)",
+        "select channel_id, expires_at from read.channel_mutes
+          where user_id = $1 and channel_id = any((select $2::uuid[])::uuid[])",
     )
     .bind(user.0)
     .bind(channels.iter().map(|id| id.0).collect::<Vec<_>>())

@@ -112,10 +112,12 @@ pub async fn by_ids(
     pool: &PgPool,
     ids: &[DecorationId],
 ) -> sqlx::Result<HashMap<DecorationId, DecorationRow>> {
-    let rows = sqlx::query("select id, definition, updated_at from read.decorations where id = any($1)")
-        .bind(ids.iter().map(|id| id.0).collect::<Vec<Uuid>>())
-        .fetch_all(pool)
-        .await?;
+    let rows = sqlx::query(
+        "select id, definition, updated_at from read.decorations where id = any((select $1::uuid[])::uuid[])",
+    )
+    .bind(ids.iter().map(|id| id.0).collect::<Vec<Uuid>>())
+    .fetch_all(pool)
+    .await?;
     rows.iter().map(|row| decoration_row(row).map(|row| (row.id, row))).collect()
 }
 

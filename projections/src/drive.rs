@@ -298,7 +298,7 @@ fn file_row(row: &PgRow) -> sqlx::Result<FileRow> {
 /// The files of these ids; unknown ones are left out.
 pub async fn by_ids(pool: &PgPool, ids: &[FileId]) -> sqlx::Result<HashMap<FileId, FileRow>> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    let sql = format!("select {FILE} from read.drive_files f where f.id = any($1)");
+    let sql = format!("select {FILE} from read.drive_files f where f.id = any((select $1::uuid[])::uuid[])");
     let rows = sqlx::query(AssertSqlSafe(sql)).bind(ids).fetch_all(pool).await?;
     rows.iter().map(|row| file_row(row).map(|file| (file.id, file))).collect()
 }

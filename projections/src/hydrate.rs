@@ -1,5 +1,9 @@
 //! Loads everything that a page shows, in two rounds whatever its size: the notes with what they
-//! answer and pass on (before them what people pinned, where it is shown); then, at once, people, counts and what the viewer is to them.
+//! answer and pass on (before them what people pinned, where it is shown); then, at once, people, counts and what the
+//! viewer is to them.
+//!
+//! In the statements the list of keys is asked for by a select of its own: what the database expects of a page does not
+//! depend on the keys then, and it keeps its plan. To plan took longer than to do it.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;

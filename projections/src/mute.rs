@@ -197,7 +197,7 @@ pub async fn is_thread_muted(pool: &PgPool, user: UserId, note: NoteId) -> sqlx:
 /// Who of these people mutes any thread.
 pub(crate) async fn who_mute_threads(pool: &PgPool, people: &[UserId]) -> sqlx::Result<HashMap<UserId, ()>> {
     let ids: Vec<Uuid> = sqlx::query_scalar(
-        "select o.id from unnest($1::uuid[]) as o(id)
+        "select o.id from unnest((select $1::uuid[])) as o(id)
           where exists (select from read.thread_mutes t where t.user_id = o.id)",
     )
     .bind(people.iter().map(|user| user.0).collect::<Vec<_>>())
@@ -214,7 +214,7 @@ pub async fn threads_of_people(
 ) -> sqlx::Result<HashSet<(UserId, NoteId)>> {
     let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(
         "select user_id, thread_id from read.thread_mutes
-          where user_id = any($1) and thread_id = any($2)",
+          where user_id = any((select $1::uuid[])::uuid[]) and thread_id = any((select $2::uuid[])::uuid[])",
     )
     .bind(people.iter().map(|user| user.0).collect::<Vec<_>>())
     .bind(threads.iter().map(|thread| thread.0).collect::<Vec<_>>())

@@ -400,7 +400,7 @@ pub(crate) const DEPTH: usize = 2;
 pub(crate) async fn by_ids(pool: &PgPool, ids: &[NoteId]) -> sqlx::Result<HashMap<NoteId, NoteRow>> {
     let rows = sqlx::query(
         "with recursive needed(id, depth) as (
-             select w.id, 0 from unnest($1::uuid[]) as w(id)
+             select w.id, 0 from unnest((select $1::uuid[])) as w(id)
              union
              select p.id, needed.depth + 1
                from needed

@@ -201,7 +201,7 @@ pub(crate) async fn counts(
     notes: &[NoteId],
 ) -> sqlx::Result<HashMap<NoteId, Vec<(usize, i64)>>> {
     let rows: Vec<(Uuid, i32, i64)> =
-        sqlx::query_as("select note_id, choice, votes from read.vote_counts where note_id = any($1)")
+        sqlx::query_as("select note_id, choice, votes from read.vote_counts where note_id = any((select $1::uuid[])::uuid[])")
             .bind(notes.iter().map(|note| note.0).collect::<Vec<_>>())
             .fetch_all(pool)
             .await?;
@@ -219,7 +219,8 @@ pub(crate) async fn mine(
     notes: &[NoteId],
 ) -> sqlx::Result<HashMap<NoteId, Vec<u32>>> {
     let rows: Vec<(Uuid, i32)> = sqlx::query_as(
-        "select note_id, choice from read.votes where user_id = $1 and note_id = any($2) order by choice",
+        "select note_id, choice from read.votes
+          where user_id = $1 and note_id = any((select $2::uuid[])::uuid[]) order by choice",
     )
     .bind(viewer.0)
     .bind(notes.iter().map(|note| note.0).collect::<Vec<_>>())

@@ -232,7 +232,7 @@ pub(crate) async fn counts(
 ) -> sqlx::Result<HashMap<NoteId, Vec<(Reaction, i64)>>> {
     let rows: Vec<(Uuid, String, i64)> = sqlx::query_as(
         "select note_id, reaction, reactions from read.reaction_counts
-          where note_id = any($1) order by note_id, reactions desc, reaction",
+          where note_id = any((select $1::uuid[])::uuid[]) order by note_id, reactions desc, reaction",
     )
     .bind(notes.iter().map(|note| note.0).collect::<Vec<_>>())
     .fetch_all(pool)
@@ -251,7 +251,8 @@ pub(crate) async fn mine(
     notes: &[NoteId],
 ) -> sqlx::Result<HashMap<NoteId, Reaction>> {
     let rows: Vec<(Uuid, String)> = sqlx::query_as(
-        "select note_id, reaction from read.reactions where user_id = $1 and note_id = any($2)",
+        "select note_id, reaction from read.reactions
+          where user_id = $1 and note_id = any((select $2::uuid[])::uuid[])",
     )
     .bind(viewer.0)
     .bind(notes.iter().map(|note| note.0).collect::<Vec<_>>())

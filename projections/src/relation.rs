@@ -25,7 +25,7 @@ pub async fn relations(
                 m.id is not null as request_from_me, t.id is not null as request_to_me,
                 k.id is not null as blocks, l.id is not null as is_blocked,
                 s.id is not null as mutes, s.expires_at, r.id is not null as mutes_renotes, o.memo
-           from unnest($2::uuid[]) as u(id)
+           from unnest((select $2::uuid[])) as u(id)
            left join read.follows f on f.follower = $1 and f.followee = u.id
            left join read.follows b on b.follower = u.id and b.followee = $1
            left join read.follow_requests m on m.follower = $1 and m.followee = u.id

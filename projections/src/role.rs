@@ -267,7 +267,7 @@ pub async fn of_people(pool: &PgPool, people: &[UserId]) -> sqlx::Result<Roles> 
     let rows = sqlx::query(
         "select r.id, r.definition, r.updated_at, a.user_id, a.expires_at
            from read.roles r
-           left join read.role_assignments a on a.role_id = r.id and a.user_id = any($1)
+           left join read.role_assignments a on a.role_id = r.id and a.user_id = any((select $1::uuid[])::uuid[])
           where r.conditional or a.user_id is not null
           order by a.id, r.id",
     )

@@ -301,7 +301,7 @@ impl Lanes {
         let of_each = [
             (
                 "select o.id, h.id
-                   from unnest($1::uuid[]) as o(id)
+                   from unnest((select $1::uuid[])) as o(id)
                   cross join lateral (select n.id from read.notes n
                                        where n.author = o.id order by n.id desc limit $2) h",
                 authors,
@@ -309,7 +309,7 @@ impl Lanes {
             ),
             (
                 "select o.id, h.id
-                   from unnest($1::uuid[]) as o(id)
+                   from unnest((select $1::uuid[])) as o(id)
                   cross join lateral (select n.id from read.notes n
                                        where n.channel_id = o.id order by n.id desc limit $2) h",
                 channels,
@@ -583,7 +583,7 @@ const ENOUGH: i64 = MAX_MERGED as i64 + 1;
 /// Whom each of these people follows.
 pub(crate) async fn followed(pool: &PgPool, people: &[UserId]) -> sqlx::Result<HashMap<UserId, People>> {
     let sql = "select o.id, f.followee, f.with_replies
-                 from unnest($1::uuid[]) as o(id)
+                 from unnest((select $1::uuid[])) as o(id)
                 cross join lateral (select f.followee, f.with_replies from read.follows f
                                      where f.follower = o.id limit $2) f";
     let rows = sqlx::query_as(sql).bind(people.iter().map(|user| user.0).collect::<Vec<_>>()).bind(ENOUGH);
@@ -594,7 +594,7 @@ pub(crate) async fn followed(pool: &PgPool, people: &[UserId]) -> sqlx::Result<H
 /// Who is in each of these lists.
 pub(crate) async fn members(pool: &PgPool, lists: &[ListId]) -> sqlx::Result<HashMap<ListId, People>> {
     let sql = "select o.id, m.user_id, m.with_replies
-                 from unnest($1::uuid[]) as o(id)
+                 from unnest((select $1::uuid[])) as o(id)
                 cross join lateral (select m.user_id, m.with_replies from read.list_members m
                                      where m.list_id = o.id limit $2) m";
     let rows = sqlx::query_as(sql).bind(lists.iter().map(|list| list.0).collect::<Vec<_>>()).bind(ENOUGH);
@@ -608,7 +608,7 @@ pub(crate) async fn channels(
     people: &[UserId],
 ) -> sqlx::Result<HashMap<UserId, Arc<[ChannelId]>>> {
     let sql = "select o.id, c.channel_id
-                 from unnest($1::uuid[]) as o(id)
+                 from unnest((select $1::uuid[])) as o(id)
                 cross join lateral (select c.channel_id from read.channel_follows c
                                      where c.user_id = o.id limit $2) c";
     let rows = sqlx::query_as(sql).bind(people.iter().map(|user| user.0).collect::<Vec<_>>()).bind(ENOUGH);

@@ -209,7 +209,7 @@ pub async fn by_ids(pool: &PgPool, ids: &[UserId]) -> sqlx::Result<HashMap<UserI
            left join read.follow_counts f on f.user_id = u.id
            left join read.note_authors n on n.user_id = u.id
            left join read.instance i on true
-          where u.id = any($1)",
+          where u.id = any((select $1::uuid[])::uuid[])",
     )
     .bind(ids)
     .fetch_all(pool)
