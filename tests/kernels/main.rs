@@ -147,6 +147,7 @@ fn people() -> Vec<UserRow> {
             following: 50,
             notes: 100,
             updated_at: None,
+            counted_to: domain::log::Position::START,
             active_days: 10,
             roles: Vec::new(),
             is_silenced: false,
