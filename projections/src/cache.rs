@@ -556,6 +556,26 @@ mod tests {
     }
 
     #[sqlx::test(migrations = "../migrations")]
+    async fn a_note_that_was_counted_when_its_author_was_loaded_is_not_counted_again(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        story.person(1, "a");
+        story.note(1, |_| ());
+        story.project().await;
+        let (kept, heard) = (Kept::new(), story.log.all().len());
+        story.note(1, |_| ());
+        // The tables are further than what was heard.
+        story.project().await;
+        story.note(1, |_| ());
+        let events = story.log.all();
+        for (heard, counted) in [(heard, 2), (heard + 1, 2), (events.len(), 3)] {
+            let memory = Some((&kept, take_in(&kept, &events, heard)));
+            let source = Source { pool: &pool, memory };
+            let world = hydrate::from(&source, Wanted::users([user(1)]), None, story.now()).await.unwrap();
+            assert_eq!(world.users[&user(1)].notes, counted, "after {heard} events");
+        }
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
     async fn nothing_is_taken_from_memory_while_the_tables_may_be_older(pool: PgPool) {
         let kept = Kept::new();
         let (events, later) = (|_, _| Some(Vec::new()), Position(2));

@@ -427,7 +427,7 @@ pub(crate) async fn by_ids(pool: &PgPool, ids: &[NoteId]) -> sqlx::Result<HashMa
 impl NoteRow {
     /// The row of a note that was just written, if it is certain without its parents. None of it is shown to anybody
     /// before the table has it.
-    pub(crate) fn of(note: &Created) -> Option<Self> {
+    pub fn of(note: &Created) -> Option<Self> {
         if note.reply.is_some() || note.renote.is_some() || note.poll.is_some() {
             return None;
         }
