@@ -19,7 +19,7 @@ use gateway::json::{self, Look};
 use gateway::presence::Presence;
 use gateway::system::TimeOrderedIds;
 use projections::World;
-use projections::world::{NoteRow, UserRow, Written};
+use projections::world::{NoteRow, UserRow};
 use serde_json::{Value, json};
 
 /// Notes on a page, and people who write them.
@@ -116,7 +116,7 @@ fn append(criterion: &mut Criterion) {
 
 fn pack(criterion: &mut Criterion) {
     let people = people();
-    let rows: Vec<NoteRow> = notes(&people).iter().map(row).collect();
+    let rows: Vec<NoteRow> = notes(&people).iter().filter_map(row).collect();
     let ids: Vec<NoteId> = rows.iter().map(|row| row.id).collect();
     let world = World::of(Some(people[0].id), now(), rows, people);
     let presence = Presence::default();
@@ -193,38 +193,6 @@ fn note(id: NoteId, author: UserId) -> Created {
     }
 }
 
-fn row(note: &Created) -> NoteRow {
-    let written = Written {
-        id: note.id,
-        author: note.author,
-        text: note.text.clone(),
-        cw: None,
-        visibility: note.visibility,
-        local_only: false,
-        reaction_acceptance: None,
-        reply: None,
-        renote: None,
-        mentions: Vec::new(),
-        visible_to: Vec::new(),
-        tags: Vec::new(),
-        emojis: Vec::new(),
-        poll: None,
-        files: Vec::new(),
-        uri: None,
-        pure: false,
-        thread: note.id,
-        channel: None,
-        renote_channel: None,
-    };
-    NoteRow {
-        written: written.into(),
-        replies: 1,
-        renotes: 1,
-        clipped: 0,
-        reactions: [].into(),
-        votes: Vec::new(),
-        rules: AuthorRules::default(),
-        in_muted_thread: false,
-        in_muted_channel: false,
-    }
+fn row(note: &Created) -> Option<NoteRow> {
+    NoteRow::of(note).map(|row| NoteRow { replies: 1, renotes: 1, ..row })
 }
