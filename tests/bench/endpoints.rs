@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::Plan;
 use crate::bare::Bare;
-use crate::load::{self, BARE, NEWEST, PROBES, Probe, Push, Run};
+use crate::load::{self, BARE, Facts, NEWEST, PROBES, Probe, Push, Run};
 use crate::meter::{Memory, Meter};
 use crate::seed::{PEOPLE, Seed};
 use crate::server::Server;
@@ -49,37 +49,64 @@ pub async fn run(plan: &Plan, directory: &Path) -> Result<bool, String> {
         server.stop().await?;
         return Ok(is_well);
     }
-    let offered = server.offered().await?;
     let mut measured = Vec::new();
     for notes in sizes {
         let began = std::time::Instant::now();
         seed.write(notes).await?;
         eprintln!("{notes} notes by {people} people, {:.0} s", began.elapsed().as_secs_f64());
-        let facts = Arc::new(seed.facts.clone());
-        let wanted = |probe: &&Probe| {
-            offered.iter().any(|endpoint| endpoint == probe.endpoint)
-                && (plan.only.is_empty()
-                    || plan.only.iter().any(|only| only == probe.endpoint || only == probe.name))
-        };
-        for probe in PROBES.iter().filter(wanted) {
-            measured.push(measure(plan, (server.address, &server.meter), &facts, probe, notes).await?);
-        }
-        if let Some(page) = measured.iter().find(|m| m.notes == notes && m.name == NEWEST) {
-            let bare = Bare::start(page.closed.mean_body_bytes).await?;
-            measured.push(measure(plan, (bare.address, &bare.meter), &facts, BARE, notes).await?);
-        }
+        measured.extend(all(plan, &server, &Arc::new(seed.facts.clone())).await?);
     }
     server.stop().await?;
     print(plan, &measured)
 }
 
+/// The same in a world that is kept, and made if it is not there yet.
+pub async fn run_in(plan: &Plan, world: &Path) -> Result<bool, String> {
+    let told = |error: std::io::Error| format!("{}: {error}", world.display());
+    let kept = world.join("facts.json");
+    if !kept.exists() {
+        std::fs::create_dir_all(world).map_err(told)?;
+        let server = Server::start(&plan.kiroku, world).await?;
+        let mut seed = Seed::begin(&server, plan.people.unwrap_or(PEOPLE), plan.notes, plan.seed).await?;
+        seed.write(plan.notes).await?;
+        let facts = serde_json::to_vec(&seed.close().await).map_err(|error| error.to_string())?;
+        server.stop().await?;
+        std::fs::write(&kept, facts).map_err(told)?;
+    }
+    let facts = serde_json::from_slice(&std::fs::read(&kept).map_err(told)?);
+    let facts: Facts = facts.map_err(|error| error.to_string())?;
+    let server = Server::start(&plan.kiroku, world).await?;
+    let measured = all(plan, &server, &Arc::new(facts)).await?;
+    server.stop().await?;
+    print(plan, &measured)
+}
+
+/// Each endpoint that is wanted, and a bare handler beside the newest page.
+async fn all(plan: &Plan, server: &Server, facts: &Arc<Facts>) -> Result<Vec<Measured>, String> {
+    let offered = server.offered().await?;
+    let wanted = |probe: &&Probe| {
+        offered.iter().any(|endpoint| endpoint == probe.endpoint)
+            && (plan.only.is_empty()
+                || plan.only.iter().any(|only| only == probe.endpoint || only == probe.name))
+    };
+    let mut measured = Vec::new();
+    for probe in PROBES.iter().filter(wanted) {
+        measured.push(measure(plan, (server.address, &server.meter), facts, probe).await?);
+    }
+    if let Some(page) = measured.iter().find(|m| m.name == NEWEST) {
+        let bare = Bare::start(page.closed.mean_body_bytes).await?;
+        measured.push(measure(plan, (bare.address, &bare.meter), facts, BARE).await?);
+    }
+    Ok(measured)
+}
+
 async fn measure(
     plan: &Plan,
     (address, meter): (SocketAddr, &Meter),
-    facts: &Arc<load::Facts>,
+    facts: &Arc<Facts>,
     probe: &'static Probe,
-    notes: usize,
 ) -> Result<Measured, String> {
+    let notes = facts.written;
     let closed = Push { connections: plan.connections, lasts: plan.seconds, rate: None };
     let go = async |push: Push, seed: u64| load::run(address, meter, facts, probe, push, seed).await;
     go(Push { lasts: WARM_UP, ..closed }, plan.seed).await?;

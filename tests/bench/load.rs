@@ -14,7 +14,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
@@ -23,19 +23,19 @@ use crate::meter::{Meter, Usage};
 use crate::seed::WORDS;
 
 /// Somebody who asks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Person {
     pub id: String,
     pub token: String,
 }
 
 /// What requests are made of.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Facts {
     pub people: Vec<Person>,
     /// Notes that everybody may see.
     notes: Vec<String>,
-    written: usize,
+    pub written: usize,
     /// When the last note was written, in milliseconds since 1970.
     latest: i64,
     /// Lists and antennas, with whose they are.
@@ -47,6 +47,8 @@ pub struct Facts {
 
 /// Every so many-th note is remembered.
 const REMEMBERED: usize = 20;
+/// People who are busy.
+const BUSY: usize = 50;
 /// Of 100 pages, so many begin further down.
 const DEEP: u32 = 30;
 
@@ -61,6 +63,11 @@ impl Facts {
 
     fn person(&self, rng: &mut StdRng) -> &Person {
         &self.people[rng.random_range(0..self.people.len())]
+    }
+
+    /// One of those who do the most and are named the most, so that what is theirs fills a page in a small world too.
+    fn busy(&self, rng: &mut StdRng) -> &Person {
+        &self.people[rng.random_range(0..self.people.len().min(BUSY))]
     }
 
     fn note(&self, rng: &mut StdRng) -> &str {
@@ -146,7 +153,7 @@ pub const PROBES: &[Probe] = &[
         let query = json!({ "query": WORDS[rng.random_range(0..WORDS.len())] });
         facts.page(rng, query)
     }),
-    Probe::page("notes/mentions", |facts, rng| facts.page(rng, json!({}))),
+    Probe::page("notes/mentions", |facts, rng| facts.page_for(facts.busy(rng), rng, json!({}))),
     Probe::page(
         "i/notifications",
         |facts, rng| json!({ "i": facts.person(rng).token, "limit": PAGE, "markAsRead": false }),
@@ -168,7 +175,7 @@ pub const PROBES: &[Probe] = &[
         "users/followers",
         |facts, rng| json!({ "i": facts.person(rng).token, "userId": facts.person(rng).id, "limit": PAGE }),
     ),
-    Probe::page("drive/files", |facts, rng| json!({ "i": facts.person(rng).token, "limit": PAGE })),
+    Probe::page("drive/files", |facts, rng| json!({ "i": facts.busy(rng).token, "limit": PAGE })),
     // As of the last note: the days behind it are as full however many notes there are.
     Probe::page("charts/notes", |facts, _| json!({ "span": "day", "limit": 30, "offset": facts.latest })),
     Probe::one(

@@ -48,6 +48,7 @@ struct Plan {
     repeats: u64,
     rate: Option<f64>,
     large: bool,
+    world: Option<PathBuf>,
     only: Vec<String>,
     upload: u64,
     seed: u64,
@@ -117,6 +118,13 @@ fn arguments() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Also with ten times as many notes, where a page may cost 1.5 times as much"),
         )
+        .arg(
+            Arg::new("world")
+                .long("world")
+                .value_name("DIRECTORY")
+                .conflicts_with_all(["large", "part", "upload"])
+                .help("Keeps the world there; one that is there is used again, as large as it is"),
+        )
         .arg(number("upload", "0").help("Only upload a file of so many megabytes, and watch the memory"))
         .arg(Arg::new("only").long("only").value_name("ENDPOINT,…").default_value(""))
         .arg(
@@ -163,6 +171,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, String> {
         repeats: number("repeats").max(1),
         rate: Some(number("rate")).filter(|rate| *rate > 0).map(|rate| rate as f64),
         large: matches.get_flag("large"),
+        world: text("world").map(PathBuf::from),
         only: text("only")
             .unwrap_or_default()
             .split(',')
@@ -182,6 +191,9 @@ async fn bench(plan: &Plan) -> Result<bool, String> {
     // PostgreSQL does not run as root, and its user has to get through.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(directory.path(), open).map_err(|error| error.to_string())?;
+    if let Some(world) = &plan.world {
+        return endpoints::run_in(plan, world).await;
+    }
     if plan.parts.is_empty() {
         return endpoints::run(plan, directory.path()).await;
     }
