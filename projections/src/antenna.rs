@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::erased;
 use crate::note::{VISIBLE, list, notes as note_ids};
-use crate::page::Page;
+use crate::page::{LIMIT, Page};
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql;
 
@@ -695,7 +695,7 @@ pub async fn notes(
            from read.antenna_notes a
            join read.notes n on n.id = a.note_id
           where a.antenna_id = $5 and a.note_id > $2 and a.note_id < $3 and {VISIBLE}
-          order by a.note_id {order} limit $4"
+          order by a.note_id {order} limit {LIMIT}"
     );
     let query = list(sql, Some(viewer), page).bind(antenna.0);
     Ok(note_ids(query.fetch_all(pool).await?))

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use crate::erased;
-use crate::page::Page;
+use crate::page::{LIMIT, Page};
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql;
 
@@ -368,7 +368,7 @@ pub async fn notes(
           where c.clip_id = $1 and n.id > $2 and n.id < $3
             and ($5::text is null
                  or position($5 in lower(n.text)) > 0 or position($5 in lower(n.cw)) > 0)
-          order by n.id {order} limit $4"
+          order by n.id {order} limit {LIMIT}"
     );
     let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(clip.0)

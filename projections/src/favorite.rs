@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::erased;
-use crate::page::Page;
+use crate::page::{LIMIT, Page};
 use crate::runtime::{ProjectError, Projector, events};
 
 /// Fills `read.favorites`.
@@ -101,7 +101,7 @@ pub async fn of_user(pool: &PgPool, user: UserId, page: &Page) -> sqlx::Result<V
            from read.favorites f
           where f.user_id = $1 and f.id > $2 and f.id < $3
             and exists (select 1 from read.notes n where n.id = f.note_id)
-          order by f.id {order} limit $4"
+          order by f.id {order} limit {LIMIT}"
     );
     let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(user.0)

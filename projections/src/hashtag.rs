@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::erased;
 use crate::note::{VISIBLE, having_files};
-use crate::page::{MAX_ITEMS, Page};
+use crate::page::{LIMIT, MAX_ITEMS, Page};
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::{self, Sums};
 use crate::user::{ALIVE_DAYS, Origin, SortKey};
@@ -462,8 +462,8 @@ pub async fn notes(
                    and ($8::boolean is null or (n.reply_id is not null) = $8)
                    and ($9::boolean is null or (n.renote_id is not null) = $9)
                    and ($10::boolean is null or (n.poll is not null) = $10)
-                 order by t.note_id {order} limit $4) f
-          order by f.id {order} limit $4"
+                 order by t.note_id {order} limit {LIMIT}) f
+          order by f.id {order} limit {LIMIT}"
     );
     let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(viewer.map(|viewer| viewer.0))

@@ -25,7 +25,7 @@ use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use crate::erased;
-use crate::page::{MAX_ITEMS, Page};
+use crate::page::{LIMIT, MAX_ITEMS, Page};
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::{self, Sums};
 use crate::world::{NoteRow, Written};
@@ -530,10 +530,10 @@ fn with_channels(timeline: String, order: &str, with_files: bool) -> String {
                                      where f.follower = $1 and f.followee = n.author and f.with_replies))
                             and ($5 or not n.pure) {files}
                             and {VISIBLE} and {wanted}
-                          order by n.id {order} limit $4) h
+                          order by n.id {order} limit {LIMIT}) h
                    where c.user_id = $1
-                   order by h.id {order} limit $4)) b
-          order by b.id {order} limit $4"
+                   order by h.id {order} limit {LIMIT})) b
+          order by b.id {order} limit {LIMIT}"
     )
 }
 
@@ -604,11 +604,21 @@ pub(crate) fn having_files(asked: bool) -> &'static str {
     if asked { "and n.files <> '{}'" } else { "" }
 }
 
-/// Whoever is followed by the viewer ($1), author by author; $5 is `with_renotes`.
+/// Whoever is followed by the viewer ($1); $5 is `with_renotes`.
+fn home_sql(order: &str, with_files: bool) -> String {
+    let people = "select $1::uuid as author, true as with_replies
+                  union all
+                  select f.followee, f.with_replies from read.follows f where f.follower = $1";
+    // Who follows somebody sees what they say to followers.
+    let seen = "(n.author = $1 or n.visibility <> 'specified' or $1 = any(n.visible_to))";
+    merged_sql(people, seen, order, with_files)
+}
+
+/// What `people` (their `author`, and whether `with_replies`) say, author by author; $5 is `with_renotes`.
 ///
 /// The first few of each give an edge beyond which nothing can be on the page, and only what is before it is
 /// read. So a page costs about as many notes as it shows, and a look at each of the people.
-fn home_sql(order: &str, with_files: bool) -> String {
+fn merged_sql(people: &str, seen: &str, order: &str, with_files: bool) -> String {
     let (wanted, files) = (wanted(), having_files(with_files));
     let of_each = |bound: &str, limit: &str| {
         format!(
@@ -619,7 +629,7 @@ fn home_sql(order: &str, with_files: bool) -> String {
                       from read.notes n
                      where n.author = a.author and n.id > $2 and n.id < $3 {bound}
                        and n.channel_id is null
-                       and (n.author = $1 or n.visibility <> 'specified' or $1 = any(n.visible_to))
+                       and {seen}
                        and (a.with_replies or n.reply_id is null
                             or n.reply_author = n.author or n.reply_author = $1)
                        and ($5 or not n.pure) {files}
@@ -632,14 +642,12 @@ fn home_sql(order: &str, with_files: bool) -> String {
         "asc" => "and n.id <= coalesce((select e.id from edge e), $3)",
         _ => "and n.id >= coalesce((select e.id from edge e), $2)",
     };
-    let (few, all) = (of_each("", "1 + 2 * $4 / (select count(*) from a)"), of_each(before, "$4"));
+    let (few, all) =
+        (of_each("", "1 + 2 * $4 / (select greatest(count(*), 1) from a)"), of_each(before, LIMIT));
     format!(
-        "with a as materialized (
-              select $1::uuid as author, true as with_replies
-              union all
-              select f.followee, f.with_replies from read.follows f where f.follower = $1),
+        "with a as materialized ({people}),
               edge as materialized ({few} offset $4 - 1 limit 1)
-         {all} limit $4"
+         {all} limit {LIMIT}"
     )
 }
 
@@ -654,7 +662,7 @@ fn local_sql(order: &str, with_files: bool) -> String {
             and ($6 or n.reply_id is null or n.reply_author = n.author or n.reply_author = $1)
             and ($5 or not n.pure) {files}
             and {wanted}
-          order by n.id {order} limit $4"
+          order by n.id {order} limit {LIMIT}"
     )
 }
 
@@ -666,7 +674,7 @@ fn global_sql(order: &str, with_files: bool) -> String {
            from read.notes n
           where n.visibility = 'public' and n.id > $2 and n.id < $3 and ($5 or not n.pure) {files}
             and {wanted} and n.channel_id is null
-          order by n.id {order} limit $4"
+          order by n.id {order} limit {LIMIT}"
     )
 }
 
@@ -685,7 +693,7 @@ pub async fn timeline(
         Timeline::Hybrid => {
             let home = with_channels(home_sql(order, files), order, files);
             let local = local_sql(order, files);
-            format!("select b.id from (({home}) union ({local})) b order by b.id {order} limit $4")
+            format!("select b.id from (({home}) union ({local})) b order by b.id {order} limit {LIMIT}")
         }
         Timeline::Global => global_sql(order, files),
     };
@@ -716,7 +724,7 @@ pub async fn of_user(
             and (n.channel_id is null or ($8 and (n.author = $1 or not exists (
                 select from read.channels c where c.id = n.channel_id and c.is_sensitive))))
             and {VISIBLE} and {NOT_BLOCKED}
-          order by n.id {order} limit $4"
+          order by n.id {order} limit {LIMIT}"
     );
     let query = list(sql, viewer, page).bind(user.0).bind(filter.with_replies).bind(filter.with_renotes);
     let query = query.bind(in_channels);
@@ -732,24 +740,9 @@ pub async fn of_list(
     filter: Filter,
     page: &Page,
 ) -> sqlx::Result<Vec<NoteId>> {
-    let (order, wanted, files) = (page.order(), wanted(), having_files(filter.with_files));
-    let sql = format!(
-        "select h.id
-           from read.list_members a
-          cross join lateral (
-                select n.id
-                  from read.notes n
-                 where n.author = a.user_id and n.id > $2 and n.id < $3
-                   and n.channel_id is null
-                   and (a.with_replies or n.reply_id is null
-                        or n.reply_author = n.author or n.reply_author = $1)
-                   and ($6 or not n.pure) {files}
-                   and {VISIBLE} and {wanted}
-                 order by n.id {order} limit $4) h
-          where a.list_id = $5
-          order by h.id {order} limit $4"
-    );
-    let query = self::list(sql, Some(viewer), page).bind(list.0).bind(filter.with_renotes);
+    let people = "select m.user_id as author, m.with_replies from read.list_members m where m.list_id = $6";
+    let sql = merged_sql(people, VISIBLE, page.order(), filter.with_files);
+    let query = self::list(sql, Some(viewer), page).bind(filter.with_renotes).bind(list.0);
     Ok(notes(query.fetch_all(pool).await?))
 }
 
@@ -766,7 +759,7 @@ pub async fn with_file(
            from read.notes n
           where n.files <> '{{}}' and n.files @> array[$5::uuid] and n.id > $2 and n.id < $3
             and {VISIBLE}
-          order by n.id {order} limit $4"
+          order by n.id {order} limit {LIMIT}"
     );
     Ok(notes(list(sql, Some(viewer), page).bind(file.0).fetch_all(pool).await?))
 }
@@ -792,7 +785,7 @@ pub async fn mentions(
             and {VISIBLE} and {wanted}
             and not exists (select from read.thread_mutes t
                  where t.user_id = $1 and t.thread_id = coalesce(n.thread_id, n.id))
-          order by m.note_id {order} limit $4"
+          order by m.note_id {order} limit {LIMIT}"
     );
     let query = list(sql, Some(viewer), page).bind(visibility.map(sql::visibility_word)).bind(following);
     Ok(notes(query.fetch_all(pool).await?))
@@ -809,7 +802,7 @@ pub async fn in_channel(
     let sql = format!(
         "select n.id from read.notes n
           where n.channel_id = $5 and n.id > $2 and n.id < $3 and {VISIBLE} and {NOT_BLOCKED}
-          order by n.id {order} limit $4"
+          order by n.id {order} limit {LIMIT}"
     );
     let query = list(sql, viewer, page).bind(channel.0);
     Ok(notes(query.fetch_all(pool).await?))
@@ -822,11 +815,12 @@ pub async fn children(pool: &PgPool, note: NoteId, viewer: Viewer, page: &Page) 
         format!(
             "select n.id from read.notes n
               where {which} and n.id > $2 and n.id < $3 and {VISIBLE} and {wanted}
-              order by n.id {order} limit $4"
+              order by n.id {order} limit {LIMIT}"
         )
     };
     let (replies, quotes) = (part("n.reply_id = $5"), part("n.renote_id = $5 and not n.pure"));
-    let sql = format!("select b.id from (({replies}) union ({quotes})) b order by b.id {order} limit $4");
+    let sql =
+        format!("select b.id from (({replies}) union ({quotes})) b order by b.id {order} limit {LIMIT}");
     let query = list(sql, viewer, page).bind(note.0);
     Ok(notes(query.fetch_all(pool).await?))
 }
@@ -852,7 +846,7 @@ async fn hanging_on(
     let sql = format!(
         "select n.id from read.notes n
           where n.{by} = $5 and n.id > $2 and n.id < $3 and {VISIBLE} and {wanted}
-          order by n.id {order} limit $4"
+          order by n.id {order} limit {LIMIT}"
     );
     let query = list(sql, viewer, page).bind(note.0);
     Ok(notes(query.fetch_all(pool).await?))

@@ -5,6 +5,10 @@ use uuid::Uuid;
 /// The most items of one page.
 pub const MAX_ITEMS: u16 = 100;
 
+/// How many at most ($4), in statements that take longer to plan than to do: what the database expects of them does
+/// not depend on the number then, and it keeps the plan.
+pub(crate) const LIMIT: &str = "(select $4::bigint)";
+
 /// Which part of a list is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::erased;
 use crate::note::VISIBLE;
-use crate::page::Page;
+use crate::page::{LIMIT, Page};
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::{self, Sums};
 
@@ -179,7 +179,7 @@ pub async fn of_note(
            from read.reactions r
           where r.note_id = $1 and r.id > $2 and r.id < $3 and {kind}
             and exists (select 1 from read.notes n where n.id = $1)
-          order by r.id {order} limit $4"
+          order by r.id {order} limit {LIMIT}"
     );
     let rows: Vec<(Uuid, Uuid, String)> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(note.0)
@@ -209,7 +209,7 @@ pub async fn of_user(
         "select r.id, r.reaction, r.note_id
            from read.reactions r join read.notes n on n.id = r.note_id
           where r.user_id = $5 and r.id > $2 and r.id < $3 and {VISIBLE}
-          order by r.id {order} limit $4"
+          order by r.id {order} limit {LIMIT}"
     );
     let rows: Vec<(Uuid, String, Uuid)> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(viewer.map(|viewer| viewer.0))

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::cache::Source;
 use crate::erased;
-use crate::page::Page;
+use crate::page::{LIMIT, Page};
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql;
 use crate::world::UserRow;
@@ -448,9 +448,9 @@ pub async fn notes(
                   from read.notes n
                  where n.author = a.user_id and n.id > greatest($2, a.id) and n.id < $3
                    and n.visibility = 'public'
-                 order by n.id {order} limit $4) h
+                 order by n.id {order} limit {LIMIT}) h
           where a.role_id = $1 and (a.expires_at is null or a.expires_at > $5)
-          order by h.id {order} limit $4"
+          order by h.id {order} limit {LIMIT}"
     );
     let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(role.0)
