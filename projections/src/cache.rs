@@ -11,7 +11,8 @@
 //!    far enough, everything is forgotten. So what is known (`heard`) is never behind what the reader is owed.
 //! 2. *What is missing is loaded* by the same statements as ever. All that was heard when the statement began
 //!    was in the tables by then, since nothing is heard that some projector hasn't passed. So what was loaded
-//!    has everything up to `heard`, and perhaps more.
+//!    has everything up to `heard`, and perhaps more. What is missing on several pages at once is loaded by one
+//!    statement ([`together`]), which begins after all of them were read as far.
 //! 3. *It is kept only* if nothing that was heard since has changed it ([`shelf`] remembers the last changes,
 //!    and takes those that it has forgotten for changes). What it has beyond `heard` does no harm: the events
 //!    are still to be heard, and it is forgotten then.
@@ -59,6 +60,7 @@ use crate::timeline::{Lanes, People};
 use crate::world::{ChannelRow, FileRow, NoteRow, RelationRow, UserRow, World};
 
 pub(crate) mod shelf;
+mod together;
 mod touch;
 
 use shelf::Shelf;
@@ -395,9 +397,8 @@ impl<'c> Source<'c> {
         let shelf = shelf(&kept.shelves);
         let (mut found, missing, begun) = shelf.get(keys, at);
         if !missing.is_empty() {
-            let loaded = load(missing.clone()).await?;
-            shelf.put(begun, missing.into_iter().map(|key| (key, loaded.get(&key).cloned())));
-            found.extend(loaded);
+            let loaded = shelf.load(missing.clone(), begun, load).await?;
+            found.extend(missing.into_iter().filter_map(|key| Some((key, loaded.get(&key)?.clone()))));
         }
         Ok(found)
     }
@@ -451,6 +452,7 @@ mod tests {
     use crate::{Mode, Projector, hydrate, projectors};
     use domain::note::Parent;
     use domain::{Event, UserId};
+    use futures_util::future::try_join_all;
     use proptest::strategy::{Strategy, ValueTree};
     use proptest::test_runner::TestRunner;
 
@@ -510,17 +512,19 @@ mod tests {
                 if at > 0 {
                     let memory = Some((&kept, take_in(&kept, &events, at)));
                     let source = Source { pool: &pool, memory };
-                    for viewer in [None, Some(user(1)), Some(user(3))] {
-                        hydrate::from(&source, wanted(&events[..at]), viewer, story.now()).await.unwrap();
-                    }
+                    let page = |viewer| hydrate::from(&source, wanted(&events[..at]), viewer, story.now());
+                    tokio::try_join!(page(None), page(Some(user(1))), page(Some(user(3)))).unwrap();
                 }
                 places.go_to(|_| next).await;
                 at = next;
                 let memory = Some((&kept, take_in(&kept, &events, at)));
                 let source = Source { pool: &pool, memory };
-                for viewer in [None, Some(user(1)), Some(user(3))] {
+                // All of them at once, so that they load together.
+                let page = |viewer| hydrate::from(&source, wanted(&events[..at]), viewer, story.now());
+                let viewers = [None, Some(user(1)), Some(user(3))];
+                let cached = try_join_all(viewers.map(page)).await.unwrap();
+                for (viewer, cached) in viewers.into_iter().zip(cached) {
                     let wanted = wanted(&events[..at]);
-                    let cached = hydrate::from(&source, wanted.clone(), viewer, story.now()).await.unwrap();
                     let loaded = hydrate(&pool, wanted, viewer, story.now()).await.unwrap();
                     assert_eq!(told(&cached), told(&loaded), "{viewer:?} after {:#?}", events[at - 1]);
                     known += told(&cached).len();
@@ -671,12 +675,12 @@ mod tests {
             decorations: crate::decoration::by_ids(&pool, &[DecorationId(some)]),
             reactions: crate::reaction::counts(&pool, &[note]),
             votes: crate::poll::counts(&pool, &[note]),
-            relations: crate::relation::relations(&pool, me, &[me]),
-            my_reactions: crate::reaction::mine(&pool, me, &[note]),
-            my_votes: crate::poll::mine(&pool, me, &[note]),
-            muted_threads: crate::mute::threads_of_people(&pool, &[note], &[me]),
+            relations: crate::relation::relations(&pool, &[(me, me)]),
+            my_reactions: crate::reaction::mine(&pool, &[(me, note)]),
+            my_votes: crate::poll::mine(&pool, &[(me, note)]),
+            muted_threads: crate::mute::threads(&pool, &[(me, note)]),
             mute_threads: crate::mute::who_mute_threads(&pool, &[me]),
-            muted_channels: crate::channel::mutes(&pool, me, &[ChannelId(some)]),
+            muted_channels: crate::channel::mutes(&pool, &[(me, ChannelId(some))]),
             followed: crate::timeline::followed(&pool, &[me]),
             members: crate::timeline::members(&pool, &[ListId(some)]),
             channels_followed: crate::timeline::channels(&pool, &[me]),

@@ -431,21 +431,22 @@ pub async fn all_muted(pool: &PgPool, user: UserId) -> sqlx::Result<Vec<(Channel
     Ok(rows.into_iter().map(|(channel, expires_at)| (ChannelId(channel), Mute { expires_at })).collect())
 }
 
-/// Which of these channels a person mutes, or did for a time.
+/// Which of these channels are muted, each by somebody, or were for a time.
 pub(crate) async fn mutes(
     pool: &PgPool,
-    user: UserId,
-    channels: &[ChannelId],
-) -> sqlx::Result<HashMap<ChannelId, Mute>> {
-    let rows: Vec<(Uuid, Option<DateTime<Utc>>)> = sqlx::query_as(
-        "select channel_id, expires_at from read.channel_mutes
-          where user_id = $1 and channel_id = any((select $2::uuid[])::uuid[])",
+    channels: &[(UserId, ChannelId)],
+) -> sqlx::Result<HashMap<(UserId, ChannelId), Mute>> {
+    let rows: Vec<(Uuid, Uuid, Option<DateTime<Utc>>)> = sqlx::query_as(
+        "select m.user_id, m.channel_id, m.expires_at
+           from unnest((select $1::uuid[]), (select $2::uuid[])) as k(user_id, channel_id)
+           join read.channel_mutes m on m.user_id = k.user_id and m.channel_id = k.channel_id",
     )
-    .bind(user.0)
-    .bind(channels.iter().map(|id| id.0).collect::<Vec<_>>())
+    .bind(channels.iter().map(|(user, _)| user.0).collect::<Vec<_>>())
+    .bind(channels.iter().map(|(_, channel)| channel.0).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(|(id, expires_at)| (ChannelId(id), Mute { expires_at })).collect())
+    let row = |(user, id, expires_at)| ((UserId(user), ChannelId(id)), Mute { expires_at });
+    Ok(rows.into_iter().map(row).collect())
 }
 
 /// Whether there is such a channel.

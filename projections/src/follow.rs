@@ -461,9 +461,9 @@ mod tests {
             });
             story.project().await;
 
-            let relation = relations(&pool, user(1), &[user(2), user(3)]).await.unwrap();
+            let relation = relations(&pool, &[(user(1), user(2)), (user(1), user(3))]).await.unwrap();
             assert_eq!(relation.len(), 1);
-            let standing = relation[&user(2)].following.unwrap();
+            let standing = relation[&(user(1), user(2))].following.unwrap();
             assert_eq!((standing.notify, standing.with_replies), (Notify::None, true));
             let people = user::by_ids(&pool, &[user(1), user(2)]).await.unwrap();
             assert_eq!((people[&user(1)].following, people[&user(2)].followers), (1, 1));
@@ -483,8 +483,8 @@ mod tests {
         assert_eq!(received.iter().map(|row| row.follower).collect::<Vec<_>>(), [user(4), user(3), user(2)]);
         let waiting = asked(&pool, &[user(1), user(2), user(9)]).await.unwrap();
         assert_eq!(waiting, HashSet::from([user(1)]));
-        assert!(relations(&pool, user(2), &[user(1)]).await.unwrap()[&user(1)].request_from_me);
-        assert!(relations(&pool, user(1), &[user(2)]).await.unwrap()[&user(2)].request_to_me);
+        assert!(relations(&pool, &[(user(2), user(1))]).await.unwrap()[&(user(2), user(1))].request_from_me);
+        assert!(relations(&pool, &[(user(1), user(2))]).await.unwrap()[&(user(1), user(2))].request_to_me);
 
         story.says(RequestEnded { follower: user(2), followee: user(1), how: RequestEnd::Rejected });
         let id = FollowId(story.id());

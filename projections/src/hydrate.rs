@@ -180,16 +180,13 @@ async fn notes(source: &Source<'_>, asked: Vec<NoteId>) -> sqlx::Result<HashMap<
         missing.extend(not_there);
     }
     let Some(begun) = begun.filter(|_| !missing.is_empty()) else { return Ok(found) };
-    let loaded = note::by_ids(source.pool, &missing).await?;
-    let gone = missing.into_iter().filter(|id| !loaded.contains_key(id)).map(|id| (id, None));
-    let there = loaded.iter().map(|(id, note)| (*id, Some(note.clone())));
-    shelf.put(begun, there.chain(gone));
-    found.extend(loaded);
-    // What is missing at the last step is loaded with more than is wanted.
+    let loaded = shelf.load(missing, begun, async |ids| note::by_ids(source.pool, &ids).await).await?;
+    // What is missing at the last step is loaded with more than is wanted, and so is what others want.
     let mut wanted = HashMap::with_capacity(found.len());
     let mut step = asked;
     for _ in 0..=note::DEPTH {
-        let here: Vec<NoteRow> = step.iter().filter_map(|id| found.remove(id)).collect();
+        let here = step.iter().filter_map(|id| found.remove(id).or_else(|| loaded.get(id).cloned()));
+        let here: Vec<NoteRow> = here.collect();
         step = here.iter().flat_map(parents).collect();
         wanted.extend(here.into_iter().map(|note| (note.id, note)));
     }
@@ -247,30 +244,27 @@ impl Mine {
             source.facts(
                 |kept| &kept.relations,
                 people.iter().map(|user| (viewer, *user)),
-                async |keys| Ok(own(viewer, relation::relations(pool, viewer, &others(keys)).await?))
+                async |keys| relation::relations(pool, &keys).await
             ),
             source.facts(
                 |kept| &kept.my_reactions,
                 notes.keys().filter(|note| !unreacted.contains(note)).map(|note| (viewer, *note)),
-                async |keys| Ok(own(viewer, reaction::mine(pool, viewer, &others(keys)).await?))
+                async |keys| reaction::mine(pool, &keys).await
             ),
             source.facts(
                 |kept| &kept.my_votes,
                 polls.iter().map(|note| (viewer, *note)),
-                async |keys| Ok(own(viewer, shared(poll::mine(pool, viewer, &others(keys)).await?)))
+                async |keys| Ok(shared(poll::mine(pool, &keys).await?))
             ),
             source.facts(
                 |kept| &kept.muted_threads,
                 threads.into_iter().map(|thread| (viewer, thread)),
-                async |keys| {
-                    let muted = mute::threads_of_people(pool, &others(keys), &[viewer]).await?;
-                    Ok(muted.into_iter().map(|key| (key, ())).collect())
-                }
+                async |keys| Ok(mute::threads(pool, &keys).await?.into_iter().map(|key| (key, ())).collect())
             ),
             source.facts(
                 |kept| &kept.muted_channels,
                 channels.into_iter().map(|channel| (viewer, channel)),
-                async |keys| Ok(own(viewer, channel::mutes(pool, viewer, &others(keys)).await?))
+                async |keys| channel::mutes(pool, &keys).await
             ),
         )?;
         Ok(Self {
@@ -286,16 +280,6 @@ impl Mine {
 /// Lists that are kept once for all who look.
 fn shared<K: Hash + Eq, T>(lists: HashMap<K, Vec<T>>) -> HashMap<K, Arc<[T]>> {
     lists.into_iter().map(|(key, list)| (key, list.into())).collect()
-}
-
-/// A viewer's own facts.
-fn own<K: Hash + Eq, V>(viewer: UserId, facts: HashMap<K, V>) -> HashMap<(UserId, K), V> {
-    facts.into_iter().map(|(key, fact)| ((viewer, key), fact)).collect()
-}
-
-/// The keys of a viewer's own facts without the viewer.
-fn others<K>(keys: Vec<(UserId, K)>) -> Vec<K> {
-    keys.into_iter().map(|(_, other)| other).collect()
 }
 
 fn of_others<K: Hash + Eq, V>(facts: HashMap<(UserId, K), V>) -> HashMap<K, V> {

@@ -206,18 +206,15 @@ pub(crate) async fn who_mute_threads(pool: &PgPool, people: &[UserId]) -> sqlx::
     Ok(ids.into_iter().map(|id| (UserId(id), ())).collect())
 }
 
-/// Which of these threads each of these people mutes.
-pub async fn threads_of_people(
-    pool: &PgPool,
-    threads: &[NoteId],
-    people: &[UserId],
-) -> sqlx::Result<HashSet<(UserId, NoteId)>> {
+/// Which of these threads are muted, each by somebody.
+pub async fn threads(pool: &PgPool, threads: &[(UserId, NoteId)]) -> sqlx::Result<HashSet<(UserId, NoteId)>> {
     let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(
-        "select user_id, thread_id from read.thread_mutes
-          where user_id = any((select $1::uuid[])::uuid[]) and thread_id = any((select $2::uuid[])::uuid[])",
+        "select m.user_id, m.thread_id
+           from unnest((select $1::uuid[]), (select $2::uuid[])) as k(user_id, thread_id)
+           join read.thread_mutes m on m.user_id = k.user_id and m.thread_id = k.thread_id",
     )
-    .bind(people.iter().map(|user| user.0).collect::<Vec<_>>())
-    .bind(threads.iter().map(|thread| thread.0).collect::<Vec<_>>())
+    .bind(threads.iter().map(|(user, _)| user.0).collect::<Vec<_>>())
+    .bind(threads.iter().map(|(_, thread)| thread.0).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
     Ok(rows.into_iter().map(|(user, thread)| (UserId(user), NoteId(thread))).collect())
@@ -313,7 +310,7 @@ mod tests {
             assert_eq!(is_thread_muted(&pool, user(1), note).await.unwrap(), muted);
         }
         assert!(!is_thread_muted(&pool, user(2), reply).await.unwrap());
-        let some = threads_of_people(&pool, &[top, other], &[user(1), user(2)]).await.unwrap();
+        let some = threads(&pool, &[(user(1), top), (user(1), other), (user(2), top)]).await.unwrap();
         assert_eq!(some, [(user(1), top)].into());
         story.says(RenotesEnded { muter: user(1), mutee: user(2) });
         story.says(ThreadEnded { user: user(1), thread: top });

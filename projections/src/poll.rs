@@ -212,23 +212,25 @@ pub(crate) async fn counts(
     Ok(counts)
 }
 
-/// The choices of one person per note, in their order.
+/// The choices of each of these people in their note, in their order.
 pub(crate) async fn mine(
     pool: &PgPool,
-    viewer: UserId,
-    notes: &[NoteId],
-) -> sqlx::Result<HashMap<NoteId, Vec<u32>>> {
-    let rows: Vec<(Uuid, i32)> = sqlx::query_as(
-        "select note_id, choice from read.votes
-          where user_id = $1 and note_id = any((select $2::uuid[])::uuid[]) order by choice",
+    notes: &[(UserId, NoteId)],
+) -> sqlx::Result<HashMap<(UserId, NoteId), Vec<u32>>> {
+    let rows: Vec<(Uuid, Uuid, i32)> = sqlx::query_as(
+        "select v.user_id, v.note_id, v.choice
+           from unnest((select $1::uuid[]), (select $2::uuid[])) as k(user_id, note_id)
+           join read.votes v on v.user_id = k.user_id and v.note_id = k.note_id
+          order by v.choice",
     )
-    .bind(viewer.0)
-    .bind(notes.iter().map(|note| note.0).collect::<Vec<_>>())
+    .bind(notes.iter().map(|(user, _)| user.0).collect::<Vec<_>>())
+    .bind(notes.iter().map(|(_, note)| note.0).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
-    let mut mine: HashMap<NoteId, Vec<u32>> = HashMap::new();
-    for (note, choice) in rows {
-        mine.entry(NoteId(note)).or_default().push(u32::try_from(choice).unwrap_or(u32::MAX));
+    let mut mine: HashMap<(UserId, NoteId), Vec<u32>> = HashMap::new();
+    for (user, note, choice) in rows {
+        let key = (UserId(user), NoteId(note));
+        mine.entry(key).or_default().push(u32::try_from(choice).unwrap_or(u32::MAX));
     }
     Ok(mine)
 }
@@ -274,8 +276,8 @@ mod tests {
         let mut votes = counts(&pool, &[note]).await.unwrap().remove(&note).unwrap();
         votes.sort_unstable();
         assert_eq!(votes, [(0, 1), (2, 2)]);
-        assert_eq!(mine(&pool, user(2), &[note]).await.unwrap()[&note], [0, 2]);
-        assert_eq!(mine(&pool, user(1), &[note]).await.unwrap().len(), 0);
+        assert_eq!(mine(&pool, &[(user(2), note)]).await.unwrap()[&(user(2), note)], [0, 2]);
+        assert_eq!(mine(&pool, &[(user(1), note)]).await.unwrap().len(), 0);
         let theirs = votes_of_people(&pool, &[note], &[user(1), user(2)]).await.unwrap();
         assert_eq!(theirs, HashMap::from([((user(2), note), vec![0, 2])]));
     }

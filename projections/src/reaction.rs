@@ -244,21 +244,22 @@ pub(crate) async fn counts(
     Ok(counts)
 }
 
-/// What one person thinks of each note.
+/// What each of these people thinks of their note.
 pub(crate) async fn mine(
     pool: &PgPool,
-    viewer: UserId,
-    notes: &[NoteId],
-) -> sqlx::Result<HashMap<NoteId, Reaction>> {
-    let rows: Vec<(Uuid, String)> = sqlx::query_as(
-        "select note_id, reaction from read.reactions
-          where user_id = $1 and note_id = any((select $2::uuid[])::uuid[])",
+    notes: &[(UserId, NoteId)],
+) -> sqlx::Result<HashMap<(UserId, NoteId), Reaction>> {
+    let rows: Vec<(Uuid, Uuid, String)> = sqlx::query_as(
+        "select r.user_id, r.note_id, r.reaction
+           from unnest((select $1::uuid[]), (select $2::uuid[])) as k(user_id, note_id)
+           join read.reactions r on r.user_id = k.user_id and r.note_id = k.note_id",
     )
-    .bind(viewer.0)
-    .bind(notes.iter().map(|note| note.0).collect::<Vec<_>>())
+    .bind(notes.iter().map(|(user, _)| user.0).collect::<Vec<_>>())
+    .bind(notes.iter().map(|(_, note)| note.0).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(|(note, reaction)| (NoteId(note), Reaction::stored(reaction))).collect())
+    let row = |(user, note, reaction)| ((UserId(user), NoteId(note)), Reaction::stored(reaction));
+    Ok(rows.into_iter().map(row).collect())
 }
 
 /// What each of these people thinks of each of these notes.
@@ -311,8 +312,8 @@ mod tests {
 
         let counts = counts(&pool, &[note]).await.unwrap();
         assert_eq!(counts[&note], [(emoji("❤"), 1), (emoji("🎉"), 1), (emoji("👍"), 1)]);
-        assert_eq!(mine(&pool, user(2), &[note]).await.unwrap()[&note], emoji("❤"));
-        assert_eq!(mine(&pool, user(5), &[note]).await.unwrap().len(), 0);
+        assert_eq!(mine(&pool, &[(user(2), note)]).await.unwrap()[&(user(2), note)], emoji("❤"));
+        assert_eq!(mine(&pool, &[(user(5), note)]).await.unwrap().len(), 0);
         let theirs = of_people(&pool, &[note], &[user(2), user(5)]).await.unwrap();
         assert_eq!(theirs, HashMap::from([((user(2), note), emoji("❤"))]));
 

@@ -12,36 +12,39 @@ use uuid::Uuid;
 use crate::sql;
 use crate::world::{FollowingRow, RelationRow};
 
-/// What the viewer and each of these people are to each other; who is nothing to them is left out.
+/// What a viewer and somebody else are to each other, for each of these pairs; who is nothing to them is left out.
 pub async fn relations(
     pool: &PgPool,
-    viewer: UserId,
-    users: &[UserId],
-) -> sqlx::Result<HashMap<UserId, RelationRow>> {
-    let ids: Vec<Uuid> = users.iter().map(|user| user.0).collect();
+    pairs: &[(UserId, UserId)],
+) -> sqlx::Result<HashMap<(UserId, UserId), RelationRow>> {
     let rows = sqlx::query(
-        "select u.id, f.id as follow_id, f.notify, f.with_replies,
+        "select u.viewer, u.id, f.id as follow_id, f.notify, f.with_replies,
                 b.id is not null as followed,
                 m.id is not null as request_from_me, t.id is not null as request_to_me,
                 k.id is not null as blocks, l.id is not null as is_blocked,
                 s.id is not null as mutes, s.expires_at, r.id is not null as mutes_renotes, o.memo
-           from unnest((select $2::uuid[])) as u(id)
-           left join read.follows f on f.follower = $1 and f.followee = u.id
-           left join read.follows b on b.follower = u.id and b.followee = $1
-           left join read.follow_requests m on m.follower = $1 and m.followee = u.id
-           left join read.follow_requests t on t.follower = u.id and t.followee = $1
-           left join read.blocks k on k.blocker = $1 and k.blockee = u.id
-           left join read.blocks l on l.blocker = u.id and l.blockee = $1
-           left join read.mutes s on s.muter = $1 and s.mutee = u.id
-           left join read.renote_mutes r on r.muter = $1 and r.mutee = u.id
-           left join read.memos o on o.user_id = $1 and o.about = u.id
+           from unnest((select $1::uuid[]), (select $2::uuid[])) as u(viewer, id)
+           left join read.follows f on f.follower = u.viewer and f.followee = u.id
+           left join read.follows b on b.follower = u.id and b.followee = u.viewer
+           left join read.follow_requests m on m.follower = u.viewer and m.followee = u.id
+           left join read.follow_requests t on t.follower = u.id and t.followee = u.viewer
+           left join read.blocks k on k.blocker = u.viewer and k.blockee = u.id
+           left join read.blocks l on l.blocker = u.id and l.blockee = u.viewer
+           left join read.mutes s on s.muter = u.viewer and s.mutee = u.id
+           left join read.renote_mutes r on r.muter = u.viewer and r.mutee = u.id
+           left join read.memos o on o.user_id = u.viewer and o.about = u.id
           where coalesce(f.id, b.id, m.id, t.id, k.id, l.id, s.id, r.id, o.about) is not null",
     )
-    .bind(viewer.0)
-    .bind(ids)
+    .bind(pairs.iter().map(|(viewer, _)| viewer.0).collect::<Vec<_>>())
+    .bind(pairs.iter().map(|(_, other)| other.0).collect::<Vec<_>>())
     .fetch_all(pool)
     .await?;
-    rows.iter().map(|row| Ok((UserId(row.try_get("id")?), relation(row)?))).collect()
+    rows.iter()
+        .map(|row| {
+            let pair = (UserId(row.try_get("viewer")?), UserId(row.try_get("id")?));
+            Ok((pair, relation(row)?))
+        })
+        .collect()
 }
 
 fn relation(row: &PgRow) -> sqlx::Result<RelationRow> {
@@ -85,16 +88,16 @@ mod tests {
         story.says(mute::RenotesStarted { id, muter: me, mutee: them });
         story.says(memo::Changed { user: me, about: them, memo: Some("hm\0".to_owned()) });
         story.project().await;
-        let mine = relations(&pool, me, &[them, user(3)]).await.unwrap();
+        let mine = relations(&pool, &[(me, them), (me, user(3))]).await.unwrap();
         assert_eq!(mine.len(), 1);
-        let mine = &mine[&them];
+        let mine = &mine[&(me, them)];
         assert!(mine.blocks && !mine.is_blocked && mine.mutes_renotes);
         assert_eq!((mine.mute, mine.memo.as_deref()), (Some(Mute { expires_at }), Some("hm\u{fffd}")));
-        let theirs = &relations(&pool, them, &[me]).await.unwrap()[&me];
+        let theirs = &relations(&pool, &[(them, me)]).await.unwrap()[&(them, me)];
         assert!(theirs.is_blocked && !theirs.blocks && !theirs.mutes_renotes);
         assert_eq!((theirs.mute, theirs.memo.as_deref()), (None, None));
         story.says(memo::Changed { user: me, about: them, memo: None });
         story.project().await;
-        assert_eq!(relations(&pool, me, &[them]).await.unwrap()[&them].memo, None);
+        assert_eq!(relations(&pool, &[(me, them)]).await.unwrap()[&(me, them)].memo, None);
     }
 }

@@ -680,8 +680,9 @@ async fn may_see(app: &App, me: &Anyone, user: &UserRow, visibility: FfVisibilit
     let Some(me) = &me.0 else { return Ok(may_see_list(visibility, false, false, false)) };
     let follows = match visibility {
         FfVisibility::Followers => {
-            let relations = relation::relations(&app.pool, me.id(), &[user.id]).await?;
-            relations.get(&user.id).is_some_and(|relation| relation.following.is_some())
+            let pair = (me.id(), user.id);
+            let relations = relation::relations(&app.pool, &[pair]).await?;
+            relations.get(&pair).is_some_and(|relation| relation.following.is_some())
         }
         FfVisibility::Public | FfVisibility::Private => false,
     };

@@ -345,10 +345,10 @@ impl Teller {
         let wanted = Wanted { notes, users, ..Wanted::default() };
         let world = cache.hydrate(wanted, None, clock.now()).await?;
         let own = self.own(&world, &needs.told).await?;
-        let (people, threads): (Vec<UserId>, Vec<NoteId>) = needs.named.iter().copied().unzip();
-        let muted_threads = match people.is_empty() {
+        let named: Vec<(UserId, NoteId)> = needs.named.iter().copied().collect();
+        let muted_threads = match named.is_empty() {
             true => HashSet::new(),
-            false => mute::threads_of_people(pool, &threads, &people).await?,
+            false => mute::threads(pool, &named).await?,
         };
 
         let notified: Vec<UserId> = std::mem::take(&mut needs.notified).into_iter().collect();

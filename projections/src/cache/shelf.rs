@@ -8,6 +8,7 @@ use domain::Event;
 use domain::log::{Position, Recorded};
 use lru::LruCache;
 
+use super::together::Together;
 use crate::runtime::Projector;
 
 /// The most changed keys that are remembered for facts that are being loaded meanwhile; what began to be
@@ -41,6 +42,7 @@ pub(crate) struct Shelf<K, V> {
     weigh: fn(&V) -> usize,
     max_bytes: usize,
     kept: Mutex<Kept<K, V>>,
+    together: Together<K, V>,
 }
 
 struct Kept<K, V> {
@@ -82,7 +84,27 @@ impl<K: Hash + Eq + Copy, V: Clone> Shelf<K, V> {
             order: VecDeque::new(),
             floor: Position::START,
         };
-        Self { kinds, touch, weigh, max_bytes, kept: Mutex::new(kept) }
+        Self { kinds, touch, weigh, max_bytes, kept: Mutex::new(kept), together: Together::default() }
+    }
+
+    /// Loads what is missing, together with what others want of this kind, and keeps it. What is there of other
+    /// keys may be handed out as well.
+    pub async fn load<L>(
+        &self,
+        missing: Vec<K>,
+        begun: Begun,
+        load: impl FnOnce(Vec<K>) -> L,
+    ) -> sqlx::Result<Arc<HashMap<K, V>>>
+    where
+        L: Future<Output = sqlx::Result<HashMap<K, V>>>,
+    {
+        let load = async |keys: Vec<K>| {
+            let loaded = load(keys.clone()).await?;
+            let gone = keys.into_iter().filter(|key| !loaded.contains_key(key)).map(|key| (key, None));
+            self.put(begun, loaded.iter().map(|(key, value)| (*key, Some(value.clone()))).chain(gone));
+            Ok(loaded)
+        };
+        self.together.load(missing, load).await
     }
 
     /// What is known of these keys, and those of which nothing is; for a reader who has taken in the log up
