@@ -38,7 +38,7 @@
 //! Nobody's words outlive them here: `user.erased` empties every shelf, and the log is followed though nobody
 //! reads ([`Cache::follow`]). Nothing that depends on the time is kept, but what it depends on is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -363,19 +363,6 @@ impl<'c> Source<'c> {
     /// The read tables alone.
     pub fn tables(pool: &'c PgPool) -> Self {
         Self { pool, memory: None }
-    }
-
-    /// Of which of these keys it is known that there is nothing.
-    pub fn lacking<K, V>(
-        &self,
-        shelf: impl FnOnce(&'c Shelves) -> &'c Shelf<K, V>,
-        keys: impl IntoIterator<Item = K>,
-    ) -> HashSet<K>
-    where
-        K: Hash + Eq + Copy + 'c,
-        V: Clone + 'c,
-    {
-        self.memory.map(|(kept, _)| shelf(&kept.shelves).lacking(keys)).unwrap_or_default()
     }
 
     /// What is known of these keys, and loads the rest. Nothing is loaded where nothing is missing.

@@ -94,17 +94,13 @@ pub(crate) async fn from(
     channels.sort_unstable();
     channels.dedup();
 
-    let (mut users, files, channels, theirs, roles, reactions, votes, mine) = tokio::try_join!(
+    let (mut users, files, channels, theirs, roles, (reactions, my_reactions), votes, mine) = tokio::try_join!(
         source.facts(|kept| &kept.users, people.iter().copied(), async |ids| user::by_ids(pool, &ids).await),
         source.facts(|kept| &kept.files, files, async |ids| drive::by_ids(pool, &ids).await),
         source.facts(|kept| &kept.channels, channels, async |ids| channel::by_ids(pool, &ids).await),
         unless(people.is_empty(), role::known(source, &people)),
         unless(wanted.roles.is_empty(), role::by_ids(pool, &wanted.roles, now)),
-        source.facts(
-            |kept| &kept.reactions,
-            ids.iter().copied(),
-            async |ids| Ok(shared(reaction::counts(pool, &ids).await?))
-        ),
+        reactions(source, viewer, &ids),
         source.facts(
             |kept| &kept.votes,
             polls.iter().copied(),
@@ -152,7 +148,7 @@ pub(crate) async fn from(
         files,
         channels,
         relations: mine.relations,
-        my_reactions: mine.reactions,
+        my_reactions,
         my_votes: mine.votes,
         roles,
         muted_hosts,
@@ -204,11 +200,26 @@ fn places(note: &NoteRow) -> impl Iterator<Item = ChannelId> + use<> {
     note.channel.into_iter().chain(note.renote_channel)
 }
 
-/// What is the viewer's own.
+/// How often each note got each reaction, and what the viewer thinks of those that got any: most have none.
+async fn reactions(
+    source: &Source<'_>,
+    viewer: Viewer,
+    notes: &[NoteId],
+) -> sqlx::Result<(HashMap<NoteId, Arc<[(Reaction, i64)]>>, HashMap<NoteId, Reaction>)> {
+    let pool = source.pool;
+    let counts = async |ids: Vec<NoteId>| Ok(shared(reaction::counts(pool, &ids).await?));
+    let counts = source.facts(|kept| &kept.reactions, notes.iter().copied(), counts).await?;
+    let Some(viewer) = viewer else { return Ok((counts, HashMap::new())) };
+    let reacted = counts.keys().map(|note| (viewer, *note));
+    let mine = async |keys: Vec<_>| reaction::mine(pool, &keys).await;
+    let mine = source.facts(|kept| &kept.my_reactions, reacted, mine).await?;
+    Ok((counts, of_others(mine)))
+}
+
+/// What else is the viewer's own.
 #[derive(Default)]
 struct Mine {
     relations: HashMap<UserId, RelationRow>,
-    reactions: HashMap<NoteId, Reaction>,
     votes: HashMap<NoteId, Arc<[u32]>>,
     /// Threads that they mute.
     threads: HashSet<NoteId>,
@@ -226,7 +237,7 @@ impl Mine {
     ) -> sqlx::Result<Self> {
         let Some(viewer) = viewer else { return Ok(Self::default()) };
         let pool = source.pool;
-        // Most people mute no thread, and most notes have no reaction: that is known for all pages at once.
+        // Most people mute no thread: that is known for all pages at once.
         let mutes_none = source.memory.is_some()
             && source
                 .facts(
@@ -238,18 +249,12 @@ impl Mine {
                 .is_empty();
         let threads: HashSet<NoteId> =
             notes.values().filter(|_| !mutes_none).map(|note| note.thread).collect();
-        let unreacted = source.lacking(|kept| &kept.reactions, notes.keys().copied());
         let channels: HashSet<ChannelId> = notes.values().flat_map(places).collect();
-        let (relations, reactions, votes, threads, channels) = tokio::try_join!(
+        let (relations, votes, threads, channels) = tokio::try_join!(
             source.facts(
                 |kept| &kept.relations,
                 people.iter().map(|user| (viewer, *user)),
                 async |keys| relation::relations(pool, &keys).await
-            ),
-            source.facts(
-                |kept| &kept.my_reactions,
-                notes.keys().filter(|note| !unreacted.contains(note)).map(|note| (viewer, *note)),
-                async |keys| reaction::mine(pool, &keys).await
             ),
             source.facts(
                 |kept| &kept.my_votes,
@@ -269,7 +274,6 @@ impl Mine {
         )?;
         Ok(Self {
             relations: of_others(relations),
-            reactions: of_others(reactions),
             votes: of_others(votes),
             threads: threads.into_keys().map(|(_, thread)| thread).collect(),
             channels: of_others(channels),

@@ -125,12 +125,6 @@ impl<K: Hash + Eq + Copy, V: Clone> Shelf<K, V> {
         (found, missing, begun)
     }
 
-    /// Of which of these keys it is known that there is nothing.
-    pub fn lacking(&self, keys: impl IntoIterator<Item = K>) -> HashSet<K> {
-        let kept = self.lock();
-        keys.into_iter().filter(|key| matches!(kept.entries.peek(key), Some(None))).collect()
-    }
-
     /// Keeps what was loaded, as far as nothing has changed it in the meantime.
     pub fn put(&self, begun: Begun, loaded: impl IntoIterator<Item = (K, Option<V>)>) {
         let mut kept = self.lock();
