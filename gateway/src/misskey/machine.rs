@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Anyone, ApiError, Endpoint, Meta};
 use crate::app::App;
+use crate::platform::memory;
 
 /// How long others may keep what the machine is, in seconds.
 const INFO_SECONDS: u32 = 60;
@@ -16,7 +17,6 @@ const INFO_SECONDS: u32 = 60;
 const HIDDEN: &str = "?";
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
 const CPUS: &str = "/proc/cpuinfo";
-const MEMORY: &str = "/proc/meminfo";
 
 /// What the machine is.
 #[derive(Deserialize, JsonSchema)]
@@ -93,7 +93,7 @@ impl Machine {
                 model: value(&read(CPUS), "model name").unwrap_or(HIDDEN).to_owned(),
                 cores: available_parallelism().map_or(0, usize::from),
             },
-            mem: Memory { total: memory(&read(MEMORY)) },
+            mem: Memory { total: memory::of_machine().unwrap_or_default() },
             fs: disk.unwrap_or(Disk { total: 0, used: 0 }),
         }
     }
@@ -105,12 +105,6 @@ fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     lines.find(|(found, _)| found.trim() == name).map(|(_, value)| value.trim())
 }
 
-/// Told in kilobytes.
-fn memory(text: &str) -> u64 {
-    let kilobytes = value(text, "MemTotal").and_then(|value| value.split_whitespace().next()?.parse().ok());
-    kilobytes.map_or(0, |kilobytes: u64| kilobytes.saturating_mul(1024))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,8 +112,6 @@ mod tests {
     #[test]
     fn what_the_kernel_tells_is_read() {
         assert_eq!(value("processor\t: 0\nmodel name\t: A B\nmodel name\t: C", "model name"), Some("A B"));
-        assert_eq!(memory("MemTotal:       16 kB\nMemFree: 1 kB\n"), 16 * 1024);
-        assert_eq!(memory("nonsense"), 0);
         let here = Machine::here(Path::new("/"));
         assert!(here.cpu.cores > 0 && here.fs.total >= here.fs.used && here.fs.total > 0, "{here:?}");
         assert_eq!(Machine::here(Path::new("/no/such/path")).fs, Disk { total: 0, used: 0 });

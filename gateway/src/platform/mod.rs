@@ -5,6 +5,7 @@ pub mod attach;
 pub mod data_dir;
 pub mod health;
 pub mod http;
+pub mod memory;
 pub mod metrics;
 pub mod postgres;
 pub mod shutdown;

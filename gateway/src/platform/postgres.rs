@@ -25,6 +25,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::memory;
 use super::shutdown::{Shutdown, Stop};
 
 /// A running embedded PostgreSQL. Stop it with [`Embedded::stop`]: dropping it leaves the server behind,
@@ -131,6 +132,11 @@ const MAX_SOCKET_DIRECTORY_BYTES: usize = 90;
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 /// Includes the recovery after a crash.
 const START_WITHIN: Duration = Duration::from_secs(120);
+const MIB: u64 = 1024 * 1024;
+/// Of the memory of the machine, or of the container, so many-th part.
+const PART_FOR_SHARED_BUFFERS: u64 = 16;
+const LEAST_SHARED_BUFFERS: u64 = 128 * MIB;
+const MOST_SHARED_BUFFERS: u64 = 4096 * MIB;
 const POLL_EVERY: Duration = Duration::from_millis(50);
 /// Starts in a row that may fail, at first and when watching.
 const MAX_FAILED_STARTS: u32 = 10;
@@ -242,7 +248,7 @@ impl Server {
             ("unix_socket_directories", self.socket_dir.path().display().to_string()),
             ("unix_socket_permissions", "0700".to_owned()),
             ("max_connections", (self.connections + SPARE_CONNECTIONS).to_string()),
-            ("shared_buffers", "256MB".to_owned()),
+            ("shared_buffers", format!("{}MB", shared_buffers(memory::allowed()) / MIB)),
             ("max_wal_size", "2GB".to_owned()),
             ("random_page_cost", "1.1".to_owned()),
             ("jit", "off".to_owned()),
@@ -288,6 +294,13 @@ impl Server {
     fn connect_options(&self, database: &str) -> PgConnectOptions {
         connect_options(self.socket_dir.path(), database)
     }
+}
+
+/// What PostgreSQL may keep of its tables, in bytes. It takes it when there is so much to keep: only the list of it,
+/// some 1.5 %, is there from the start.
+fn shared_buffers(memory: Option<u64>) -> u64 {
+    let part = memory.map_or(LEAST_SHARED_BUFFERS, |memory| memory / PART_FOR_SHARED_BUFFERS);
+    part.clamp(LEAST_SHARED_BUFFERS, MOST_SHARED_BUFFERS)
 }
 
 fn connect_options(socket_dir: &Path, database: &str) -> PgConnectOptions {
@@ -589,6 +602,13 @@ mod tests {
 
     fn programs(majors: &[u32]) -> Vec<Programs> {
         majors.iter().map(|&major| Programs { directory: PathBuf::from(major.to_string()), major }).collect()
+    }
+
+    #[test]
+    fn its_memory_is_a_part_of_what_there_is() {
+        let mebibytes = |memory: Option<u64>| shared_buffers(memory.map(|memory| memory * MIB)) / MIB;
+        let asked = [None, Some(512), Some(8_192), Some(1 << 20)];
+        assert_eq!(asked.map(mebibytes), [128, 128, 512, 4_096]);
     }
 
     #[test]
