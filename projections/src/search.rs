@@ -5,7 +5,9 @@
 //! that are looked for is then compared with the words themselves.
 //!
 //! The newest notes are looked through one by one, as many as fill a page where the words are frequent; only for
-//! what is rarer the index is asked. So neither frequent nor rare words cost more when there are more notes.
+//! what is rarer the index is asked. Where frequent words happen not to be in the newest notes, a sample of all
+//! tells so, and more are looked through: the index would name half of what there is. So neither frequent nor rare
+//! words cost more when there are more notes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,6 +31,12 @@ use crate::user::Origin;
 
 /// Notes that are looked through one by one.
 const LOOKED_THROUGH: i64 = 5_000;
+/// The same for words that are frequent, but not lately.
+const LOOKED_THROUGH_FURTHER: i64 = 50_000;
+/// Notes in a sample of all, about.
+const SAMPLED: f64 = 2_000.0;
+/// Notes in the sample that have the words, for it to say anything.
+const SAMPLED_AT_LEAST: i64 = 3;
 /// Words that are looked for together; what is beyond them is left out.
 pub const MAX_WORDS: usize = 16;
 /// The longest query that is looked for, in characters.
@@ -232,6 +240,49 @@ impl Query {
     }
 }
 
+/// How many of some notes have the words that are looked for.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    notes: i64,
+    having: i64,
+    /// How many notes there are, about.
+    of: f64,
+}
+
+impl Sample {
+    /// Notes of some of the pages of the table.
+    async fn of(pool: &PgPool, query: &Query) -> sqlx::Result<Self> {
+        let of: f64 = sqlx::query_scalar(
+            "select reltuples::float8 from pg_class where oid = 'read.note_words'::regclass",
+        )
+        .fetch_one(pool)
+        .await?;
+        // Or nobody has counted them yet.
+        if of < SAMPLED {
+            return Ok(Self { notes: 0, having: 0, of });
+        }
+        let (notes, having) = sqlx::query_as(
+            "select count(*), count(*) filter (where w.grams @> $2
+                    and not exists (select 1 from unnest($3::text[]) as q(word)
+                                     where position(q.word in w.words) = 0))
+               from read.note_words w tablesample system ($1::real)",
+        )
+        .bind((100.0 * SAMPLED / of) as f32)
+        .bind(&query.grams)
+        .bind(&query.words)
+        .fetch_one(pool)
+        .await?;
+        Ok(Self { notes, having, of })
+    }
+
+    /// Whether so many are found sooner by looking through the notes one by one than by taking the first of all that
+    /// the index names.
+    fn is_full_of(self, limit: i64) -> bool {
+        let part = self.having as f64 / self.notes.max(1) as f64;
+        self.having >= SAMPLED_AT_LEAST && limit as f64 / part < part * self.of
+    }
+}
+
 /// Which notes are looked through.
 #[derive(Debug, Clone, Default)]
 pub struct NoteFilter {
@@ -262,13 +313,15 @@ pub async fn notes(
           order by w.note_id {order} limit $4"
     );
     // The nearest ones, one by one.
-    let near = format!(
-        "select w.note_id
-           from (select w.note_id, w.author, w.words, w.grams
-                   from read.note_words w
-                  where w.note_id > $2 and w.note_id < $3 and {by_author}
-                  order by w.note_id {order} limit {LOOKED_THROUGH}) w {fits}"
-    );
+    let near = |at_most: i64| {
+        format!(
+            "select w.note_id
+               from (select w.note_id, w.author, w.words, w.grams
+                       from read.note_words w
+                      where w.note_id > $2 and w.note_id < $3 and {by_author}
+                      order by w.note_id {order} limit {at_most}) w {fits}"
+        )
+    };
     // The rest by the index: behind the last that was looked at, which is found again.
     let far = format!(
         "select w.note_id
@@ -290,10 +343,18 @@ pub async fn notes(
             .fetch_all(pool)
             .await
     };
-    let found = run(near).await?;
     // Without words there is nothing to ask the index for.
-    let found =
-        if (found.len() as i64) < page.limit() && !query.grams.is_empty() { run(far).await? } else { found };
+    let is_enough = |found: &[Uuid]| found.len() as i64 >= page.limit() || query.grams.is_empty();
+    let mut found = run(near(LOOKED_THROUGH)).await?;
+    if !is_enough(&found)
+        && filter.author.is_none()
+        && Sample::of(pool, &query).await?.is_full_of(page.limit())
+    {
+        found = run(near(LOOKED_THROUGH_FURTHER)).await?;
+    }
+    if !is_enough(&found) {
+        found = run(far).await?;
+    }
     Ok(found.into_iter().map(NoteId).collect())
 }
 
@@ -447,6 +508,40 @@ mod tests {
         assert_eq!(notes(&pool, None, &of_another, &all).await.unwrap(), []);
         let here = NoteFilter { host: Some(String::new()), query: "100".to_owned(), author: None };
         assert_eq!(notes(&pool, None, &here, &all).await.unwrap(), [percent]);
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn a_sample_tells_frequent_words_from_rare_ones(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        story.person(1, "somebody");
+        let mut say = |text: &str| story.note(1, |note| note.text = Some(text.to_owned()));
+        let tea = (say("a cup of tea"), say("more tea"));
+        let rain = say("rain");
+        story.project().await;
+        // The same again and again, but the rain.
+        sqlx::query(
+            "insert into read.note_words (note_id, author, words, grams)
+             select gen_random_uuid(), w.author, w.words, w.grams
+               from read.note_words w cross join generate_series(1, 5000) where w.note_id <> $1",
+        )
+        .bind(rain.0)
+        .execute(&pool)
+        .await
+        .unwrap();
+        sqlx::query("analyze read.note_words").execute(&pool).await.unwrap();
+        let sample = async |words| Sample::of(&pool, &Query::of(words)).await.unwrap();
+        let (of_tea, of_rain) = (sample("TEA").await, sample("rain").await);
+        assert!((500..5_000).contains(&of_tea.notes), "{of_tea:?}");
+        assert!(of_tea.having >= of_tea.notes - 1 && of_tea.is_full_of(20), "{of_tea:?}");
+        assert!(of_rain.having <= 1 && !of_rain.is_full_of(20), "{of_rain:?}");
+        // What isn't enough is found all the same.
+        assert_eq!(found(&pool, 1, "tea", Page::newest(10)).await, [tea.1, tea.0]);
+
+        let a_million = Sample { notes: 2_000, having: 0, of: 1e6 };
+        let is_full = |having| Sample { having, ..a_million }.is_full_of(20);
+        assert_eq!([0, 2, 8, 10, 900].map(is_full), [false, false, false, true, true]);
+        let few = Sample { notes: 100, having: 30, of: 100.0 };
+        assert!(!few.is_full_of(20), "the index names less");
     }
 
     #[sqlx::test(migrations = "../migrations")]
