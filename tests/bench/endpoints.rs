@@ -54,7 +54,8 @@ pub async fn run(plan: &Plan, directory: &Path) -> Result<bool, String> {
         let began = std::time::Instant::now();
         seed.write(notes).await?;
         eprintln!("{notes} notes by {people} people, {:.0} s", began.elapsed().as_secs_f64());
-        measured.extend(all(plan, &server, &Arc::new(seed.facts.clone())).await?);
+        // What is written here would be in the way of what is read there.
+        measured.extend(all(plan, &server, &Arc::new(seed.facts.clone()), notes == most).await?);
     }
     server.stop().await?;
     print(plan, &measured)
@@ -76,16 +77,22 @@ pub async fn run_in(plan: &Plan, world: &Path) -> Result<bool, String> {
     let facts = serde_json::from_slice(&std::fs::read(&kept).map_err(told)?);
     let facts: Facts = facts.map_err(|error| error.to_string())?;
     let server = Server::start(&plan.kiroku, world).await?;
-    let measured = all(plan, &server, &Arc::new(facts)).await?;
+    let measured = all(plan, &server, &Arc::new(facts), true).await?;
     server.stop().await?;
     print(plan, &measured)
 }
 
-/// Each endpoint that is wanted, and a bare handler beside the newest page.
-async fn all(plan: &Plan, server: &Server, facts: &Arc<Facts>) -> Result<Vec<Measured>, String> {
+/// Each endpoint that is wanted, those that write if they may, and a bare handler beside the newest page.
+async fn all(
+    plan: &Plan,
+    server: &Server,
+    facts: &Arc<Facts>,
+    may_write: bool,
+) -> Result<Vec<Measured>, String> {
     let offered = server.offered().await?;
     let wanted = |probe: &&Probe| {
         offered.iter().any(|endpoint| endpoint == probe.endpoint)
+            && (may_write || !probe.writes)
             && (plan.only.is_empty()
                 || plan.only.iter().any(|only| only == probe.endpoint || only == probe.name))
     };

@@ -105,6 +105,8 @@ pub struct Probe {
     pub endpoint: &'static str,
     /// Whether it gives a page, so that it must not cost more where there is more.
     pub pages: bool,
+    /// Whether there is more afterwards than before.
+    pub writes: bool,
     ask: fn(&Facts, &mut StdRng) -> Value,
     /// An error that some of the requests may get, such as those that ask for the same again.
     refusal: Option<&'static str>,
@@ -112,11 +114,15 @@ pub struct Probe {
 
 impl Probe {
     const fn page(endpoint: &'static str, ask: fn(&Facts, &mut StdRng) -> Value) -> Self {
-        Self { name: endpoint, endpoint, pages: true, ask, refusal: None }
+        Self { name: endpoint, endpoint, pages: true, writes: false, ask, refusal: None }
     }
 
     const fn one(endpoint: &'static str, ask: fn(&Facts, &mut StdRng) -> Value) -> Self {
         Self { pages: false, ..Self::page(endpoint, ask) }
+    }
+
+    const fn write(endpoint: &'static str, ask: fn(&Facts, &mut StdRng) -> Value) -> Self {
+        Self { writes: true, ..Self::one(endpoint, ask) }
     }
 
     const fn named(self, name: &'static str) -> Self {
@@ -178,13 +184,13 @@ pub const PROBES: &[Probe] = &[
     Probe::page("drive/files", |facts, rng| json!({ "i": facts.busy(rng).token, "limit": PAGE })),
     // As of the last note: the days behind it are as full however many notes there are.
     Probe::page("charts/notes", |facts, _| json!({ "span": "day", "limit": 30, "offset": facts.latest })),
-    Probe::one(
+    Probe::write(
         "notes/create",
         |facts, rng| json!({ "i": facts.person(rng).token, "text": "a cup of tea in the rain" }),
     ),
     Probe {
         refusal: Some("ALREADY_REACTED"),
-        ..Probe::one("notes/reactions/create", |facts, rng| {
+        ..Probe::write("notes/reactions/create", |facts, rng| {
             let (person, note) = (facts.person(rng), facts.note(rng));
             json!({ "i": person.token, "noteId": note, "reaction": "🎉" })
         })
