@@ -61,7 +61,8 @@ pub async fn run(plan: &Plan, directory: &Path) -> Result<bool, String> {
     print(plan, &measured)
 }
 
-/// The same in a world that is kept, and made if it is not there yet.
+/// The same in a world that is kept, and made if it is not there yet. It stays as it is, so nothing that writes is
+/// measured.
 pub async fn run_in(plan: &Plan, world: &Path) -> Result<bool, String> {
     let told = |error: std::io::Error| format!("{}: {error}", world.display());
     let kept = world.join("facts.json");
@@ -77,7 +78,7 @@ pub async fn run_in(plan: &Plan, world: &Path) -> Result<bool, String> {
     let facts = serde_json::from_slice(&std::fs::read(&kept).map_err(told)?);
     let facts: Facts = facts.map_err(|error| error.to_string())?;
     let server = Server::start(&plan.kiroku, world).await?;
-    let measured = all(plan, &server, &Arc::new(facts), true).await?;
+    let measured = all(plan, &server, &Arc::new(facts), false).await?;
     server.stop().await?;
     print(plan, &measured)
 }

@@ -123,7 +123,7 @@ fn arguments() -> Command {
                 .long("world")
                 .value_name("DIRECTORY")
                 .conflicts_with_all(["large", "part", "upload"])
-                .help("Keeps the world there; one that is there is used again, as large as it is"),
+                .help("Keeps the world there, and writes no more to it; one that is there is used again, as large as it is"),
         )
         .arg(number("upload", "0").help("Only upload a file of so many megabytes, and watch the memory"))
         .arg(Arg::new("only").long("only").value_name("ENDPOINT,…").default_value(""))
@@ -186,14 +186,14 @@ fn plan(matches: &ArgMatches) -> Result<Plan, String> {
 
 /// Whether all went well.
 async fn bench(plan: &Plan) -> Result<bool, String> {
+    if let Some(world) = &plan.world {
+        return endpoints::run_in(plan, world).await;
+    }
     let directory = tempfile::Builder::new().prefix("kiroku-bench-").tempdir_in(&plan.directory);
     let directory = directory.map_err(|error| format!("{}: {error}", plan.directory.display()))?;
     // PostgreSQL does not run as root, and its user has to get through.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(directory.path(), open).map_err(|error| error.to_string())?;
-    if let Some(world) = &plan.world {
-        return endpoints::run_in(plan, world).await;
-    }
     if plan.parts.is_empty() {
         return endpoints::run(plan, directory.path()).await;
     }
