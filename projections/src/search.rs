@@ -451,7 +451,7 @@ pub async fn people_by_name(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Story, user};
+    use crate::testing::{Statements, Story, user};
     use domain::moderation::Suspended;
     use domain::note::{Deleted, Visibility};
     use domain::user::ProfileChanges;
@@ -534,8 +534,17 @@ mod tests {
         assert!((500..5_000).contains(&of_tea.notes), "{of_tea:?}");
         assert!(of_tea.having >= of_tea.notes - 1 && of_tea.is_full_of(20), "{of_tea:?}");
         assert!(of_rain.having <= 1 && !of_rain.is_full_of(20), "{of_rain:?}");
-        // What isn't enough is found all the same.
-        assert_eq!(found(&pool, 1, "tea", Page::newest(10)).await, [tea.1, tea.0]);
+        // Beyond all those that are nearer: by looking further, and by the index where that is not enough, or rare.
+        let statements = Statements::default();
+        let _counting = statements.listen();
+        let both = vec![tea.1, tea.0];
+        let asked = [("tea", 2, both.clone(), 4), ("tea", 10, both, 5), ("cup", 1, vec![tea.0], 4)];
+        for (words, limit, notes, cost) in asked {
+            assert_eq!(found(&pool, 1, words, Page::newest(limit)).await, notes, "{words}");
+            assert_eq!(statements.take(), cost, "{words}");
+        }
+        let older = Page { until: Some(rain.0), ..Page::newest(10) };
+        assert_eq!((found(&pool, 1, "rain", older).await, statements.take()), (vec![], 4));
 
         let a_million = Sample { notes: 2_000, having: 0, of: 1e6 };
         let is_full = |having| Sample { having, ..a_million }.is_full_of(20);
