@@ -11,6 +11,8 @@ use tokio::time::sleep;
 
 /// So many keys are loaded at once, and those of the last caller.
 const MAX_KEYS: usize = 1_000;
+/// Callers that wait, those that have gone away meanwhile included; one more loads what they want themselves.
+const MAX_WAITING: usize = 1_000;
 /// Who has waited for so long loads what they want themselves.
 const WAITS_AT_MOST: Duration = Duration::from_secs(1);
 
@@ -44,8 +46,7 @@ impl<K: Hash + Eq + Copy, V> Together<K, V> {
         if let Ok(_turn) = self.turn.try_lock() {
             return self.with_others(keys, load).await;
         }
-        let (reply, mut answer) = oneshot::channel();
-        self.lock().push_back(Waiting { keys: keys.clone(), reply });
+        let Some(mut answer) = self.wait(&keys) else { return Ok(Arc::new(load(keys).await?)) };
         tokio::select! {
             biased;
             answer = &mut answer => if let Ok(loaded) = answer {
@@ -63,6 +64,20 @@ impl<K: Hash + Eq + Copy, V> Together<K, V> {
         }
         // Whose turn it was failed or went away, or takes too long.
         Ok(Arc::new(load(keys).await?))
+    }
+
+    /// None where too many wait.
+    fn wait(&self, keys: &[K]) -> Option<oneshot::Receiver<Loaded<K, V>>> {
+        let mut waiting = self.lock();
+        if waiting.len() >= MAX_WAITING {
+            waiting.retain(|other| !other.reply.is_closed());
+        }
+        let (reply, answer) = oneshot::channel();
+        let has_room = waiting.len() < MAX_WAITING;
+        has_room.then(|| {
+            waiting.push_back(Waiting { keys: keys.to_vec(), reply });
+            answer
+        })
     }
 
     async fn with_others<L>(
@@ -198,6 +213,16 @@ mod tests {
             table.may_answer.notify_one();
             assert_eq!(third.await.unwrap(), Some(vec![30]));
         }
+    }
+
+    #[test]
+    fn no_more_wait_than_may_and_who_has_gone_away_makes_room() {
+        let together = Together::<u32, u32>::default();
+        let mut waiting: Vec<_> = (0..MAX_WAITING).map(|_| together.wait(&[1]).unwrap()).collect();
+        assert!(together.wait(&[1]).is_none());
+        waiting.truncate(1);
+        assert!(together.wait(&[1]).is_some());
+        assert_eq!(together.lock().len(), 2);
     }
 
     #[tokio::test]
