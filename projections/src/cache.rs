@@ -508,7 +508,7 @@ mod tests {
                 let source = Source { pool: &pool, memory };
                 // All of them at once, so that they load together.
                 let page = |viewer| hydrate::from(&source, wanted(&events[..at]), viewer, story.now());
-                let viewers = [None, Some(user(1)), Some(user(3))];
+                let viewers = [None, Some(user(1)), Some(user(2)), Some(user(3))];
                 let cached = try_join_all(viewers.map(page)).await.unwrap();
                 for (viewer, cached) in viewers.into_iter().zip(cached) {
                     let wanted = wanted(&events[..at]);
