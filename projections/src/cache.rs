@@ -391,6 +391,10 @@ impl<'c> Source<'c> {
     }
 }
 
+/// What the text beside a note or a person takes without what they wrote: reckoned at once, though it is written when
+/// they are first shown.
+const SHOWN_BYTES: usize = 512;
+
 fn memory(text: Option<&String>) -> usize {
     text.map_or(0, String::capacity)
 }
@@ -401,7 +405,8 @@ fn weigh_note(note: &NoteRow) -> usize {
     let choices =
         note.poll.iter().flat_map(|poll| &poll.choices).map(|choice| 24 + choice.len()).sum::<usize>();
     let ids = 16 * (note.mentions.len() + note.visible_to.len() + note.files.len());
-    size_of::<NoteRow>() + size_of::<crate::world::Written>() + texts + words + choices + ids
+    let shown = SHOWN_BYTES + texts + words + 2 * ids;
+    size_of::<NoteRow>() + size_of::<crate::world::Written>() + texts + words + choices + ids + shown
 }
 
 fn weigh_user(user: &UserRow) -> usize {
@@ -412,7 +417,7 @@ fn weigh_user(user: &UserRow) -> usize {
     let hosts = profile.muted_instances.iter().map(|host| 24 + host.len()).sum::<usize>();
     let worn = profile.avatar_decorations.len() * size_of::<Worn>();
     // The other lists of a profile are short, or few have them.
-    let rest = 1_024 + user.moderation_note.len() + user.username.len();
+    let rest = 1_024 + SHOWN_BYTES + user.moderation_note.len() + user.username.len();
     size_of::<UserRow>() + texts.iter().sum::<usize>() + fields + hosts + worn + rest
 }
 

@@ -66,6 +66,7 @@ pub mod relation;
 pub mod role;
 pub mod runtime;
 pub mod search;
+pub mod shown;
 mod sql;
 mod tail;
 #[cfg(test)]

@@ -460,7 +460,7 @@ impl NoteRow {
     /// filled in.
     fn new(written: Written) -> Self {
         Self {
-            written: Arc::new(written),
+            written: written.into(),
             replies: 0,
             renotes: 0,
             clipped: 0,

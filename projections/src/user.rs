@@ -223,7 +223,7 @@ fn user_row(row: &PgRow) -> sqlx::Result<UserRow> {
         username: row.try_get("username")?,
         host: row.try_get("host")?,
         uri: row.try_get("uri")?,
-        profile: Arc::new(row.try_get::<Json<Profile>, _>("profile")?.0),
+        profile: row.try_get::<Json<Profile>, _>("profile")?.0.into(),
         is_root: row.try_get("is_root")?,
         followers: row.try_get("followers")?,
         following: row.try_get("following")?,

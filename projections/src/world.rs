@@ -23,12 +23,13 @@ use domain::user::Profile;
 use domain::{ChannelId, FileId, FolderId, FollowId, NoteId, RoleId, UserId, WorkId};
 
 use crate::role::RoleRow;
+use crate::shown::Shown;
 use crate::work::WorkRow;
 
 /// A note with its counts, as the read tables have it.
 #[derive(Debug, Clone)]
 pub struct NoteRow {
-    pub written: Arc<Written>,
+    pub written: Shown<Written>,
     pub replies: i64,
     pub renotes: i64,
     /// Clips that it is in.
@@ -85,7 +86,7 @@ impl Deref for NoteRow {
 impl DerefMut for NoteRow {
     /// Where it is shared, a copy of it is changed.
     fn deref_mut(&mut self) -> &mut Written {
-        Arc::make_mut(&mut self.written)
+        &mut self.written
     }
 }
 
@@ -185,7 +186,7 @@ pub struct UserRow {
     /// None for people of this server.
     pub host: Option<String>,
     pub uri: Option<String>,
-    pub profile: Arc<Profile>,
+    pub profile: Shown<Profile>,
     pub is_root: bool,
     pub followers: i64,
     pub following: i64,
@@ -209,7 +210,7 @@ pub struct UserRow {
 
 impl From<&UserRow> for AuthorRules {
     fn from(author: &UserRow) -> Self {
-        Self { suspended: author.is_suspended, ..Self::from(author.profile.as_ref()) }
+        Self { suspended: author.is_suspended, ..Self::from(&*author.profile) }
     }
 }
 

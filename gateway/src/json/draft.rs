@@ -40,10 +40,10 @@ pub struct NoteDraft {
     files: Vec<DriveFile>,
     reply_id: Option<NoteId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reply: Option<Box<Note>>,
+    reply: Option<Note>,
     renote_id: Option<NoteId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    renote: Option<Box<Note>>,
+    renote: Option<Note>,
     channel_id: Option<Id<ids::ChannelId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<InChannel>,
@@ -151,7 +151,7 @@ pub fn draft(look: &Look<'_>, world: &World, row: DraftRow) -> Option<NoteDraft>
     let user = user_lite(look, world.user(row.user)?);
     let files = files(look, world, &row);
     let Content { text, cw, visibility, visible_to, local_only, reaction_acceptance, .. } = row.content;
-    let shown = |id: ids::NoteId| note(look, world, id).map(Box::new);
+    let shown = |id: ids::NoteId| note(look, world, id);
     Some(NoteDraft {
         id: Id(row.id),
         created_at: Time(row.id.time()),

@@ -10,6 +10,7 @@ pub mod drive;
 pub mod emoji;
 pub mod note;
 pub mod notification;
+mod ready;
 pub mod role;
 pub mod user;
 pub mod work;

@@ -1,6 +1,7 @@
 //! Notes as clients see them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use domain::emoji::Reaction;
 use domain::ids;
@@ -8,9 +9,10 @@ use domain::note::{ReactionAcceptance, Visibility};
 use domain::policy::{Sight, Visible};
 use projections::world::{ChannelRow, NoteRow, Shell, World};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::drive::{DriveFile, file};
+use super::ready::{Ready, kept};
 use super::user::{UserLite, user_lite};
 use super::{Look, Time, is_false};
 use crate::api::param::{Id, NoteId, UserId};
@@ -18,14 +20,27 @@ use crate::api::param::{Id, NoteId, UserId};
 /// How deep a quote of a quote of a quote is shown, in notes below the first.
 const MAX_QUOTED: usize = 4;
 
+/// How a note is sent.
+pub type Note = Ready<WholeNote>;
+
 /// A note.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Note")]
+pub struct WholeNote {
+    #[serde(flatten)]
+    pub words: Words,
+    #[serde(flatten)]
+    pub rest: Rest,
+}
+
+/// What stays as it was when the note was written.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Note {
+#[schemars(inline)]
+pub struct Words {
     pub id: NoteId,
     pub created_at: Time,
     pub user_id: UserId,
-    pub user: UserLite,
     pub text: Option<String>,
     pub cw: Option<String>,
     #[schemars(with = "String")]
@@ -36,27 +51,13 @@ pub struct Note {
     /// Of a direct note.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visible_user_ids: Option<Vec<UserId>>,
-    pub renote_count: i64,
-    pub replies_count: i64,
-    pub reaction_count: i64,
-    /// Counts by reaction.
-    pub reactions: BTreeMap<String, i64>,
-    /// Pictures of the custom emoji of other servers among the reactions, by name.
-    pub reaction_emojis: BTreeMap<String, String>,
-    /// Pictures of the custom emoji in a note of another server, by name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub emojis: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     pub file_ids: Vec<Id<ids::FileId>>,
-    /// Those that are there.
-    pub files: Vec<DriveFile>,
     pub reply_id: Option<NoteId>,
     pub renote_id: Option<NoteId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel_id: Option<Id<ids::ChannelId>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub channel: Option<InChannel>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mentions: Vec<UserId>,
     #[serde(skip_serializing_if = "is_false")]
@@ -64,12 +65,36 @@ pub struct Note {
     /// Of a note of another server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
+}
+
+/// What has become of a note, what stands around it, and what the viewer made of it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Rest {
+    pub user: UserLite,
+    pub renote_count: i64,
+    pub replies_count: i64,
+    pub reaction_count: i64,
+    /// Counts by reaction.
+    #[serde(serialize_with = "by_reaction")]
+    #[schemars(with = "BTreeMap<String, i64>")]
+    pub reactions: Arc<[(Reaction, i64)]>,
+    /// Pictures of the custom emoji of other servers among the reactions, by name.
+    pub reaction_emojis: BTreeMap<String, String>,
+    /// Pictures of the custom emoji in a note of another server, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emojis: Option<BTreeMap<String, String>>,
+    /// Those that are there.
+    pub files: Vec<DriveFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<InChannel>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clipped_count: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reply: Option<Box<Note>>,
+    pub reply: Option<Note>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub renote: Option<Box<Note>>,
+    pub renote: Option<Note>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub poll: Option<Poll>,
     /// How the viewer reacted.
@@ -78,6 +103,11 @@ pub struct Note {
     /// The viewer may not see what was written.
     #[serde(skip_serializing_if = "is_false")]
     pub is_hidden: bool,
+}
+
+/// Counts as an object, the most frequent first.
+pub fn by_reaction<S: Serializer>(counts: &[(Reaction, i64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(counts.iter().map(|(reaction, count)| (reaction.as_str(), count)))
 }
 
 /// The channel of a note in few words.
@@ -128,64 +158,65 @@ pub struct Choice {
 /// The note with what it answers and passes on; what the viewer may not see is shown as hidden. None when
 /// the note or its author isn't there.
 pub fn note(look: &Look<'_>, world: &World, id: ids::NoteId) -> Option<Note> {
-    full(look, world, id, MAX_QUOTED)
+    full(look, world, world, id, MAX_QUOTED)
 }
 
-fn full(look: &Look<'_>, world: &World, id: ids::NoteId, deeper: usize) -> Option<Note> {
-    let mut shown = plain(look, world, id)?;
+/// A note that was just written; what it answers and passes on stands as it did before.
+pub fn new(look: &Look<'_>, world: &World, before: &World, id: ids::NoteId) -> Option<Note> {
+    full(look, world, before, id, MAX_QUOTED)
+}
+
+fn full(look: &Look<'_>, world: &World, around: &World, id: ids::NoteId, deeper: usize) -> Option<Note> {
     let shell = world.shell(id)?;
-    shown.clipped_count = Some(shell.clipped);
-    shown.reply = shell.reply.and_then(|reply| plain(look, world, reply.id)).map(Box::new);
+    let mut rest = rest(look, world, &shell)?;
+    rest.clipped_count = Some(shell.clipped);
+    rest.reply = shell.reply.and_then(|reply| plain(look, around, reply.id));
     if let Some(deeper) = deeper.checked_sub(1) {
-        shown.renote = shell.renote.and_then(|renote| full(look, world, renote.id, deeper)).map(Box::new);
+        rest.renote = shell.renote.and_then(|renote| full(look, around, around, renote.id, deeper));
     }
     if let Some(visible) = world.see(id).and_then(Sight::seen) {
-        shown.poll = poll(world, visible);
-        shown.my_reaction = world.my_reaction(id).map(|reaction| reaction.as_str().to_owned());
+        rest.poll = poll(world, visible);
+        rest.my_reaction = world.my_reaction(id).map(|reaction| reaction.as_str().to_owned());
     }
-    Some(shown)
+    shown(look, world, &shell, rest)
 }
 
 /// The note by itself, as it stands under a reply.
 pub fn plain(look: &Look<'_>, world: &World, id: ids::NoteId) -> Option<Note> {
-    let mut shown = frame(look, world, &world.shell(id)?)?;
-    match world.see(id)? {
-        Sight::Seen(visible) => fill(&mut shown, look, world, visible),
-        Sight::Hidden(_) => shown.is_hidden = true,
-    }
-    Some(shown)
+    let shell = world.shell(id)?;
+    shown(look, world, &shell, rest(look, world, &shell)?)
 }
 
-/// What everybody may know of a note.
-fn frame(look: &Look<'_>, world: &World, shell: &Shell<'_>) -> Option<Note> {
+/// What was written, for those who may see it, with the rest.
+fn shown(look: &Look<'_>, world: &World, shell: &Shell<'_>, mut rest: Rest) -> Option<Note> {
+    match world.see(shell.id)? {
+        Sight::Seen(visible) => {
+            let note = visible.note();
+            rest.reaction_count = note.reactions.iter().map(|(_, count)| count).sum();
+            rest.reactions = Arc::clone(&note.reactions);
+            rest.files = note.files.iter().filter_map(|id| Some(file(look, world.file(*id)?))).collect();
+            Some(Note::lay(note.written.text(|_| kept(&words(shell, visible))), &rest))
+        }
+        Sight::Hidden(_) => {
+            rest.is_hidden = true;
+            Some(Note::lay(&kept(&hidden(shell)), &rest))
+        }
+    }
+}
+
+/// What everybody may know of what is around a note.
+fn rest(look: &Look<'_>, world: &World, shell: &Shell<'_>) -> Option<Rest> {
     let author = world.user(shell.author)?;
-    Some(Note {
-        id: Id(shell.id),
-        created_at: Time(shell.id.time()),
-        user_id: Id(shell.author),
+    Some(Rest {
         user: user_lite(look, author),
-        text: None,
-        cw: None,
-        visibility: shell.visibility,
-        local_only: shell.local_only,
-        reaction_acceptance: shell.reaction_acceptance,
-        visible_user_ids: None,
         renote_count: shell.renotes,
         replies_count: shell.replies,
         reaction_count: 0,
-        reactions: BTreeMap::new(),
+        reactions: Arc::default(),
         reaction_emojis: BTreeMap::new(),
         emojis: author.host.as_ref().map(|_| BTreeMap::new()),
-        tags: Vec::new(),
-        file_ids: Vec::new(),
         files: Vec::new(),
-        reply_id: shell.reply.map(|reply| Id(reply.id)),
-        renote_id: shell.renote.map(|renote| Id(renote.id)),
-        channel_id: shell.channel.map(Id),
         channel: shell.channel.and_then(|channel| world.channel(channel)).map(InChannel::from),
-        mentions: shell.mentions.iter().copied().map(Id).collect(),
-        has_poll: false,
-        uri: None,
         clipped_count: None,
         reply: None,
         renote: None,
@@ -195,25 +226,43 @@ fn frame(look: &Look<'_>, world: &World, shell: &Shell<'_>) -> Option<Note> {
     })
 }
 
-/// What only those know who may see it.
-fn fill(shown: &mut Note, look: &Look<'_>, world: &World, visible: Visible<'_, NoteRow>) {
-    let note = visible.note();
-    shown.text = note.text.clone();
-    shown.cw = note.cw.clone();
-    if note.visibility == Visibility::Specified {
-        shown.visible_user_ids = Some(note.visible_to.iter().copied().map(Id).collect());
+/// What everybody may know of what was written.
+fn hidden(shell: &Shell<'_>) -> Words {
+    Words {
+        id: Id(shell.id),
+        created_at: Time(shell.id.time()),
+        user_id: Id(shell.author),
+        text: None,
+        cw: None,
+        visibility: shell.visibility,
+        local_only: shell.local_only,
+        reaction_acceptance: shell.reaction_acceptance,
+        visible_user_ids: None,
+        tags: Vec::new(),
+        file_ids: Vec::new(),
+        reply_id: shell.reply.map(|reply| Id(reply.id)),
+        renote_id: shell.renote.map(|renote| Id(renote.id)),
+        channel_id: shell.channel.map(Id),
+        mentions: shell.mentions.iter().copied().map(Id).collect(),
+        has_poll: false,
+        uri: None,
     }
-    shown.reaction_count = note.reactions.iter().map(|(_, count)| count).sum();
-    shown.reactions = counts(&note.reactions);
-    shown.file_ids = note.files.iter().copied().map(Id).collect();
-    shown.files = note.files.iter().filter_map(|id| Some(file(look, world.file(*id)?))).collect();
-    shown.tags = note.tags.clone();
-    shown.has_poll = note.poll.is_some();
-    shown.uri = note.uri.clone();
 }
 
-fn counts(reactions: &[(Reaction, i64)]) -> BTreeMap<String, i64> {
-    reactions.iter().map(|(reaction, count)| (reaction.as_str().to_owned(), *count)).collect()
+/// And what only those know who may see it.
+fn words(shell: &Shell<'_>, visible: Visible<'_, NoteRow>) -> Words {
+    let note = visible.note();
+    let direct = note.visibility == Visibility::Specified;
+    Words {
+        text: note.text.clone(),
+        cw: note.cw.clone(),
+        visible_user_ids: direct.then(|| note.visible_to.iter().copied().map(Id).collect()),
+        tags: note.tags.clone(),
+        file_ids: note.files.iter().copied().map(Id).collect(),
+        has_poll: note.poll.is_some(),
+        uri: note.uri.clone(),
+        ..hidden(shell)
+    }
 }
 
 /// The poll of a note with its counts.
@@ -402,6 +451,16 @@ pub(crate) mod tests {
             ["clippedCount", "hasPoll", "mentions", "poll", "tags", "uri", "visibleUserIds"]
         );
         assert_eq!(seen["visibleUserIds"], json!([user_id(2)]));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_note_is_for_those_who_may_see_it() {
+        let secret = note_of(1, 1, |row| row.visibility = Visibility::Followers);
+        let texts = |viewer| shown(viewer, vec![secret.clone()], Theirs::default())["text"].take();
+        assert_eq!(texts(None), Value::Null);
+        assert_eq!(texts(Some(1)), "text 1");
+        assert_eq!((texts(Some(2)), texts(None)), (Value::Null, Value::Null));
+        assert_eq!(texts(Some(1)), "text 1");
     }
 
     #[test]

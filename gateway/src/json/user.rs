@@ -27,6 +27,7 @@ use serde_json::{Map, Value};
 use super::announcement::{Announcement, announcement};
 use super::drive::file_url;
 use super::note::{Note, note};
+use super::ready::{Ready, kept};
 use super::role::{BadgeRole, RoleLite};
 use super::work::{Page, page};
 use super::{Look, Time, is_false};
@@ -77,10 +78,25 @@ pub struct Achievement {
     pub unlocked_at: i64,
 }
 
+/// How a person is sent in few words.
+pub type UserLite = Ready<WholeUserLite>;
+
 /// A person in few words, as beside each note.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct UserLite {
+#[schemars(rename = "UserLite")]
+pub struct WholeUserLite {
+    #[serde(flatten)]
+    pub face: Face,
+    #[serde(flatten)]
+    pub today: Today,
+}
+
+/// What stays as it is while the profile does.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Face {
     pub id: UserId,
     pub name: Option<String>,
     pub username: String,
@@ -88,7 +104,6 @@ pub struct UserLite {
     pub host: Option<String>,
     pub avatar_url: String,
     pub avatar_blurhash: Option<String>,
-    pub avatar_decorations: Vec<Decoration>,
     pub is_bot: bool,
     pub is_cat: bool,
     #[serde(skip_serializing_if = "is_false")]
@@ -99,6 +114,14 @@ pub struct UserLite {
     pub make_notes_hidden_before: Option<i64>,
     /// Pictures of the custom emoji in the name, by name.
     pub emojis: BTreeMap<String, String>,
+}
+
+/// What may be otherwise at any time.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Today {
+    pub avatar_decorations: Vec<Decoration>,
     pub online_status: OnlineStatus,
     pub badge_roles: Vec<BadgeRole>,
 }
@@ -176,7 +199,9 @@ pub struct MeDetailed {
 #[schemars(inline)]
 pub struct Profile {
     #[serde(flatten)]
-    pub lite: UserLite,
+    pub face: Face,
+    #[serde(flatten)]
+    pub today: Today,
     pub url: Option<String>,
     pub uri: Option<String>,
     pub moved_to: Null,
@@ -314,10 +339,18 @@ fn passkey(passkey: &Passkey) -> PasskeyJson {
 }
 
 impl UserDetailed {
+    pub fn id(&self) -> ids::UserId {
+        self.profile().face.id.0
+    }
+
     pub fn is_suspended(&self) -> bool {
+        self.profile().is_suspended
+    }
+
+    fn profile(&self) -> &Profile {
         match self {
-            UserDetailed::NotMe(user) => user.profile.is_suspended,
-            UserDetailed::Me(user) => user.profile.is_suspended,
+            UserDetailed::NotMe(user) => &user.profile,
+            UserDetailed::Me(user) => &user.profile,
         }
     }
 }
@@ -333,22 +366,31 @@ pub fn achievements(rows: &[AchievementRow]) -> Vec<Achievement> {
 
 /// A person in few words.
 pub fn user_lite(look: &Look<'_>, user: &UserRow) -> UserLite {
+    UserLite::lay(user.profile.text(|_| kept(&face(look, user))), &today(look, user))
+}
+
+fn face(look: &Look<'_>, user: &UserRow) -> Face {
     let profile = &user.profile;
-    UserLite {
+    Face {
         id: Id(user.id),
         name: profile.name.clone(),
         username: user.username.clone(),
         host: user.host.clone(),
         avatar_url: avatar_url(look, user),
         avatar_blurhash: profile.avatar.as_ref().and_then(|picture| picture.blurhash.clone()),
-        avatar_decorations: user.decorations.iter().map(decoration).collect(),
         is_bot: profile.is_bot,
         is_cat: profile.is_cat,
         require_signin_to_view_contents: profile.require_signin_to_view_contents,
         make_notes_followers_only_before: profile.make_notes_followers_only_before,
         make_notes_hidden_before: profile.make_notes_hidden_before,
         emojis: BTreeMap::new(),
-        online_status: match profile.hide_online_status {
+    }
+}
+
+fn today(look: &Look<'_>, user: &UserRow) -> Today {
+    Today {
+        avatar_decorations: user.decorations.iter().map(decoration).collect(),
+        online_status: match user.profile.hide_online_status {
             true => OnlineStatus::Unknown,
             false => look.presence.status(user.id, look.now),
         },
@@ -416,7 +458,8 @@ struct Standing {
 
 fn profile(look: &Look<'_>, world: &World, user: &UserRow, eyes: &Eyes, standing: Standing) -> Profile {
     let profile = &user.profile;
-    let pinned: Vec<Note> = world.pins(user.id).iter().filter_map(|id| note(look, world, *id)).collect();
+    let pinned = world.pins(user.id).iter().filter_map(|id| Some((*id, note(look, world, *id)?)));
+    let pinned: Vec<(ids::NoteId, Note)> = pinned.collect();
     let pinned_page = world.pinned_page(user).and_then(|row| page(look, world, row));
     let count = |visibility, count| match may_see_list(
         visibility,
@@ -428,7 +471,8 @@ fn profile(look: &Look<'_>, world: &World, user: &UserRow, eyes: &Eyes, standing
         false => 0,
     };
     Profile {
-        lite: user_lite(look, user),
+        face: face(look, user),
+        today: today(look, user),
         url: user.uri.clone(),
         uri: user.uri.clone(),
         moved_to: (),
@@ -450,8 +494,8 @@ fn profile(look: &Look<'_>, world: &World, user: &UserRow, eyes: &Eyes, standing
         followers_count: count(profile.followers_visibility, user.followers),
         following_count: count(profile.following_visibility, user.following),
         notes_count: user.notes,
-        pinned_note_ids: pinned.iter().map(|note| note.id).collect(),
-        pinned_notes: pinned,
+        pinned_note_ids: pinned.iter().map(|(id, _)| Id(*id)).collect(),
+        pinned_notes: pinned.into_iter().map(|(_, note)| note).collect(),
         pinned_page_id: pinned_page.as_ref().map(Page::id),
         pinned_page: pinned_page.map(Box::new),
         public_reactions: profile.public_reactions,
@@ -532,7 +576,7 @@ fn private(user: &UserRow, eyes: &Eyes, unread_announcements: Option<Vec<Announc
 }
 
 /// Their picture, or the one that this server draws for whoever has none.
-fn avatar_url(look: &Look<'_>, user: &UserRow) -> String {
+pub fn avatar_url(look: &Look<'_>, user: &UserRow) -> String {
     if let Some(picture) = &user.profile.avatar {
         let url = file_url(look, &picture.key);
         let url: String = url::form_urlencoded::byte_serialize(url.as_bytes()).collect();
@@ -610,7 +654,7 @@ mod tests {
         let mut user = alice();
         assert_eq!(shown(&user)["onlineStatus"], "online");
         assert_eq!(shown(&user)["avatarUrl"], "https://a.example:3/identicon/alice@a.example:3");
-        Arc::make_mut(&mut user.profile).hide_online_status = true;
+        user.profile.hide_online_status = true;
         assert_eq!(shown(&user)["onlineStatus"], "unknown");
     }
 

@@ -4,10 +4,11 @@ use projections::{Wanted, acquaintance};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::user::{Person, people};
+use super::user::in_detail;
 use crate::api::param::{Limit, Page, UserId};
 use crate::api::{Anyone, ApiError, Endpoint, ErrorDef, Meta, SignedIn};
 use crate::app::App;
+use crate::json::user::UserDetailed;
 
 /// Whom a person answers most.
 #[derive(Deserialize, JsonSchema)]
@@ -22,7 +23,7 @@ pub struct AnsweredMost {
 #[derive(Serialize, JsonSchema)]
 #[schemars(inline)]
 pub struct Answered {
-    user: Person,
+    user: UserDetailed,
     /// More than 0, at most 1.
     weight: f64,
 }
@@ -48,9 +49,9 @@ impl Endpoint for AnsweredMost {
             shown.push((id, replies as f64 / most));
         }
         let ids: Vec<_> = shown.iter().map(|(id, _)| *id).collect();
-        let people = people(app, &me, &ids, true).await?;
+        let people = in_detail(app, &me, &ids).await?;
         let weight =
-            |person: &Person| shown.iter().find(|(id, _)| *id == person.id()).map(|(_, weight)| *weight);
+            |user: &UserDetailed| shown.iter().find(|(id, _)| *id == user.id()).map(|(_, weight)| *weight);
         Ok(people.into_iter().filter_map(|user| Some(Answered { weight: weight(&user)?, user })).collect())
     }
 }
@@ -67,11 +68,11 @@ pub struct Recommendation {
 impl Endpoint for Recommendation {
     const META: Meta = Meta::new("users/recommendation").kind("read:account");
     type Caller = SignedIn;
-    type Reply = Vec<Person>;
+    type Reply = Vec<UserDetailed>;
 
-    async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<Person>, ApiError> {
+    async fn handle(self, app: &App, me: SignedIn) -> Result<Vec<UserDetailed>, ApiError> {
         let limit = Page::default().limited(self.limit).limit;
         let ids = acquaintance::recommended(&app.pool, me.id(), app.now(), limit, self.offset).await?;
-        people(app, &Anyone(Some(me)), &ids, true).await
+        in_detail(app, &Anyone(Some(me)), &ids).await
     }
 }

@@ -256,7 +256,7 @@ impl Endpoint for Show {
         let usual = app.core.accounts.usual_policies().await?;
         let assigned = role::assignments_of(&app.pool, id, app.now()).await?;
         let address = app.core.post.addresses(&[id]).await?.remove(&id);
-        let profile = user.profile.as_ref().clone();
+        let profile = domain::user::Profile::clone(&user.profile);
         Ok(Shown {
             email: address.as_ref().map(|address| address.address.clone()),
             email_verified: address.is_some_and(|address| address.verified),

@@ -3,10 +3,12 @@
 //! `notes/children`, `notes/replies`, `notes/renotes`, `notes/conversation`, `notes/state`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use commands::{Failed, NewNote};
 use domain::draft::{Content, DraftPoll};
+use domain::emoji::Reaction;
 use domain::ids;
 use domain::note::{
     Allowed, CannotDelete, CannotWrite, MAX_CW_CHARS, MAX_FILES, MAX_TEXT_CHARS, MAX_VISIBLE_USERS,
@@ -220,10 +222,7 @@ impl Endpoint for Create {
         }
         let world = app.hydrate(Wanted::notes(vec![id]), viewer).await?;
         // A read model that is late beyond the deadline has no note to show, but it is written.
-        let Some(mut note) = json::note::note(&Look::of(app), &world, id) else { return Ok(None) };
-        note.reply = reply.and_then(|id| json::note::plain(&Look::of(app), &before, id)).map(Box::new);
-        note.renote = renote.and_then(|id| json::note::note(&Look::of(app), &before, id)).map(Box::new);
-        Ok(Some(Created { created_note: note }))
+        Ok(json::note::new(&Look::of(app), &world, &before, id).map(|created_note| Created { created_note }))
     }
 }
 
@@ -368,7 +367,9 @@ pub struct ShowPartialBulk {
 #[schemars(inline)]
 pub struct PartialNote {
     id: NoteId,
-    reactions: BTreeMap<String, i64>,
+    #[serde(serialize_with = "json::note::by_reaction")]
+    #[schemars(with = "BTreeMap<String, i64>")]
+    reactions: Arc<[(Reaction, i64)]>,
     reaction_emojis: BTreeMap<String, String>,
 }
 
@@ -382,11 +383,9 @@ impl Endpoint for ShowPartialBulk {
         ids.sort_unstable_by(|a, b| b.cmp(a));
         ids.dedup();
         let world = app.hydrate(Wanted::notes(ids.clone()), me.id()).await?;
-        let look = Look::of(app);
         let partial = |id: &ids::NoteId| {
-            let json::note::Note { id, reactions, reaction_emojis, .. } =
-                json::note::plain(&look, &world, *id).filter(|note| !note.is_hidden)?;
-            Some(PartialNote { id, reactions, reaction_emojis })
+            let reactions = Arc::clone(&world.see(*id)?.seen()?.note().reactions);
+            Some(PartialNote { id: Id(*id), reactions, reaction_emojis: BTreeMap::new() })
         };
         Ok(ids.iter().filter_map(partial).collect())
     }

@@ -90,16 +90,6 @@ pub enum Person {
     Lite(Box<UserLite>),
 }
 
-impl Person {
-    pub fn id(&self) -> ids::UserId {
-        match self {
-            Person::Detailed(UserDetailed::NotMe(them)) => them.profile.lite.id.0,
-            Person::Detailed(UserDetailed::Me(me)) => me.profile.lite.id.0,
-            Person::Lite(lite) => lite.id.0,
-        }
-    }
-}
-
 const SHOW_NO_SUCH_USER: ErrorDef =
     ErrorDef::new("NO_SUCH_USER", "No such user.", "4362f8dc-731f-4ad8-a694-be5a88922a24").status(404);
 const USER_SUSPENDED: ErrorDef =
@@ -193,10 +183,14 @@ pub async fn people(
         let lite = |id: &ids::UserId| Some(Person::Lite(Box::new(user_lite(&look, world.user(*id)?))));
         return Ok(ids.iter().filter_map(lite).collect());
     }
+    Ok(in_detail(app, me, ids).await?.into_iter().map(Person::Detailed).collect())
+}
+
+/// People in detail, as above.
+pub async fn in_detail(app: &App, me: &Anyone, ids: &[ids::UserId]) -> Result<Vec<UserDetailed>, ApiError> {
     let (world, eyes) = load(app, me, ids, many(me, ids)).await?;
     let look = Look::of(app);
-    let detailed = |id: &ids::UserId| user_detailed(&look, &world, *id, &eyes).map(Person::Detailed);
-    Ok(ids.iter().filter_map(detailed).collect())
+    Ok(ids.iter().filter_map(|id| user_detailed(&look, &world, *id, &eyes)).collect())
 }
 
 /// What is shown of several people: the notes that they pinned only to those who are signed in (recorded

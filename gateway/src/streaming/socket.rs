@@ -92,10 +92,7 @@ impl Served {
                 projections::mute::all_of(pool, id),
                 projections::user::by_ids(pool, &ids),
             )?;
-            let muted_hosts = me
-                .into_values()
-                .flat_map(|me| std::sync::Arc::unwrap_or_clone(me.profile).muted_instances)
-                .collect();
+            let muted_hosts = me.into_values().flat_map(|me| me.profile.muted_instances.clone()).collect();
             self.guest
                 .listeners()
                 .loaded(id, Bearings { follows, aversions, channels, channel_mutes, muted_hosts });

@@ -8,7 +8,7 @@ use projections::Wanted;
 use super::broken;
 use crate::app::App;
 use crate::json::Look;
-use crate::json::user::user_lite;
+use crate::json::user::avatar_url;
 use crate::misskey::user::is_own;
 
 /// The longest name that is looked at, in bytes.
@@ -26,7 +26,7 @@ pub async fn lead(State(app): State<App>, Path(of): Path<String>) -> Result<Resp
         StatusCode::INTERNAL_SERVER_ERROR
     })?;
     let user = id.and_then(|id| world.user(id)).filter(|user| !user.is_suspended);
-    let url = user.map(|user| user_lite(&Look::of(&app), user).avatar_url).unwrap_or_else(|| {
+    let url = user.map(|user| avatar_url(&Look::of(&app), user)).unwrap_or_else(|| {
         let name: String = url::form_urlencoded::byte_serialize(of.as_bytes()).collect();
         format!("{}/identicon/{name}", app.config.url)
     });
