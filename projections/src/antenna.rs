@@ -28,7 +28,7 @@ use crate::page::{LIMIT, Page};
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql;
 
-/// Notes of one author that one antenna keeps: the newest.
+/// Notes of one author that one antenna keeps: those that it heard last.
 pub const MAX_NOTES_OF_AUTHOR: i64 = 200;
 /// The most antennas of one person that are shown; policies allow far fewer.
 const MAX_ANTENNAS: i64 = 1_000;
@@ -48,7 +48,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -211,13 +211,17 @@ impl Projection {
         if antennas.is_empty() {
             return Ok(());
         }
-        let written: Vec<(Uuid, Uuid)> = sqlx::query_as(
-            "insert into antenna_notes (antenna_id, note_id, author)
-             select h.antenna_id, h.note_id, h.author
+        let turns: Vec<(Uuid, Uuid, i64)> = sqlx::query_as(
+            "insert into antenna_notes (antenna_id, note_id, author, turn)
+             select h.antenna_id, h.note_id, h.author,
+                    coalesce((select k.turn from antenna_notes k
+                               where k.author = h.author and k.antenna_id = h.antenna_id
+                               order by k.turn desc limit 1), 0)
+                    + row_number() over (partition by h.antenna_id, h.author order by h.place)
                from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[])
-                    as h(antenna_id, note_id, author, at)
+                    with ordinality as h(antenna_id, note_id, author, at, place)
                join antennas a on a.id = h.antenna_id and a.listens_until > h.at
-             returning antenna_id, author",
+             returning antenna_id, author, turn",
         )
         .bind(antennas)
         .bind(heard)
@@ -225,7 +229,7 @@ impl Projection {
         .bind(times)
         .fetch_all(&mut *tx)
         .await?;
-        trim(tx, written.into_iter().collect()).await?;
+        trim(tx, turns).await?;
         Ok(())
     }
 
@@ -284,21 +288,27 @@ async fn purge(tx: &mut PgConnection, user: UserId) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Leaves the newest notes of each antenna by each author.
-async fn trim(tx: &mut PgConnection, written: BTreeSet<(Uuid, Uuid)>) -> sqlx::Result<()> {
-    let (antennas, authors): (Vec<Uuid>, Vec<Uuid>) = written.into_iter().unzip();
+/// Leaves the last notes that each antenna heard of each author, after these turns.
+async fn trim(tx: &mut PgConnection, turns: Vec<(Uuid, Uuid, i64)>) -> sqlx::Result<()> {
+    let mut last: BTreeMap<(Uuid, Uuid), i64> = BTreeMap::new();
+    for (antenna, author, turn) in turns {
+        let known = last.entry((antenna, author)).or_default();
+        *known = turn.max(*known);
+    }
+    last.retain(|_, turn| *turn > MAX_NOTES_OF_AUTHOR);
+    if last.is_empty() {
+        return Ok(());
+    }
+    let (pairs, last): (Vec<_>, Vec<i64>) = last.into_iter().unzip();
+    let (antennas, authors): (Vec<Uuid>, Vec<Uuid>) = pairs.into_iter().unzip();
     sqlx::query(
         "delete from antenna_notes n
-          using (select w.antenna_id, w.author, o.note_id
-                   from unnest($1::uuid[], $2::uuid[]) as w(antenna_id, author)
-                  cross join lateral (
-                        select k.note_id from antenna_notes k
-                         where k.antenna_id = w.antenna_id and k.author = w.author
-                         order by k.note_id desc offset $3) o) d
-          where n.antenna_id = d.antenna_id and n.note_id = d.note_id",
+          using unnest($1::uuid[], $2::uuid[], $3::bigint[]) as w(antenna_id, author, last)
+          where n.author = w.author and n.antenna_id = w.antenna_id and n.turn <= w.last - $4",
     )
     .bind(antennas)
     .bind(authors)
+    .bind(last)
     .bind(MAX_NOTES_OF_AUTHOR)
     .execute(tx)
     .await?;
