@@ -28,6 +28,11 @@ impl Page {
         Self { since: None, until: None, oldest_first: false, limit }
     }
 
+    /// The same, with so many items at most.
+    pub fn at_most(self, items: usize) -> Self {
+        Self { limit: u16::try_from(items).map_or(self.limit, |items| items.min(self.limit)), ..self }
+    }
+
     /// The lower bound, exclusive.
     pub fn since(&self) -> Uuid {
         self.since.unwrap_or(Uuid::nil())

@@ -6,7 +6,9 @@
 //! A [`Lane`] has all ids from some id on, or all there are: it is filled by a query and appended to by the log,
 //! and where it gets too long, that id moves up. A page of a timeline merges the lanes of which it is made, and
 //! gives only what all of them have; what lies before is left to the tables. So a page has every id that may be
-//! on it, and perhaps more: of notes that are gone, or that belong elsewhere.
+//! on it, and perhaps more: of notes that are gone, or that belong elsewhere. Lanes that a page goes back beyond
+//! become longer, as far as that takes no more than the page is worth: those who write most would else bound what
+//! is known of all that are read with them.
 //!
 //! What is filled while the log goes on is completed by what was heard meanwhile. If that isn't remembered any
 //! more, the tables are asked for the page. The log is taken in as [`crate::cache`] says, before lanes are read, so
@@ -39,6 +41,12 @@ use crate::world::{NoteRow, World};
 pub const MAX_MERGED: usize = 500;
 /// The most ids of one author or channel: 4,000 bytes.
 const MAX_OF_ONE: usize = 250;
+/// How many times longer a lane of one author or channel becomes when a page goes back beyond it, and how long at
+/// most, in times of the above.
+const LONGER: usize = 4;
+const LONGEST: usize = 64;
+/// The most ids that are read to make lanes longer for one page: some milliseconds.
+const MAX_LENGTHENING: usize = 16_000;
 /// The most ids of what everybody says: 32,000 bytes.
 const MAX_OF_ALL: usize = 2_000;
 /// All lanes together, in bytes.
@@ -78,22 +86,24 @@ pub(crate) struct Ids {
     from: Option<NoteId>,
     /// In their order.
     ids: VecDeque<NoteId>,
+    /// How many are kept.
+    at_most: usize,
 }
 
 impl Ids {
     /// Of a query that gives so many at most, the newest first.
     fn filled(newest_first: Vec<NoteId>, at_most: usize) -> Self {
         let from = newest_first.last().copied().filter(|_| newest_first.len() >= at_most);
-        Self { from, ids: newest_first.into_iter().rev().collect() }
+        Self { from, ids: newest_first.into_iter().rev().collect(), at_most }
     }
 
-    fn insert(&mut self, id: NoteId, at_most: usize) {
+    fn insert(&mut self, id: NoteId) {
         if self.from.is_some_and(|from| id < from) {
             return;
         }
         let Err(place) = self.ids.binary_search(&id) else { return };
         self.ids.insert(place, id);
-        if self.ids.len() > at_most {
+        if self.ids.len() > self.at_most {
             self.ids.pop_front();
             self.from = self.ids.front().copied();
         }
@@ -155,6 +165,12 @@ struct Begun {
     epoch: u64,
 }
 
+/// Lanes that are to be filled, and how many ids of each.
+struct Lacking {
+    lanes: Vec<(Lane, usize)>,
+    begun: Begun,
+}
+
 /// The ids of some lanes that are in a page.
 struct Merged {
     /// In the order of the page, each once.
@@ -163,6 +179,17 @@ struct Merged {
     more: bool,
     /// Where the tables go on.
     from: Option<NoteId>,
+}
+
+impl Merged {
+    /// Where lanes are too short for a page: those that begin there or later.
+    fn runs_out(&self, page: &Page) -> Option<NoteId> {
+        let from = self.from.filter(|from| NoteId(page.since()) < *from)?;
+        match page.oldest_first {
+            true => Some(NoteId(page.since())),
+            false => (!self.more).then(|| from.min(NoteId(page.until()))),
+        }
+    }
 }
 
 impl Default for Lanes {
@@ -207,7 +234,7 @@ impl Lanes {
         for lane in posted.lanes.into_iter().flatten() {
             if let Some(ids) = kept.lanes.peek_mut(&lane) {
                 let before = ids.bytes();
-                ids.insert(posted.id, self.at_most(lane));
+                ids.insert(posted.id);
                 kept.bytes = (kept.bytes + ids.bytes()).saturating_sub(before);
             }
         }
@@ -234,22 +261,36 @@ impl Lanes {
         }
     }
 
-    /// So many ids of a page that are in these lanes; or those of the lanes that are not known.
-    fn merge(
-        &self,
-        lanes: &[Lane],
-        page: &Page,
-        limit: usize,
-        at: Position,
-    ) -> Result<Merged, (Vec<Lane>, Begun)> {
+    /// So many ids of a page that are in these lanes; or what is lacking of them.
+    fn merge(&self, lanes: &[Lane], page: &Page, limit: usize, at: Position) -> Result<Merged, Lacking> {
         let mut kept = self.lock();
-        let missing: Vec<Lane> =
-            lanes.iter().copied().filter(|lane| kept.lanes.get(lane).is_none()).collect();
+        let missing = lanes.iter().copied().filter(|lane| kept.lanes.get(lane).is_none());
+        let missing: Vec<_> = missing.map(|lane| (lane, self.at_most(lane))).collect();
         if !missing.is_empty() {
-            return Err((missing, Begun { at, epoch: kept.epoch }));
+            return Err(Lacking { lanes: missing, begun: Begun { at, epoch: kept.epoch } });
         }
         let known: Vec<&Ids> = lanes.iter().filter_map(|lane| kept.lanes.peek(lane)).collect();
         Ok(merge(&known, page, limit))
+    }
+
+    /// Those of these lanes that begin at an id or later, to be made longer, as many as may be for one page; none where
+    /// what everybody says begins there.
+    fn to_lengthen(&self, lanes: &[Lane], begin: NoteId, at: Position) -> Option<Lacking> {
+        let kept = self.lock();
+        let (mut longer, mut ids_in_all) = (Vec::new(), 0);
+        for lane in lanes {
+            let Some(ids) = kept.lanes.peek(lane).filter(|ids| ids.from >= Some(begin)) else { continue };
+            if matches!(lane, Lane::Local | Lane::Global) {
+                return None;
+            }
+            let at_most = (ids.at_most * LONGER).min(self.max_of_one * LONGEST);
+            if at_most > ids.at_most && ids_in_all + at_most <= MAX_LENGTHENING {
+                longer.push((*lane, at_most));
+                ids_in_all += at_most;
+            }
+        }
+        let begun = Begun { at, epoch: kept.epoch };
+        (!longer.is_empty()).then_some(Lacking { lanes: longer, begun })
     }
 
     /// Keeps what was filled, and completes it.
@@ -264,7 +305,7 @@ impl Lanes {
             }
             for lane in posted.lanes.into_iter().flatten() {
                 if let Some(ids) = filled.get_mut(&lane) {
-                    ids.insert(posted.id, self.at_most(lane));
+                    ids.insert(posted.id);
                 }
             }
         }
@@ -285,43 +326,42 @@ impl Lanes {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fills lanes from the tables.
-    async fn fill(&self, pool: &PgPool, lanes: &[Lane]) -> sqlx::Result<HashMap<Lane, Ids>> {
-        let author = |lane: &Lane| match lane {
-            Lane::Author(user) => Some(user.0),
-            _ => None,
-        };
-        let channel = |lane: &Lane| match lane {
-            Lane::Channel(channel) => Some(channel.0),
-            _ => None,
-        };
-        let authors: Vec<Uuid> = lanes.iter().filter_map(author).collect();
-        let channels: Vec<Uuid> = lanes.iter().filter_map(channel).collect();
-        let mut newest: HashMap<Lane, Vec<NoteId>> = lanes.iter().map(|lane| (*lane, Vec::new())).collect();
+    /// Fills what is lacking from the tables; false where that can't be completed.
+    async fn fill(&self, pool: &PgPool, lacking: Lacking) -> sqlx::Result<bool> {
+        let Lacking { lanes, begun } = lacking;
+        let mut newest: HashMap<Lane, Vec<NoteId>> = HashMap::with_capacity(lanes.len());
         let of_each = [
             (
                 "select o.id, h.id
-                   from unnest((select $1::uuid[])) as o(id)
+                   from unnest((select $1::uuid[]), (select $2::bigint[])) as o(id, at_most)
                   cross join lateral (select n.id from read.notes n
-                                       where n.author = o.id order by n.id desc limit $2) h",
-                authors,
+                                       where n.author = o.id order by n.id desc limit o.at_most) h",
+                (|lane| match lane {
+                    Lane::Author(user) => Some(user.0),
+                    _ => None,
+                }) as fn(Lane) -> Option<Uuid>,
                 (|id| Lane::Author(UserId(id))) as fn(Uuid) -> Lane,
             ),
             (
                 "select o.id, h.id
-                   from unnest((select $1::uuid[])) as o(id)
+                   from unnest((select $1::uuid[]), (select $2::bigint[])) as o(id, at_most)
                   cross join lateral (select n.id from read.notes n
-                                       where n.channel_id = o.id order by n.id desc limit $2) h",
-                channels,
+                                       where n.channel_id = o.id order by n.id desc limit o.at_most) h",
+                |lane| match lane {
+                    Lane::Channel(channel) => Some(channel.0),
+                    _ => None,
+                },
                 |id| Lane::Channel(ChannelId(id)),
             ),
         ];
-        for (sql, ids, lane) in of_each {
-            if ids.is_empty() {
+        for (sql, of, lane) in of_each {
+            let these = lanes.iter().filter_map(|(lane, at_most)| Some((of(*lane)?, *at_most as i64)));
+            let (these, at_most): (Vec<Uuid>, Vec<i64>) = these.unzip();
+            if these.is_empty() {
                 continue;
             }
             let rows: Vec<(Uuid, Uuid)> =
-                sqlx::query_as(sql).bind(ids).bind(self.max_of_one as i64).fetch_all(pool).await?;
+                sqlx::query_as(sql).bind(these).bind(at_most).fetch_all(pool).await?;
             for (of, id) in rows {
                 newest.entry(lane(of)).or_default().push(NoteId(id));
             }
@@ -340,20 +380,18 @@ impl Lanes {
                   order by n.id desc limit $1",
             ),
         ];
-        for (lane, sql) in of_all {
-            if let Some(ids) = newest.get_mut(&lane) {
-                let rows: Vec<Uuid> =
-                    sqlx::query_scalar(sql).bind(self.max_of_all as i64).fetch_all(pool).await?;
-                ids.extend(rows.into_iter().map(NoteId));
-            }
+        for (all, sql) in of_all {
+            let Some((_, at_most)) = lanes.iter().find(|(lane, _)| *lane == all) else { continue };
+            let rows: Vec<Uuid> = sqlx::query_scalar(sql).bind(*at_most as i64).fetch_all(pool).await?;
+            newest.entry(all).or_default().extend(rows.into_iter().map(NoteId));
         }
-        Ok(newest
-            .into_iter()
-            .map(|(lane, mut ids)| {
-                ids.sort_unstable_by_key(|id| Reverse(*id));
-                (lane, Ids::filled(ids, self.at_most(lane)))
-            })
-            .collect())
+        let mut filled = HashMap::with_capacity(lanes.len());
+        for (lane, at_most) in lanes {
+            let mut ids = newest.remove(&lane).unwrap_or_default();
+            ids.sort_unstable_by_key(|id| Reverse(*id));
+            filled.insert(lane, Ids::filled(ids, at_most));
+        }
+        Ok(self.put(begun, &mut filled))
     }
 }
 
@@ -494,11 +532,10 @@ async fn part(
     let lanes_of = &kept.shelves.lanes;
     let Some((lanes, belongs)) = made_of(source, list, viewer, filter).await? else { return Ok(None) };
     let limit = usize::from(page.limit) * 3 / 2 + 4;
-    let merged = match lanes_of.merge(&lanes, page, limit, at) {
+    let mut merged = match lanes_of.merge(&lanes, page, limit, at) {
         Ok(merged) => merged,
-        Err((missing, begun)) => {
-            let mut filled = lanes_of.fill(source.pool, &missing).await?;
-            if !lanes_of.put(begun, &mut filled) {
+        Err(missing) => {
+            if !lanes_of.fill(source.pool, missing).await? {
                 return Ok(None);
             }
             match lanes_of.merge(&lanes, page, limit, at) {
@@ -508,6 +545,13 @@ async fn part(
             }
         }
     };
+    if let Some(begin) = merged.runs_out(page)
+        && let Some(short) = lanes_of.to_lengthen(&lanes, begin, at)
+        && lanes_of.fill(source.pool, short).await?
+        && let Ok(longer) = lanes_of.merge(&lanes, page, limit, at)
+    {
+        merged = longer;
+    }
     let Merged { ids, more, from } = merged;
     let is_before = |bound: Option<Uuid>| from.is_some_and(|from| bound.is_none_or(|bound| bound < from.0));
     if page.oldest_first && is_before(page.since) {
@@ -648,7 +692,7 @@ mod tests {
     }
 
     fn lane(from: Option<u128>, of: &[u128]) -> Ids {
-        Ids { from: from.map(note_id), ids: ids(of).into() }
+        Ids { from: from.map(note_id), ids: ids(of).into(), at_most: 10 }
     }
 
     fn page(since: Option<u128>, until: Option<u128>, oldest_first: bool) -> Page {
@@ -663,7 +707,7 @@ mod tests {
         for (new, known, from) in
             [(1, [1, 3, 5], None), (5, [1, 3, 5], None), (4, [3, 4, 5], Some(3)), (2, [3, 4, 5], Some(3))]
         {
-            few.insert(note_id(new), 3);
+            few.insert(note_id(new));
             assert_eq!((few.from, few.ids.clone()), (from.map(note_id), ids(&known).into()), "{new}");
         }
         assert_eq!(Ids::filled(ids(&[5, 3, 2]), 3).from, Some(note_id(2)));
@@ -820,10 +864,10 @@ mod tests {
         let lanes = Lanes::default();
         let author = Lane::Author(user(1));
         let all = page(None, None, false);
-        let Err((missing, begun)) = lanes.merge(&[author], &all, 10, Position(5)) else {
+        let Err(Lacking { lanes: missing, begun }) = lanes.merge(&[author], &all, 10, Position(5)) else {
             panic!("it is known")
         };
-        assert_eq!(missing, [author]);
+        assert_eq!(missing, [(author, MAX_OF_ONE)]);
         let posted = |n| Posted { id: note_id(n), lanes: [Some(author), None, None, None] };
         lanes.posted(Position(5), posted(1));
         lanes.posted(Position(6), posted(8));
@@ -834,7 +878,9 @@ mod tests {
         assert_eq!(lanes.merge(&[author], &all, 10, Position(7)).ok().unwrap().ids, ids(&[9, 8, 7, 2]));
         lanes.clear();
         assert!(!lanes.put(begun, &mut filled), "it was filled before everything was forgotten");
-        let Err((_, begun)) = lanes.merge(&[author], &all, 10, Position(7)) else { panic!("it is known") };
+        let Err(Lacking { begun, .. }) = lanes.merge(&[author], &all, 10, Position(7)) else {
+            panic!("it is known")
+        };
         for n in 0..=MAX_RECENT as u64 {
             lanes.posted(Position(8 + n), posted(10));
         }
@@ -852,7 +898,9 @@ mod tests {
         let all = page(None, None, false);
         let people: Vec<Lane> =
             (0..PEOPLE).map(|n| Lane::Author(UserId(Uuid::from_u128(n as u128)))).collect();
-        let Err((_, begun)) = lanes.merge(&people, &all, 10, Position::START) else { panic!("it is known") };
+        let Err(Lacking { begun, .. }) = lanes.merge(&people, &all, 10, Position::START) else {
+            panic!("it is known")
+        };
         let of_each = NOTES / FOLLOWED;
         let newest_first =
             |n: usize| (0..of_each).rev().map(|i| note_id((i * PEOPLE + n + 1) as u128)).collect();

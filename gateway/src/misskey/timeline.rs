@@ -414,8 +414,9 @@ where
             });
             let missing = limit - notes.len();
             notes.extend(kept.filter_map(|id| present(&Look::of(app), &world, *id)).take(missing));
-            match part.rest.filter(|_| notes.len() < limit) {
-                Some(rest) => page = rest,
+            let missing = limit - notes.len();
+            match part.rest.filter(|_| missing > 0) {
+                Some(rest) => page = rest.at_most(missing),
                 None => return Ok(notes),
             }
         }
