@@ -36,11 +36,15 @@ use crate::note::{Filter, Timeline};
 use crate::page::Page;
 use crate::world::{NoteRow, World};
 
-/// The most people and channels that are merged for a page: looking at each costs about as much as a row that is
-/// read, and all of their lanes have to be there.
-pub const MAX_MERGED: usize = 500;
+/// The most people and channels that are merged for a page, since all of their lanes have to be there: 8 MB for one
+/// reader. It is not the time: a page that merges the lanes of 1,000 people takes 0.4 ms, one of 100 people 0.3 ms, and
+/// from the tables 5 ms and more (measured with 100,000 notes, one page after the other).
+pub const MAX_MERGED: usize = 2_000;
 /// The most ids of one author or channel: 4,000 bytes.
 const MAX_OF_ONE: usize = 250;
+/// The most ids that are read at first for one page: where many lanes are missing they begin shorter, with so many.
+const MAX_FILLING: usize = 64_000;
+const SHORTEST: usize = 32;
 /// How many times longer a lane of one author or channel becomes when a page goes back beyond it, and how long at
 /// most, in times of the above.
 const LONGER: usize = 4;
@@ -264,10 +268,12 @@ impl Lanes {
     /// So many ids of a page that are in these lanes; or what is lacking of them.
     fn merge(&self, lanes: &[Lane], page: &Page, limit: usize, at: Position) -> Result<Merged, Lacking> {
         let mut kept = self.lock();
-        let missing = lanes.iter().copied().filter(|lane| kept.lanes.get(lane).is_none());
-        let missing: Vec<_> = missing.map(|lane| (lane, self.at_most(lane))).collect();
+        let missing: Vec<Lane> =
+            lanes.iter().copied().filter(|lane| kept.lanes.get(lane).is_none()).collect();
         if !missing.is_empty() {
-            return Err(Lacking { lanes: missing, begun: Begun { at, epoch: kept.epoch } });
+            let of_each = (MAX_FILLING / missing.len()).max(SHORTEST);
+            let lanes = missing.into_iter().map(|lane| (lane, self.at_most(lane).min(of_each))).collect();
+            return Err(Lacking { lanes, begun: Begun { at, epoch: kept.epoch } });
         }
         let known: Vec<&Ids> = lanes.iter().filter_map(|lane| kept.lanes.peek(lane)).collect();
         Ok(merge(&known, page, limit))
