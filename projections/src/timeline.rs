@@ -58,6 +58,9 @@ const MAX_BYTES: usize = 48 * 1024 * 1024;
 /// What a lane takes beside its ids, in bytes.
 const LANE_BYTES: usize = 128;
 const ID_BYTES: usize = 16;
+/// The most lanes that may begin after a page: what it needs of them is read for it alone. Where there are more, the
+/// tables know better how little of each that is.
+const MAX_SHORT: usize = 8;
 /// New notes that are remembered for lanes that are being filled meanwhile.
 const MAX_RECENT: usize = 4_096;
 
@@ -279,6 +282,26 @@ impl Lanes {
         Ok(merge(&known, page, limit))
     }
 
+    /// Such a page where these stand in for lanes that begin later; none where others are not known any more.
+    fn merge_over(
+        &self,
+        further: &HashMap<Lane, Ids>,
+        lanes: &[Lane],
+        page: &Page,
+        limit: usize,
+    ) -> Option<Merged> {
+        let kept = self.lock();
+        let known = lanes.iter().map(|lane| further.get(lane).or_else(|| kept.lanes.peek(lane)));
+        Some(merge(&known.collect::<Option<Vec<_>>>()?, page, limit))
+    }
+
+    /// Those of these lanes that begin at an id or later.
+    fn beginning(&self, lanes: &[Lane], at: NoteId) -> Vec<Lane> {
+        let kept = self.lock();
+        let begins = |lane: &&Lane| kept.lanes.peek(lane).is_some_and(|ids| ids.from >= Some(at));
+        lanes.iter().filter(begins).copied().collect()
+    }
+
     /// Those of these lanes that begin at an id or later, to be made longer, as many as may be for one page; none where
     /// what everybody says begins there.
     fn to_lengthen(&self, lanes: &[Lane], begin: NoteId, at: Position) -> Option<Lacking> {
@@ -335,70 +358,81 @@ impl Lanes {
     /// Fills what is lacking from the tables; false where that can't be completed.
     async fn fill(&self, pool: &PgPool, lacking: Lacking) -> sqlx::Result<bool> {
         let Lacking { lanes, begun } = lacking;
-        let mut newest: HashMap<Lane, Vec<NoteId>> = HashMap::with_capacity(lanes.len());
-        let of_each = [
-            (
-                "select o.id, h.id
-                   from unnest((select $1::uuid[]), (select $2::bigint[])) as o(id, at_most)
-                  cross join lateral (select n.id from read.notes n
-                                       where n.author = o.id order by n.id desc limit o.at_most) h",
-                (|lane| match lane {
-                    Lane::Author(user) => Some(user.0),
-                    _ => None,
-                }) as fn(Lane) -> Option<Uuid>,
-                (|id| Lane::Author(UserId(id))) as fn(Uuid) -> Lane,
-            ),
-            (
-                "select o.id, h.id
-                   from unnest((select $1::uuid[]), (select $2::bigint[])) as o(id, at_most)
-                  cross join lateral (select n.id from read.notes n
-                                       where n.channel_id = o.id order by n.id desc limit o.at_most) h",
-                |lane| match lane {
-                    Lane::Channel(channel) => Some(channel.0),
-                    _ => None,
-                },
-                |id| Lane::Channel(ChannelId(id)),
-            ),
-        ];
-        for (sql, of, lane) in of_each {
-            let these = lanes.iter().filter_map(|(lane, at_most)| Some((of(*lane)?, *at_most as i64)));
-            let (these, at_most): (Vec<Uuid>, Vec<i64>) = these.unzip();
-            if these.is_empty() {
-                continue;
-            }
-            let rows: Vec<(Uuid, Uuid)> =
-                sqlx::query_as(sql).bind(these).bind(at_most).fetch_all(pool).await?;
-            for (of, id) in rows {
-                newest.entry(lane(of)).or_default().push(NoteId(id));
-            }
-        }
-        let of_all = [
-            (
-                Lane::Local,
-                "select n.id from read.notes n
-                  where n.visibility = 'public' and n.uri is null and n.channel_id is null
-                  order by n.id desc limit $1",
-            ),
-            (
-                Lane::Global,
-                "select n.id from read.notes n
-                  where n.visibility = 'public' and n.channel_id is null
-                  order by n.id desc limit $1",
-            ),
-        ];
-        for (all, sql) in of_all {
-            let Some((_, at_most)) = lanes.iter().find(|(lane, _)| *lane == all) else { continue };
-            let rows: Vec<Uuid> = sqlx::query_scalar(sql).bind(*at_most as i64).fetch_all(pool).await?;
-            newest.entry(all).or_default().extend(rows.into_iter().map(NoteId));
-        }
-        let mut filled = HashMap::with_capacity(lanes.len());
-        for (lane, at_most) in lanes {
-            let mut ids = newest.remove(&lane).unwrap_or_default();
-            ids.sort_unstable_by_key(|id| Reverse(*id));
-            filled.insert(lane, Ids::filled(ids, at_most));
-        }
+        let mut filled = read(pool, lanes, Uuid::max()).await?;
         Ok(self.put(begun, &mut filled))
     }
+}
+
+/// So many ids of each lane from the tables, the newest before an id.
+async fn read(pool: &PgPool, lanes: Vec<(Lane, usize)>, until: Uuid) -> sqlx::Result<HashMap<Lane, Ids>> {
+    let mut newest: HashMap<Lane, Vec<NoteId>> = HashMap::with_capacity(lanes.len());
+    let of_each = [
+        (
+            "select o.id, h.id
+                   from unnest((select $1::uuid[]), (select $2::bigint[])) as o(id, at_most)
+                  cross join lateral (select n.id from read.notes n
+                                       where n.author = o.id and n.id < $3
+                                       order by n.id desc limit o.at_most) h",
+            (|lane| match lane {
+                Lane::Author(user) => Some(user.0),
+                _ => None,
+            }) as fn(Lane) -> Option<Uuid>,
+            (|id| Lane::Author(UserId(id))) as fn(Uuid) -> Lane,
+        ),
+        (
+            "select o.id, h.id
+                   from unnest((select $1::uuid[]), (select $2::bigint[])) as o(id, at_most)
+                  cross join lateral (select n.id from read.notes n
+                                       where n.channel_id = o.id and n.id < $3
+                                       order by n.id desc limit o.at_most) h",
+            |lane| match lane {
+                Lane::Channel(channel) => Some(channel.0),
+                _ => None,
+            },
+            |id| Lane::Channel(ChannelId(id)),
+        ),
+    ];
+    for (sql, of, lane) in of_each {
+        let these = lanes.iter().filter_map(|(lane, at_most)| Some((of(*lane)?, *at_most as i64)));
+        let (these, at_most): (Vec<Uuid>, Vec<i64>) = these.unzip();
+        if these.is_empty() {
+            continue;
+        }
+        let rows: Vec<(Uuid, Uuid)> =
+            sqlx::query_as(sql).bind(these).bind(at_most).bind(until).fetch_all(pool).await?;
+        for (of, id) in rows {
+            newest.entry(lane(of)).or_default().push(NoteId(id));
+        }
+    }
+    let of_all = [
+        (
+            Lane::Local,
+            "select n.id from read.notes n
+                  where n.visibility = 'public' and n.uri is null and n.channel_id is null
+                    and n.id < $2
+                  order by n.id desc limit $1",
+        ),
+        (
+            Lane::Global,
+            "select n.id from read.notes n
+                  where n.visibility = 'public' and n.channel_id is null
+                    and n.id < $2
+                  order by n.id desc limit $1",
+        ),
+    ];
+    for (all, sql) in of_all {
+        let Some((_, at_most)) = lanes.iter().find(|(lane, _)| *lane == all) else { continue };
+        let rows: Vec<Uuid> =
+            sqlx::query_scalar(sql).bind(*at_most as i64).bind(until).fetch_all(pool).await?;
+        newest.entry(all).or_default().extend(rows.into_iter().map(NoteId));
+    }
+    let mut filled = HashMap::with_capacity(lanes.len());
+    for (lane, at_most) in lanes {
+        let mut ids = newest.remove(&lane).unwrap_or_default();
+        ids.sort_unstable_by_key(|id| Reverse(*id));
+        filled.insert(lane, Ids::filled(ids, at_most));
+    }
+    Ok(filled)
 }
 
 /// Merges what lanes have of a page, in its order.
@@ -557,6 +591,17 @@ async fn part(
         && let Ok(longer) = lanes_of.merge(&lanes, page, limit, at)
     {
         merged = longer;
+    }
+    if let Some(until) = page.until.filter(|_| !page.oldest_first) {
+        let short = lanes_of.beginning(&lanes, NoteId(until));
+        if (1..=MAX_SHORT).contains(&short.len()) {
+            let short = short.into_iter().map(|lane| (lane, limit)).collect();
+            let further = read(source.pool, short, until).await?;
+            match lanes_of.merge_over(&further, &lanes, page, limit) {
+                Some(over) => merged = over,
+                None => return Ok(None),
+            }
+        }
     }
     let Merged { ids, more, from } = merged;
     let is_before = |bound: Option<Uuid>| from.is_some_and(|from| bound.is_none_or(|bound| bound < from.0));
@@ -891,6 +936,42 @@ mod tests {
             lanes.posted(Position(8 + n), posted(10));
         }
         assert!(!lanes.put(begun, &mut filled), "what came meanwhile isn't remembered");
+    }
+
+    #[test]
+    fn lanes_that_a_page_goes_back_beyond_become_longer() {
+        let lanes = Lanes::of(4, 7);
+        let (busy, quiet) = (Lane::Author(user(1)), Lane::Author(user(2)));
+        let all = [busy, quiet, Lane::Local];
+        let newest = page(None, None, false);
+        let fill = |of: Lane, newest_first: &[u128], at_most| {
+            let Err(Lacking { begun, .. }) = lanes.merge(&[Lane::Global], &newest, 9, Position(5)) else {
+                panic!("it is known")
+            };
+            let mut filled = HashMap::from([(of, Ids::filled(ids(newest_first), at_most))]);
+            assert!(lanes.put(begun, &mut filled));
+        };
+        fill(busy, &[40, 39, 38, 37], 4);
+        fill(quiet, &[20, 10], 4);
+        fill(Lane::Local, &[40, 30, 29, 20, 18, 16, 14], 7);
+        let runs_out = |lanes_of: &[Lane], page: Page, limit| {
+            let merged = lanes.merge(lanes_of, &page, limit, Position(5)).ok().unwrap();
+            merged.runs_out(&page)
+        };
+        let longer = |lanes_of: &[Lane], begin: NoteId| {
+            lanes.to_lengthen(lanes_of, begin, Position(5)).map(|lacking| lacking.lanes)
+        };
+        assert_eq!(runs_out(&all, newest, 3), None, "there is enough");
+        let begin = runs_out(&all, newest, 10).unwrap();
+        assert_eq!((begin, longer(&all, begin)), (note_id(37), Some(vec![(busy, 16)])));
+        let before = page(None, Some(12), false);
+        let begin = runs_out(&all, before, 10).unwrap();
+        assert_eq!((begin, longer(&all, begin)), (note_id(12), None), "what everybody says begins later");
+        assert_eq!(longer(&all[..2], begin), Some(vec![(busy, 16)]));
+        assert_eq!(runs_out(&all[..2], page(Some(38), None, true), 10), None);
+        assert_eq!(runs_out(&all[..2], page(Some(20), None, true), 10), Some(note_id(20)));
+        fill(busy, &(1..=256).rev().collect::<Vec<_>>(), 4 * LONGEST);
+        assert_eq!(longer(&all[..2], note_id(1)), None, "it is as long as any");
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::app::App;
 use crate::json::Look;
 use crate::json::note::{Note, note as present};
 
+/// How many parts from memory a page is made of at most; where so little of them belongs to it, the tables find it
+/// sooner.
+const MAX_PARTS: usize = 8;
 /// How often more is fetched for a page that the policy has shortened, and for one that it left nothing of: an
 /// empty page tells a client that there is no more.
 const MAX_ROUNDS: usize = 3;
@@ -405,8 +408,8 @@ where
     let mut notes = Vec::with_capacity(limit);
     let place = at.place;
     if let Some((list, filter)) = at.memory {
-        // Each part is further on than the one before, and memory has an end.
-        while let Some(part) = app.cache.part(list, viewer, filter, &page).await? {
+        for _ in 0..MAX_PARTS {
+            let Some(part) = app.cache.part(list, viewer, filter, &page).await? else { break };
             let world = app.hydrate(Wanted::notes(part.ids.clone()), viewer).await?;
             let kept = part.ids.iter().filter(|id| {
                 let note = world.pick(**id, place);
