@@ -58,8 +58,8 @@ const MAX_BYTES: usize = 48 * 1024 * 1024;
 /// What a lane takes beside its ids, in bytes.
 const LANE_BYTES: usize = 128;
 const ID_BYTES: usize = 16;
-/// The most lanes that may begin after a page: what it needs of them is read for it alone. Where there are more, the
-/// tables know better how little of each that is.
+/// The most lanes, but not all, that may begin after a page: what it needs of them is read for it alone. Where there
+/// are more, the tables know better how little of each that is, and where it is all of them, what belongs to the page.
 const MAX_SHORT: usize = 8;
 /// New notes that are remembered for lanes that are being filled meanwhile.
 const MAX_RECENT: usize = 4_096;
@@ -594,7 +594,7 @@ async fn part(
     }
     if let Some(until) = page.until.filter(|_| !page.oldest_first) {
         let short = lanes_of.beginning(&lanes, NoteId(until));
-        if (1..=MAX_SHORT).contains(&short.len()) {
+        if (1..=MAX_SHORT).contains(&short.len()) && short.len() < lanes.len() {
             let short = short.into_iter().map(|lane| (lane, limit)).collect();
             let further = read(source.pool, short, until).await?;
             match lanes_of.merge_over(&further, &lanes, page, limit) {
