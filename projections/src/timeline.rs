@@ -974,6 +974,32 @@ mod tests {
         assert_eq!(longer(&all[..2], note_id(1)), None, "it is as long as any");
     }
 
+    #[sqlx::test(migrations = "../migrations")]
+    async fn what_a_page_needs_of_the_busiest_is_read_for_it_alone(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        for (n, name) in [(1, "busy"), (2, "quiet"), (3, "reader")] {
+            story.person(n, name);
+        }
+        story.follow(3, 1);
+        story.follow(3, 2);
+        let first = story.note(2, |_| ());
+        let busy: Vec<NoteId> = (0..4 * LONGEST + 20).map(|_| story.note(1, |_| ())).collect();
+        story.project().await;
+        let mut kept = Memory::new();
+        kept.shelves.lanes = Lanes::of(4, 7);
+        let source = Source { pool: &pool, memory: Some((&kept, take_in(&kept, &[], 1))) };
+        let (home, filter) =
+            (List::Of(Timeline::Home), Filter { with_replies: true, with_renotes: true, with_files: false });
+        let page = Page { until: Some(busy[3].0), ..Page::newest(4) };
+        let mut parts = Vec::new();
+        // Until the lane is as long as any.
+        for _ in 0..4 {
+            parts.push(part(&source, home, Some(user(3)), filter, &page).await.unwrap());
+        }
+        let part = parts.pop().flatten().unwrap();
+        assert_eq!((part.ids, part.rest), (vec![busy[2], busy[1], busy[0], first], None));
+    }
+
     #[test]
     fn a_timeline_that_is_read_takes_little_memory() {
         // As many people read as write; each follows 50, and finds 300 notes.
