@@ -54,6 +54,7 @@ use sqlx::PgPool;
 
 use crate::decoration::DecorationRow;
 use crate::hydrate::{self, Wanted};
+use crate::relation::{self, Near};
 use crate::role::{Given, RoleRow};
 use crate::runtime::Projections;
 use crate::timeline::{Lanes, People};
@@ -79,6 +80,9 @@ const MAX_FEW: usize = 4 * MIB;
 const NEAR: u64 = 1_000;
 const NEAR_WITHIN: Duration = Duration::from_millis(100);
 
+/// The projectors that say what people are to each other.
+const OF_RELATIONS: [&str; 4] = ["follows", "blocks", "mutes", "memos"];
+
 /// What is kept, each kind by itself.
 pub(crate) struct Shelves {
     /// Without what is a viewer's own, the rules of the author, reactions and votes.
@@ -92,6 +96,10 @@ pub(crate) struct Shelves {
     pub decorations: Shelf<DecorationId, Arc<DecorationRow>>,
     pub reactions: Shelf<NoteId, Arc<[(Reaction, i64)]>>,
     pub votes: Shelf<NoteId, Arc<[(usize, i64)]>>,
+    /// What people and all others are to each other, unless it is too many.
+    pub near: Shelf<UserId, Near>,
+    /// How many are too many.
+    pub max_near: usize,
     pub relations: Shelf<(UserId, UserId), RelationRow>,
     pub my_reactions: Shelf<(UserId, NoteId), Reaction>,
     pub my_votes: Shelf<(UserId, NoteId), Arc<[u32]>>,
@@ -99,6 +107,8 @@ pub(crate) struct Shelves {
     /// Who mutes any thread at all.
     pub mute_threads: Shelf<UserId, ()>,
     pub muted_channels: Shelf<(UserId, ChannelId), Mute>,
+    /// Who mutes any channel at all.
+    pub mute_channels: Shelf<UserId, ()>,
     /// Whom people follow, who is in lists and which channels people follow, unless it is too many.
     pub followed: Shelf<UserId, People>,
     pub members: Shelf<ListId, People>,
@@ -111,7 +121,6 @@ impl Shelves {
         let all = crate::projectors();
         let given = |given: &Arc<[Given]>| 64 * given.len();
         let counts = |counts: &Arc<[(Reaction, i64)]>| 48 * counts.len();
-        let relation = |row: &RelationRow| size_of::<RelationRow>() + 16 + memory(row.memo.as_ref());
         let people = |people: &People| 16 + 17 * people.len();
         let dress =
             |row: &Arc<DecorationRow>| 512 + row.definition.url.len() + row.definition.description.len();
@@ -131,13 +140,9 @@ impl Shelves {
             decorations: Shelf::new(&all, &["decorations"], touch::decorations, dress, MAX_FEW),
             reactions: Shelf::new(&all, &["reactions", "notes"], touch::reactions, counts, MAX_COUNTS),
             votes: Shelf::new(&all, &["votes"], touch::votes, |counts| 16 * counts.len(), MAX_FEW),
-            relations: Shelf::new(
-                &all,
-                &["follows", "blocks", "mutes", "memos"],
-                touch::relations,
-                relation,
-                MAX_OF_VIEWERS,
-            ),
+            max_near: relation::MAX_NEAR,
+            near: Shelf::new(&all, &OF_RELATIONS, touch::near, weigh_near, MAX_OF_VIEWERS),
+            relations: Shelf::new(&all, &OF_RELATIONS, touch::relations, weigh_relation, MAX_OF_VIEWERS),
             my_reactions: Shelf::new(
                 &all,
                 &["reactions"],
@@ -149,6 +154,7 @@ impl Shelves {
             muted_threads: Shelf::new(&all, &["mutes"], touch::muted_threads, |()| 16, MAX_OF_VIEWERS),
             mute_threads: Shelf::new(&all, &["mutes"], touch::mute_threads, |()| 0, MAX_FEW),
             muted_channels: Shelf::new(&all, &["channels"], touch::muted_channels, |_| 32, MAX_FEW),
+            mute_channels: Shelf::new(&all, &["channels"], touch::mute_channels, |()| 0, MAX_FEW),
             followed: Shelf::new(&all, &["follows"], touch::followed, people, MAX_OF_VIEWERS),
             members: Shelf::new(&all, &["lists"], touch::members, people, MAX_FEW),
             channels_followed: Shelf::new(
@@ -173,12 +179,15 @@ impl Shelves {
             decorations,
             reactions,
             votes,
+            near,
+            max_near: _,
             relations,
             my_reactions,
             my_votes,
             muted_threads,
             mute_threads,
             muted_channels,
+            mute_channels,
             followed,
             members,
             channels_followed,
@@ -193,12 +202,14 @@ impl Shelves {
         decorations.hear(event);
         reactions.hear(event);
         votes.hear(event);
+        near.hear(event);
         relations.hear(event);
         my_reactions.hear(event);
         my_votes.hear(event);
         muted_threads.hear(event);
         mute_threads.hear(event);
         muted_channels.hear(event);
+        mute_channels.hear(event);
         followed.hear(event);
         members.hear(event);
         channels_followed.hear(event);
@@ -216,12 +227,15 @@ impl Shelves {
             decorations,
             reactions,
             votes,
+            near,
+            max_near: _,
             relations,
             my_reactions,
             my_votes,
             muted_threads,
             mute_threads,
             muted_channels,
+            mute_channels,
             followed,
             members,
             channels_followed,
@@ -236,12 +250,14 @@ impl Shelves {
         decorations.clear();
         reactions.clear();
         votes.clear();
+        near.clear();
         relations.clear();
         my_reactions.clear();
         my_votes.clear();
         muted_threads.clear();
         mute_threads.clear();
         muted_channels.clear();
+        mute_channels.clear();
         followed.clear();
         members.clear();
         channels_followed.clear();
@@ -427,6 +443,15 @@ fn weigh_file(file: &FileRow) -> usize {
     size_of::<FileRow>() + texts.iter().sum::<usize>() + more
 }
 
+fn weigh_relation(row: &RelationRow) -> usize {
+    size_of::<(UserId, RelationRow)>() + memory(row.memo.as_ref())
+}
+
+fn weigh_near(near: &Near) -> usize {
+    // A table is an eighth empty and more.
+    near.iter().flat_map(|near| near.values()).map(|row| weigh_relation(row) * 3 / 2).sum()
+}
+
 fn weigh_channel(channel: &ChannelRow) -> usize {
     let texts = channel.name.len() + memory(channel.description.as_ref()) + channel.color.len();
     size_of::<ChannelRow>() + texts + 16 * channel.pinned.len()
@@ -490,11 +515,14 @@ mod tests {
     async fn what_is_in_memory_is_what_the_tables_say_at_any_time_of_random_lives(pool: PgPool) {
         let mut runner = TestRunner::deterministic();
         let mut known = 0;
-        for _ in 0..LIVES {
-            let life = a_long_life().new_tree(&mut runner).unwrap().current();
+        for life in 0..LIVES {
+            let acts = a_long_life().new_tree(&mut runner).unwrap().current();
             let mut story = Story::new(&pool);
-            let events = story.live_and_end(&life, 2);
-            let kept = Kept::new();
+            let events = story.live_and_end(&acts, 2);
+            let mut kept = Kept::new();
+            if life % 2 == 1 {
+                kept.shelves.max_near = 1;
+            }
             let mut places = Places::new(&pool, &events);
             let mut at = 0;
             while at < events.len() {
@@ -545,7 +573,7 @@ mod tests {
         hydrate::from(&source, page(), Some(user(3)), story.now()).await.unwrap();
         let statements = Statements::default();
         let _counting = statements.listen();
-        for (viewer, cost) in [(Some(user(3)), 0), (None, 0), (Some(user(2)), 3), (Some(user(2)), 0)] {
+        for (viewer, cost) in [(Some(user(3)), 0), (None, 0), (Some(user(2)), 4), (Some(user(2)), 0)] {
             let world = hydrate::from(&source, page(), viewer, story.now()).await.unwrap();
             assert_eq!((world.notes.len(), statements.take()), (3, cost), "{viewer:?}");
         }
@@ -667,12 +695,14 @@ mod tests {
             decorations: crate::decoration::by_ids(&pool, &[DecorationId(some)]),
             reactions: crate::reaction::counts(&pool, &[note]),
             votes: crate::poll::counts(&pool, &[note]),
-            relations: crate::relation::relations(&pool, &[(me, me)]),
+            near: relation::near(&pool, &[me], relation::MAX_NEAR),
+            relations: relation::relations(&pool, &[(me, me)]),
             my_reactions: crate::reaction::mine(&pool, &[(me, note)]),
             my_votes: crate::poll::mine(&pool, &[(me, note)]),
             muted_threads: crate::mute::threads(&pool, &[(me, note)]),
             mute_threads: crate::mute::who_mute_threads(&pool, &[me]),
             muted_channels: crate::channel::mutes(&pool, &[(me, ChannelId(some))]),
+            mute_channels: crate::channel::who_mute(&pool, &[me]),
             followed: crate::timeline::followed(&pool, &[me]),
             members: crate::timeline::members(&pool, &[ListId(some)]),
             channels_followed: crate::timeline::channels(&pool, &[me]),

@@ -216,6 +216,30 @@ async fn reactions(
     Ok((counts, of_others(mine)))
 }
 
+/// What the viewer and these people are to each other. Most are nothing, and most viewers have to do with few: all of
+/// that is loaded at once, and known for all pages.
+async fn relations(
+    source: &Source<'_>,
+    viewer: UserId,
+    people: &[UserId],
+) -> sqlx::Result<HashMap<UserId, RelationRow>> {
+    let pool = source.pool;
+    if let Some((kept, _)) = source.memory {
+        let load = async |people: Vec<_>| relation::near(pool, &people, kept.shelves.max_near).await;
+        match source.facts(|kept| &kept.near, [viewer], load).await?.get(&viewer) {
+            None => return Ok(HashMap::new()),
+            Some(Some(near)) => {
+                let theirs = people.iter().filter_map(|user| Some((*user, near.get(user)?.clone())));
+                return Ok(theirs.collect());
+            }
+            Some(None) => (),
+        }
+    }
+    let pairs = people.iter().map(|user| (viewer, *user));
+    let load = async |keys: Vec<_>| relation::relations(pool, &keys).await;
+    Ok(of_others(source.facts(|kept| &kept.relations, pairs, load).await?))
+}
+
 /// What else is the viewer's own.
 #[derive(Default)]
 struct Mine {
@@ -237,25 +261,13 @@ impl Mine {
     ) -> sqlx::Result<Self> {
         let Some(viewer) = viewer else { return Ok(Self::default()) };
         let pool = source.pool;
-        // Most people mute no thread: that is known for all pages at once.
-        let mutes_none = source.memory.is_some()
-            && source
-                .facts(
-                    |kept| &kept.mute_threads,
-                    [viewer],
-                    async |people| mute::who_mute_threads(pool, &people).await,
-                )
-                .await?
-                .is_empty();
+        let (mutes_threads, mutes_channels) = Self::may_mute(source, viewer).await?;
         let threads: HashSet<NoteId> =
-            notes.values().filter(|_| !mutes_none).map(|note| note.thread).collect();
-        let channels: HashSet<ChannelId> = notes.values().flat_map(places).collect();
+            notes.values().filter(|_| mutes_threads).map(|note| note.thread).collect();
+        let channels: HashSet<ChannelId> =
+            notes.values().filter(|_| mutes_channels).flat_map(places).collect();
         let (relations, votes, threads, channels) = tokio::try_join!(
-            source.facts(
-                |kept| &kept.relations,
-                people.iter().map(|user| (viewer, *user)),
-                async |keys| relation::relations(pool, &keys).await
-            ),
+            relations(source, viewer, people),
             source.facts(
                 |kept| &kept.my_votes,
                 polls.iter().map(|note| (viewer, *note)),
@@ -273,11 +285,27 @@ impl Mine {
             ),
         )?;
         Ok(Self {
-            relations: of_others(relations),
+            relations,
             votes: of_others(votes),
             threads: threads.into_keys().map(|(_, thread)| thread).collect(),
             channels: of_others(channels),
         })
+    }
+
+    /// Whether the viewer may mute any thread, and any channel. Most people mute none: in memory, that is known for all
+    /// pages at once.
+    async fn may_mute(source: &Source<'_>, viewer: UserId) -> sqlx::Result<(bool, bool)> {
+        if source.memory.is_none() {
+            return Ok((true, true));
+        }
+        let pool = source.pool;
+        let threads = async |people: Vec<_>| mute::who_mute_threads(pool, &people).await;
+        let channels = async |people: Vec<_>| channel::who_mute(pool, &people).await;
+        let (threads, channels) = tokio::try_join!(
+            source.facts(|kept| &kept.mute_threads, [viewer], threads),
+            source.facts(|kept| &kept.mute_channels, [viewer], channels),
+        )?;
+        Ok((!threads.is_empty(), !channels.is_empty()))
     }
 }
 

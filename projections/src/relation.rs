@@ -1,6 +1,7 @@
 //! What the viewer and others are to each other, from the tables of several read models.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use domain::mute::Mute;
@@ -11,6 +12,75 @@ use uuid::Uuid;
 
 use crate::sql;
 use crate::world::{FollowingRow, RelationRow};
+
+/// The most people whom somebody may have to do with for all of them to be known.
+pub(crate) const MAX_NEAR: usize = 1_000;
+
+/// What somebody and others are to each other, unless these are too many. Everybody else is nothing to
+/// them: most are.
+pub(crate) type Near = Option<Arc<HashMap<UserId, RelationRow>>>;
+
+/// What each of these people and all others are to each other; who has to do with nobody is left out.
+pub(crate) async fn near(
+    pool: &PgPool,
+    people: &[UserId],
+    at_most: usize,
+) -> sqlx::Result<HashMap<UserId, Near>> {
+    let rows = sqlx::query(
+        "select o.id as viewer, k.*
+           from unnest((select $1::uuid[])) as o(id)
+          cross join lateral (
+                (select 'follows' as what, f.followee as id, f.id as follow_id, f.notify, f.with_replies,
+                        null::timestamptz as expires_at, null as memo
+                   from read.follows f where f.follower = o.id limit $2)
+                union all
+                (select 'followed', f.follower, null, null, null, null, null
+                   from read.follows f where f.followee = o.id limit $2)
+                union all
+                (select 'asks', r.followee, null, null, null, null, null
+                   from read.follow_requests r where r.follower = o.id limit $2)
+                union all
+                (select 'asked', r.follower, null, null, null, null, null
+                   from read.follow_requests r where r.followee = o.id limit $2)
+                union all
+                (select 'blocks', b.blockee, null, null, null, null, null
+                   from read.blocks b where b.blocker = o.id limit $2)
+                union all
+                (select 'blocked', b.blocker, null, null, null, null, null
+                   from read.blocks b where b.blockee = o.id limit $2)
+                union all
+                (select 'mutes', m.mutee, null, null, null, m.expires_at, null
+                   from read.mutes m where m.muter = o.id limit $2)
+                union all
+                (select 'mutes renotes', m.mutee, null, null, null, null, null
+                   from read.renote_mutes m where m.muter = o.id limit $2)
+                union all
+                (select 'notes', m.about, null, null, null, null, m.memo
+                   from read.memos m where m.user_id = o.id limit $2)) k",
+    )
+    .bind(people.iter().map(|user| user.0).collect::<Vec<_>>())
+    .bind(at_most as i64 + 1)
+    .fetch_all(pool)
+    .await?;
+    let mut near: HashMap<UserId, HashMap<UserId, RelationRow>> = HashMap::new();
+    for row in &rows {
+        let (viewer, other) = (UserId(row.try_get("viewer")?), UserId(row.try_get("id")?));
+        let relation = near.entry(viewer).or_default().entry(other).or_default();
+        match row.try_get("what")? {
+            "follows" => relation.following = following(row)?,
+            "followed" => relation.followed = true,
+            "asks" => relation.request_from_me = true,
+            "asked" => relation.request_to_me = true,
+            "blocks" => relation.blocks = true,
+            "blocked" => relation.is_blocked = true,
+            "mutes" => relation.mute = Some(Mute { expires_at: row.try_get("expires_at")? }),
+            "mutes renotes" => relation.mutes_renotes = true,
+            _ => relation.memo = row.try_get("memo")?,
+        }
+    }
+    let few = |relations: HashMap<_, _>| (relations.len() <= at_most).then(|| Arc::new(relations));
+    Ok(near.into_iter().map(|(viewer, relations)| (viewer, few(relations))).collect())
+}
 
 /// What a viewer and somebody else are to each other, for each of these pairs; who is nothing to them is left out.
 pub async fn relations(
@@ -47,18 +117,21 @@ pub async fn relations(
         .collect()
 }
 
-fn relation(row: &PgRow) -> sqlx::Result<RelationRow> {
+fn following(row: &PgRow) -> sqlx::Result<Option<FollowingRow>> {
     let (id, notify): (Option<Uuid>, Option<&str>) = (row.try_get("follow_id")?, row.try_get("notify")?);
     let with_replies: Option<bool> = row.try_get("with_replies")?;
-    let following = match (id, notify, with_replies) {
+    Ok(match (id, notify, with_replies) {
         (Some(id), Some(notify), Some(with_replies)) => {
             Some(FollowingRow { id: FollowId(id), notify: sql::notify(notify)?, with_replies })
         }
         _ => None,
-    };
+    })
+}
+
+fn relation(row: &PgRow) -> sqlx::Result<RelationRow> {
     let expires_at: Option<DateTime<Utc>> = row.try_get("expires_at")?;
     Ok(RelationRow {
-        following,
+        following: following(row)?,
         followed: row.try_get("followed")?,
         request_from_me: row.try_get("request_from_me")?,
         request_to_me: row.try_get("request_to_me")?,

@@ -21,8 +21,8 @@ const LARGE: usize = 10;
 const ALLOWED: f64 = 1.5;
 /// The open loop asks at this part of what the closed loop reached, unless told otherwise.
 const PART_OF_CLOSED: f64 = 0.5;
-/// Before anything is measured.
-const WARM_UP: Duration = Duration::from_millis(500);
+/// Before anything is measured: long enough that everybody has asked.
+const WARM_UP: Duration = Duration::from_secs(2);
 
 /// One endpoint at one size: the repeat whose cost is in the middle.
 #[derive(Serialize)]

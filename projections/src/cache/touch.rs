@@ -156,6 +156,15 @@ pub(super) fn relations<V>(event: &Event) -> Touch<(UserId, UserId), V> {
     }
 }
 
+/// What somebody and all others are to each other.
+pub(super) fn near<V>(event: &Event) -> Touch<UserId, V> {
+    match relations::<()>(event) {
+        Touch::Keys(pairs) => Touch::Keys(pairs.into_iter().map(|(one, _)| one).collect()),
+        Touch::Nothing => Touch::Nothing,
+        _ => Touch::All,
+    }
+}
+
 pub(super) fn muted_threads<V>(event: &Event) -> Touch<(UserId, NoteId), V> {
     match event {
         Event::ThreadMuteStarted(e) => Touch::Keys(vec![(e.user, e.thread)]),
@@ -173,6 +182,15 @@ pub(super) fn mute_threads<V>(event: &Event) -> Touch<UserId, V> {
         Event::ThreadMuteEnded(e) => Touch::Keys(vec![e.user]),
         Event::MuteStarted(_) | Event::MuteEnded(_) => Touch::Nothing,
         Event::RenoteMuteStarted(_) | Event::RenoteMuteEnded(_) => Touch::Nothing,
+        _ => Touch::All,
+    }
+}
+
+/// Who mutes any channel.
+pub(super) fn mute_channels<V>(event: &Event) -> Touch<UserId, V> {
+    match muted_channels::<()>(event) {
+        Touch::Keys(keys) => Touch::Keys(keys.into_iter().map(|(user, _)| user).collect()),
+        Touch::Nothing => Touch::Nothing,
         _ => Touch::All,
     }
 }
