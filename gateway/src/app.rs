@@ -167,7 +167,7 @@ impl App {
         let mode = if config.roles.projector { Mode::Project } else { Mode::Watch };
         let projections = Projections::start(&pool, log.clone(), projections::projectors(), mode);
         let shared = bus.is_shared().then(|| log.clone());
-        let cache = Cache::new(pool.clone(), projections.clone(), shared);
+        let cache = Cache::new(pool.clone(), projections.clone(), shared, config.page_memory << 20);
         shutdown.spawn(cache.clone().follow());
         let follower = Follower {
             commands: commands.clone(),

@@ -59,6 +59,8 @@ pub struct Config {
     pub software_name: String,
     /// `/readyz` says no when a projector is more than this many events behind the log.
     pub ready_max_lag_events: u64,
+    /// The most memory for what pages show, in MiB.
+    pub page_memory: usize,
     /// The directories of `PATH`: where programs are looked for.
     pub search_path: Vec<PathBuf>,
 }
@@ -159,7 +161,7 @@ pub struct Key {
     pub help: &'static str,
 }
 
-pub const KEYS: [Key; 26] = [
+pub const KEYS: [Key; 27] = [
     key("url", None, "Public address; for good once something is written [default: http://LISTEN]"),
     key("listen", Some("127.0.0.1:3000"), "Address and port to serve HTTP on"),
     key("data_dir", Some("data"), "Directory for everything Kiroku keeps on disk"),
@@ -202,6 +204,7 @@ pub const KEYS: [Key; 26] = [
     secret("master_key", "32 bytes in hex or base64 [default: made and kept in the data directory]"),
     key("software_name", Some("misskey"), "Software name in NodeInfo"),
     key("ready_max_lag_events", Some("10000"), "Events a projector may lag before /readyz says no"),
+    key("page_memory", Some("320"), "The most memory to keep what pages show in, in MiB"),
 ];
 
 /// What the process was given, before it is understood.
@@ -294,6 +297,9 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
         software_name: values.required("software_name", software_name)?,
         ready_max_lag_events: values
             .required("ready_max_lag_events", |text| whole_number(text, 1, MAX_LAG_EVENTS))?,
+        page_memory: values.required("page_memory", |text| {
+            whole_number(text, MIN_PAGE_MEMORY, MAX_PAGE_MEMORY).map(|n| n as usize)
+        })?,
         search_path: search_path.unwrap_or_default(),
         url,
     };
@@ -408,6 +414,9 @@ const MAX_NAMESPACE_BYTES: usize = 64;
 const MIN_CONNECTIONS: u64 = 4;
 const MAX_CONNECTIONS: u64 = 500;
 const MAX_LAG_EVENTS: u64 = 1_000_000_000;
+/// MiB.
+const MIN_PAGE_MEMORY: u64 = 8;
+const MAX_PAGE_MEMORY: u64 = 1 << 20;
 const MAX_PROXIES: usize = 64;
 /// Names less alike than this (Jaro-Winkler, 0 to 1) are not suggested.
 const ALIKE: f64 = 0.8;
@@ -978,6 +987,7 @@ mod tests {
             ("KIROKU_LOG_FILTER", "gateway=loud"),
             ("KIROKU_DATABASE_CONNECTIONS", "3"),
             ("KIROKU_READY_MAX_LAG_EVENTS", "-1"),
+            ("KIROKU_PAGE_MEMORY", "7"),
             ("KIROKU_SOFTWARE_NAME", "Mis skey"),
             ("KIROKU_METRICS_LISTEN", "9090"),
         ] {

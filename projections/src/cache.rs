@@ -66,14 +66,17 @@ mod touch;
 
 use shelf::Shelf;
 
-const MIB: usize = 1024 * 1024;
-/// The most that is kept of each kind, in bytes; about 190 MiB in all. It is taken when there is so much to show.
-const MAX_NOTES: usize = 64 * MIB;
-const MAX_USERS: usize = 24 * MIB;
-const MAX_FILES: usize = 16 * MIB;
-const MAX_COUNTS: usize = 16 * MIB;
-const MAX_OF_VIEWERS: usize = 24 * MIB;
-const MAX_FEW: usize = 4 * MIB;
+/// What each kind may take of the memory that is given: 80 parts in all.
+const PARTS: usize = 80;
+const OF_NOTES: usize = 16;
+const OF_USERS: usize = 6;
+const OF_FILES: usize = 4;
+const OF_COUNTS: usize = 4;
+/// Five kinds.
+const OF_VIEWERS: usize = 6;
+/// Eight kinds.
+const OF_FEW: usize = 1;
+const OF_LANES: usize = 12;
 
 /// Where other processes write, too, memory is used while this one is so little behind the end of the log, in
 /// positions, and gets there so soon.
@@ -117,7 +120,9 @@ pub(crate) struct Shelves {
 }
 
 impl Shelves {
-    pub fn new() -> Self {
+    /// With so much memory at most, in bytes. It is taken when there is so much to show.
+    pub fn new(at_most: usize) -> Self {
+        let parts = |parts: usize| at_most / PARTS * parts;
         let all = crate::projectors();
         let given = |given: &Arc<[Given]>| 64 * given.len();
         let counts = |counts: &Arc<[(Reaction, i64)]>| 48 * counts.len();
@@ -125,46 +130,58 @@ impl Shelves {
         let dress =
             |row: &Arc<DecorationRow>| 512 + row.definition.url.len() + row.definition.description.len();
         Self {
-            notes: Shelf::new(&all, &["notes", "clips"], touch::notes, weigh_note, MAX_NOTES),
+            notes: Shelf::new(&all, &["notes", "clips"], touch::notes, weigh_note, parts(OF_NOTES)),
             users: Shelf::new(
                 &all,
                 &["users", "follows", "notes", "instance"],
                 touch::users,
                 weigh_user,
-                MAX_USERS,
+                parts(OF_USERS),
             ),
-            files: Shelf::new(&all, &["drive"], touch::files, weigh_file, MAX_FILES),
-            channels: Shelf::new(&all, &["channels"], touch::channels, weigh_channel, MAX_FEW),
-            conditional: Shelf::new(&all, &["roles"], touch::conditional, |roles| 64 * roles.len(), MAX_FEW),
-            given: Shelf::new(&all, &["roles"], touch::given, given, MAX_FEW),
-            decorations: Shelf::new(&all, &["decorations"], touch::decorations, dress, MAX_FEW),
-            reactions: Shelf::new(&all, &["reactions", "notes"], touch::reactions, counts, MAX_COUNTS),
-            votes: Shelf::new(&all, &["votes"], touch::votes, |counts| 16 * counts.len(), MAX_FEW),
+            files: Shelf::new(&all, &["drive"], touch::files, weigh_file, parts(OF_FILES)),
+            channels: Shelf::new(&all, &["channels"], touch::channels, weigh_channel, parts(OF_FEW)),
+            conditional: Shelf::new(
+                &all,
+                &["roles"],
+                touch::conditional,
+                |roles| 64 * roles.len(),
+                parts(OF_FEW),
+            ),
+            given: Shelf::new(&all, &["roles"], touch::given, given, parts(OF_FEW)),
+            decorations: Shelf::new(&all, &["decorations"], touch::decorations, dress, parts(OF_FEW)),
+            reactions: Shelf::new(&all, &["reactions", "notes"], touch::reactions, counts, parts(OF_COUNTS)),
+            votes: Shelf::new(&all, &["votes"], touch::votes, |counts| 16 * counts.len(), parts(OF_FEW)),
             max_near: relation::MAX_NEAR,
-            near: Shelf::new(&all, &OF_RELATIONS, touch::near, weigh_near, MAX_OF_VIEWERS),
-            relations: Shelf::new(&all, &OF_RELATIONS, touch::relations, weigh_relation, MAX_OF_VIEWERS),
+            near: Shelf::new(&all, &OF_RELATIONS, touch::near, weigh_near, parts(OF_VIEWERS)),
+            relations: Shelf::new(&all, &OF_RELATIONS, touch::relations, weigh_relation, parts(OF_VIEWERS)),
             my_reactions: Shelf::new(
                 &all,
                 &["reactions"],
                 touch::my_reactions,
                 |reaction| 48 + reaction.as_str().len(),
-                MAX_OF_VIEWERS,
+                parts(OF_VIEWERS),
             ),
-            my_votes: Shelf::new(&all, &["votes"], touch::my_votes, |votes| 32 + 4 * votes.len(), MAX_FEW),
-            muted_threads: Shelf::new(&all, &["mutes"], touch::muted_threads, |()| 16, MAX_OF_VIEWERS),
-            mute_threads: Shelf::new(&all, &["mutes"], touch::mute_threads, |()| 0, MAX_FEW),
-            muted_channels: Shelf::new(&all, &["channels"], touch::muted_channels, |_| 32, MAX_FEW),
-            mute_channels: Shelf::new(&all, &["channels"], touch::mute_channels, |()| 0, MAX_FEW),
-            followed: Shelf::new(&all, &["follows"], touch::followed, people, MAX_OF_VIEWERS),
-            members: Shelf::new(&all, &["lists"], touch::members, people, MAX_FEW),
+            my_votes: Shelf::new(
+                &all,
+                &["votes"],
+                touch::my_votes,
+                |votes| 32 + 4 * votes.len(),
+                parts(OF_FEW),
+            ),
+            muted_threads: Shelf::new(&all, &["mutes"], touch::muted_threads, |()| 16, parts(OF_VIEWERS)),
+            mute_threads: Shelf::new(&all, &["mutes"], touch::mute_threads, |()| 0, parts(OF_FEW)),
+            muted_channels: Shelf::new(&all, &["channels"], touch::muted_channels, |_| 32, parts(OF_FEW)),
+            mute_channels: Shelf::new(&all, &["channels"], touch::mute_channels, |()| 0, parts(OF_FEW)),
+            followed: Shelf::new(&all, &["follows"], touch::followed, people, parts(OF_VIEWERS)),
+            members: Shelf::new(&all, &["lists"], touch::members, people, parts(OF_FEW)),
             channels_followed: Shelf::new(
                 &all,
                 &["channels"],
                 touch::channels_followed,
                 |ids| 16 + 16 * ids.len(),
-                MAX_FEW,
+                parts(OF_FEW),
             ),
-            lanes: Lanes::default(),
+            lanes: Lanes::new(parts(OF_LANES)),
         }
     }
 
@@ -288,8 +305,8 @@ struct Heard {
 }
 
 impl Kept {
-    pub fn new() -> Self {
-        Self { shelves: Shelves::new(), heard: Mutex::new(Heard { at: None, doubts: 0 }) }
+    pub fn new(at_most: usize) -> Self {
+        Self { shelves: Shelves::new(at_most), heard: Mutex::new(Heard { at: None, doubts: 0 }) }
     }
 
     /// Takes in the log up to a position that all projectors have passed, if their tables stand; says up to
@@ -322,9 +339,14 @@ impl Kept {
 }
 
 impl Cache {
-    /// `shared` is the log where other processes answer writers, too.
-    pub fn new(pool: PgPool, projections: Projections, shared: Option<Arc<dyn EventLog>>) -> Self {
-        Self { pool, projections, shared, kept: Arc::new(Kept::new()) }
+    /// With so much memory at most, in bytes. `shared` is the log where other processes answer writers, too.
+    pub fn new(
+        pool: PgPool,
+        projections: Projections,
+        shared: Option<Arc<dyn EventLog>>,
+        at_most: usize,
+    ) -> Self {
+        Self { pool, projections, shared, kept: Arc::new(Kept::new(at_most)) }
     }
 
     /// Loads a world, as [`crate::hydrate()`] does, with what is in memory.
@@ -476,6 +498,7 @@ mod tests {
     /// Random lives that are compared, and how many events lie between two looks.
     const LIVES: usize = 5;
     const STEP: usize = 13;
+    const MEMORY: usize = 1 << 28;
 
     /// Everything in a world, in an order.
     fn told(world: &World) -> Vec<String> {
@@ -519,7 +542,7 @@ mod tests {
             let acts = a_long_life().new_tree(&mut runner).unwrap().current();
             let mut story = Story::new(&pool);
             let events = story.live_and_end(&acts, 2);
-            let mut kept = Kept::new();
+            let mut kept = Kept::new(MEMORY);
             if life % 2 == 1 {
                 kept.shelves.max_near = 1;
             }
@@ -567,7 +590,7 @@ mod tests {
         let renote = story.renote(3, reply, 2);
         story.react(3, reply, 2, "🎉");
         story.project().await;
-        let (kept, events) = (Kept::new(), story.log.all());
+        let (kept, events) = (Kept::new(MEMORY), story.log.all());
         let source = Source { pool: &pool, memory: Some((&kept, take_in(&kept, &events, events.len()))) };
         let page = || Wanted::notes([first, renote]);
         hydrate::from(&source, page(), Some(user(3)), story.now()).await.unwrap();
@@ -585,7 +608,7 @@ mod tests {
         story.person(1, "a");
         story.note(1, |_| ());
         story.project().await;
-        let (kept, heard) = (Kept::new(), story.log.all().len());
+        let (kept, heard) = (Kept::new(MEMORY), story.log.all().len());
         story.note(1, |_| ());
         // The tables are further than what was heard.
         story.project().await;
@@ -601,7 +624,7 @@ mod tests {
 
     #[sqlx::test(migrations = "../migrations")]
     async fn nothing_is_taken_from_memory_while_the_tables_may_be_older(pool: PgPool) {
-        let kept = Kept::new();
+        let kept = Kept::new(MEMORY);
         let (events, later) = (|_, _| Some(Vec::new()), Position(2));
         assert_eq!(kept.take_in(Position(1), true, 0, events), Some(Position(1)));
         let keep = |at| {
@@ -633,7 +656,7 @@ mod tests {
         let mut story = Story::new(&pool);
         story.log = log.clone();
         let projections = crate::Projections::start(&pool, log, projectors(), Mode::Project);
-        let cache = Cache::new(pool.clone(), projections.clone(), None);
+        let cache = Cache::new(pool.clone(), projections.clone(), None, MEMORY);
         story.person(1, "a");
         let note = story.note(1, |_| ());
         projections.settle().await.unwrap();
@@ -665,7 +688,7 @@ mod tests {
             let owner = all.iter().find(|p: &&Arc<dyn Projector>| p.tables().contains(&table));
             owner.unwrap().kinds().iter().copied().collect::<BTreeSet<_>>()
         };
-        let (shelves, statements) = (Shelves::new(), Statements::default());
+        let (shelves, statements) = (Shelves::new(MEMORY), Statements::default());
         let _listening = statements.listen();
         let some = uuid::Uuid::from_u128(7);
         let (me, note) = (UserId(some), domain::NoteId(some));

@@ -55,8 +55,6 @@ const MAX_LENGTHENING: usize = 16_000;
 const MAX_OF_ALL: usize = 2_000;
 /// The most ids that are looked at for a page: where so few belong to it, the tables know better.
 const MAX_LOOKED_AT: usize = 4_000;
-/// All lanes together, in bytes.
-const MAX_BYTES: usize = 48 * 1024 * 1024;
 /// How often a place in a lane is guessed, and how near it is then.
 const GUESSES: usize = 2;
 const NEAR: usize = 8;
@@ -287,6 +285,8 @@ impl Posted {
 pub(crate) struct Lanes {
     max_of_one: usize,
     max_of_all: usize,
+    /// All lanes together.
+    max_bytes: usize,
     kept: Mutex<Kept>,
 }
 
@@ -335,14 +335,12 @@ impl Merged {
     }
 }
 
-impl Default for Lanes {
-    fn default() -> Self {
-        Self::of(MAX_OF_ONE, MAX_OF_ALL)
-    }
-}
-
 impl Lanes {
-    fn of(max_of_one: usize, max_of_all: usize) -> Self {
+    pub fn new(max_bytes: usize) -> Self {
+        Self::of(MAX_OF_ONE, MAX_OF_ALL, max_bytes)
+    }
+
+    fn of(max_of_one: usize, max_of_all: usize, max_bytes: usize) -> Self {
         let kept = Kept {
             lanes: LruCache::unbounded(),
             bytes: 0,
@@ -350,7 +348,7 @@ impl Lanes {
             floor: Position::START,
             epoch: 0,
         };
-        Self { max_of_one, max_of_all, kept: Mutex::new(kept) }
+        Self { max_of_one, max_of_all, max_bytes, kept: Mutex::new(kept) }
     }
 
     pub fn hear(&self, recorded: &Recorded) {
@@ -440,11 +438,11 @@ impl Lanes {
     }
 
     /// Those of these lanes that begin at an id or later, to be made longer, as many as may be for one page; none where
-    /// what everybody says begins there.
+    /// what everybody says begins there, or there is one lane only: the tables give a page of it at once.
     fn to_lengthen(&self, lanes: &[(Lane, Rule)], begin: NoteId, at: Position) -> Option<Lacking> {
         let kept = self.lock();
         let (mut longer, mut ids_in_all) = (Vec::new(), 0);
-        for (lane, _) in lanes {
+        for (lane, _) in lanes.iter().filter(|_| lanes.len() > 1) {
             let Some(ids) = kept.lanes.peek(lane).filter(|ids| ids.from >= Some(begin)) else { continue };
             if matches!(lane, Lane::Local | Lane::Global) {
                 return None;
@@ -481,7 +479,7 @@ impl Lanes {
                 kept.bytes = kept.bytes.saturating_sub(before.bytes());
             }
         }
-        while kept.bytes > MAX_BYTES {
+        while kept.bytes > self.max_bytes {
             let Some((_, oldest)) = kept.lanes.pop_lru() else { break };
             kept.bytes = kept.bytes.saturating_sub(oldest.bytes());
         }
@@ -886,6 +884,7 @@ mod tests {
     /// Random lives that are compared, and how many events lie between two looks.
     const LIVES: usize = 5;
     const STEP: usize = 12;
+    const MAX_BYTES: usize = 1 << 24;
 
     fn note_id(n: u128) -> NoteId {
         NoteId(Uuid::from_u128(n))
@@ -1095,9 +1094,10 @@ mod tests {
             let acts = a_long_life().new_tree(&mut runner).unwrap().current();
             let mut story = Story::new(&pool);
             let events = story.live_and_end(&acts, 2);
-            let mut kept = Memory::new();
+            let mut kept = Memory::new(MAX_BYTES);
             // So short that they overflow, or so long that they have everything.
-            kept.shelves.lanes = if life % 3 == 2 { Lanes::default() } else { Lanes::of(4, 7) };
+            kept.shelves.lanes =
+                if life % 3 == 2 { Lanes::new(MAX_BYTES) } else { Lanes::of(4, 7, MAX_BYTES) };
             let mut places = Places::new(&pool, &events);
             let (mut at, mut lists, mut notes) = (0, Vec::new(), Vec::new());
             while at < events.len() {
@@ -1165,7 +1165,7 @@ mod tests {
 
     #[test]
     fn what_is_written_while_a_lane_is_filled_is_not_missing() {
-        let lanes = Lanes::default();
+        let lanes = Lanes::new(MAX_BYTES);
         let author = Lane::Author(user(1));
         let all = page(None, None, false);
         let known = || lanes.merge(&[(author, ALL)], &HashMap::new(), &all, 10).unwrap().ids;
@@ -1190,7 +1190,7 @@ mod tests {
 
     #[test]
     fn lanes_that_a_page_goes_back_beyond_become_longer() {
-        let lanes = Lanes::of(4, 7);
+        let lanes = Lanes::of(4, 7, MAX_BYTES);
         let (busy, quiet) = (Lane::Author(user(1)), Lane::Author(user(2)));
         let all = all_of(&[busy, quiet, Lane::Local]);
         let newest = page(None, None, false);
@@ -1232,8 +1232,8 @@ mod tests {
         let first = story.note(2, |_| ());
         let busy: Vec<NoteId> = (0..4 * LONGEST + 20).map(|_| story.note(1, |_| ())).collect();
         story.project().await;
-        let mut kept = Memory::new();
-        kept.shelves.lanes = Lanes::of(4, 7);
+        let mut kept = Memory::new(MAX_BYTES);
+        kept.shelves.lanes = Lanes::of(4, 7, MAX_BYTES);
         let source = Source { pool: &pool, memory: Some((&kept, take_in(&kept, &[], 1))) };
         let (home, filter) =
             (List::Of(Timeline::Home), Filter { with_replies: true, with_renotes: true, with_files: false });
@@ -1254,7 +1254,7 @@ mod tests {
         const FOLLOWED: usize = 50;
         const NOTES: usize = 300;
         const AT_MOST_BYTES: usize = 4_000;
-        let lanes = Lanes::default();
+        let lanes = Lanes::new(MAX_BYTES);
         let all = page(None, None, false);
         let lane = |n: usize| (Lane::Author(UserId(Uuid::from_u128(n as u128))), ALL);
         let people: Vec<(Lane, Rule)> = (0..PEOPLE).map(lane).collect();

@@ -35,7 +35,7 @@ pub async fn run(plan: &Plan, world: Grown) -> Result<(Vec<Figure>, Grown), Stri
     nix::unistd::sync();
     let is_cold = std::fs::write(FORGET, "3").is_ok();
     let start = Instant::now();
-    let server = Server::spawn(&plan.kiroku, &directory)?;
+    let server = Server::spawn(plan, &directory)?;
     let mut wrong = 0.0;
     loop {
         match page(&server, reader).await {

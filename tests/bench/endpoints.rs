@@ -38,7 +38,7 @@ struct Measured {
 
 /// Whether all went well.
 pub async fn run(plan: &Plan, directory: &Path) -> Result<bool, String> {
-    let server = Server::start(&plan.kiroku, directory).await?;
+    let server = Server::start(plan, directory).await?;
     let sizes: Vec<usize> = if plan.large { vec![plan.notes, plan.notes * LARGE] } else { vec![plan.notes] };
     let most = sizes.last().copied().unwrap_or(plan.notes);
     let people = plan.people.unwrap_or(PEOPLE);
@@ -68,7 +68,7 @@ pub async fn run_in(plan: &Plan, world: &Path) -> Result<bool, String> {
     let kept = world.join("facts.json");
     if !kept.exists() {
         std::fs::create_dir_all(world).map_err(told)?;
-        let server = Server::start(&plan.kiroku, world).await?;
+        let server = Server::start(plan, world).await?;
         let mut seed = Seed::begin(&server, plan.people.unwrap_or(PEOPLE), plan.notes, plan.seed).await?;
         seed.write(plan.notes).await?;
         let facts = serde_json::to_vec(&seed.close().await).map_err(|error| error.to_string())?;
@@ -77,7 +77,7 @@ pub async fn run_in(plan: &Plan, world: &Path) -> Result<bool, String> {
     }
     let facts = serde_json::from_slice(&std::fs::read(&kept).map_err(told)?);
     let facts: Facts = facts.map_err(|error| error.to_string())?;
-    let server = Server::start(&plan.kiroku, world).await?;
+    let server = Server::start(plan, world).await?;
     let measured = all(plan, &server, &Arc::new(facts), false).await?;
     server.stop().await?;
     print(plan, &measured)

@@ -96,7 +96,7 @@ impl World {
     async fn begin(plan: &Plan, directory: &Path) -> Result<Self, String> {
         let people = plan.people.unwrap_or(PEOPLE);
         let follows = FOLLOWS.min(people - 1);
-        let server = Server::start(&plan.kiroku, directory).await?;
+        let server = Server::start(plan, directory).await?;
         let began = Instant::now();
         let mut seed = Seed::open(&server.data_dir, TimeDelta::zero(), plan.seed).await?;
         seed.sign_up(people).await?;

@@ -18,7 +18,7 @@ pub struct Grown {
 
 impl Grown {
     pub async fn begin(plan: &Plan, directory: &Path) -> Result<Self, String> {
-        let server = Server::start(&plan.kiroku, directory).await?;
+        let server = Server::start(plan, directory).await?;
         let began = Instant::now();
         // A note is at least one event.
         let notes = usize::try_from(plan.events).map_err(|error| error.to_string())?;

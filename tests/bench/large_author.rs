@@ -27,7 +27,7 @@ const ALLOWED_TIMES: f64 = 1.5;
 type Both = [Run; 2];
 
 pub async fn run(plan: &Plan, directory: &Path) -> Result<Vec<Figure>, String> {
-    let server = Server::start(&plan.kiroku, directory).await?;
+    let server = Server::start(plan, directory).await?;
     let mut seed = Seed::begin(&server, plan.people.unwrap_or(PEOPLE), plan.notes, plan.seed).await?;
     seed.write(plan.notes).await?;
     let began = Instant::now();

@@ -68,7 +68,7 @@ struct Round {
 }
 
 pub async fn run(plan: &Plan, directory: &Path) -> Result<Vec<Figure>, String> {
-    let server = Server::start(&plan.kiroku, directory).await?;
+    let server = Server::start(plan, directory).await?;
     let bench = Arc::new(Bench::open(&server.data_dir).await?);
     bench.append(WARM_UP).await?;
     let payload = bench.sealed_bytes().await?;

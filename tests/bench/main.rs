@@ -44,6 +44,8 @@ struct Plan {
     sockets: usize,
     followers: usize,
     connections: usize,
+    /// Of the server, in MiB.
+    memory: Option<u64>,
     seconds: Duration,
     repeats: u64,
     rate: Option<f64>,
@@ -111,6 +113,7 @@ fn arguments() -> Command {
                 "Requests a second of the open loop [default: half of the closed loop's; streams: 200]",
             ),
         )
+        .arg(number("memory", "0").hide_default_value(true).help("The server's page_memory [default: its own]"))
         .arg(number("seed", "1").help("Draws everything"))
         .arg(
             Arg::new("large")
@@ -179,6 +182,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, String> {
             .map(str::to_owned)
             .collect(),
         upload: number("upload"),
+        memory: Some(number("memory")).filter(|memory| *memory > 0),
         seed: number("seed"),
         parts: matches.get_many("part").into_iter().flatten().cloned().collect(),
     })

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::Plan;
 use crate::load::Person;
 use crate::meter::Meter;
 
@@ -29,8 +30,8 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 
 impl Server {
     /// Starts it in a directory, where it also writes its log, and waits until it answers.
-    pub async fn start(kiroku: &Path, directory: &Path) -> Result<Self, String> {
-        let server = Self::spawn(kiroku, directory)?;
+    pub async fn start(plan: &Plan, directory: &Path) -> Result<Self, String> {
+        let server = Self::spawn(plan, directory)?;
         let until = Instant::now() + READY_WITHIN;
         while !server.answers().await {
             if Instant::now() > until {
@@ -42,16 +43,17 @@ impl Server {
     }
 
     /// The same without waiting.
-    pub fn spawn(kiroku: &Path, directory: &Path) -> Result<Self, String> {
+    pub fn spawn(plan: &Plan, directory: &Path) -> Result<Self, String> {
         let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = address.map_err(|error| format!("no port: {error}"))?;
         let (data_dir, log) = (directory.join("data"), directory.join("server.log"));
         let log = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
-        let child = Command::new(kiroku)
+        let child = Command::new(&plan.kiroku)
             .args(["serve", "--url", "http://bench.example", "--listen", &address.to_string(), "--data-dir"])
             .arg(&data_dir)
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .args(plan.memory.map(|memory| format!("--page-memory={memory}")))
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(|error| error.to_string())?)
@@ -59,7 +61,7 @@ impl Server {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| format!("{}: {error}", kiroku.display()))?;
+            .map_err(|error| format!("{}: {error}", plan.kiroku.display()))?;
         let meter = Meter {
             server: child.id().unwrap_or_default(),
             postmaster: data_dir.join("postgres/postmaster.pid"),

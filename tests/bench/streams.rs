@@ -62,7 +62,7 @@ impl World {
 
 pub async fn run(plan: &Plan, directory: &Path) -> Result<Vec<Figure>, String> {
     sockets::allow(plan.sockets)?;
-    let server = Server::start(&plan.kiroku, directory).await?;
+    let server = Server::start(plan, directory).await?;
     let world = people(plan, &server).await?;
     sleep(QUIET).await;
     let memory = || server.meter.memory().server_bytes as f64 / MEGABYTE;
