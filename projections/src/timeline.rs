@@ -42,7 +42,8 @@ use crate::world::{NoteRow, World};
 pub const MAX_MERGED: usize = 2_000;
 /// The most ids of one author or channel: 4,500 bytes.
 const MAX_OF_ONE: usize = 250;
-/// The most ids that are read at first for one page: where many lanes are missing they begin shorter, with so many.
+/// The most ids that are read at first for one page: where many lanes are missing, or half of the memory is taken, they
+/// begin shorter, with so many at least.
 const MAX_FILLING: usize = 64_000;
 const SHORTEST: usize = 32;
 /// How many times longer a lane of one author or channel becomes when a page goes back beyond it, and how long at
@@ -301,6 +302,13 @@ struct Kept {
     epoch: u64,
 }
 
+impl Kept {
+    /// Whether lanes are kept short, so that there are as many as possible.
+    fn is_half_full(&self, max_bytes: usize) -> bool {
+        self.bytes > max_bytes / 2
+    }
+}
+
 /// Taken before lanes are filled.
 #[derive(Clone, Copy)]
 struct Begun {
@@ -407,7 +415,8 @@ impl Lanes {
         let mut kept = self.lock();
         let missing: Vec<Lane> =
             lanes.iter().map(|(lane, _)| *lane).filter(|lane| kept.lanes.get(lane).is_none()).collect();
-        let of_each = (MAX_FILLING / missing.len().max(1)).max(SHORTEST);
+        let of_each = if kept.is_half_full(self.max_bytes) { 0 } else { MAX_FILLING / missing.len().max(1) };
+        let of_each = of_each.max(SHORTEST);
         let begun = Begun { at, epoch: kept.epoch };
         let lanes: Vec<_> = missing.into_iter().map(|lane| (lane, self.at_most(lane).min(of_each))).collect();
         (!lanes.is_empty()).then_some(Lacking { lanes, begun })
@@ -438,11 +447,15 @@ impl Lanes {
     }
 
     /// Those of these lanes that begin at an id or later, to be made longer, as many as may be for one page; none where
-    /// what everybody says begins there, or there is one lane only: the tables give a page of it at once.
+    /// what everybody says begins there, or there is one lane only (the tables give a page of it at once), or other
+    /// lanes would have to go.
     fn to_lengthen(&self, lanes: &[(Lane, Rule)], begin: NoteId, at: Position) -> Option<Lacking> {
         let kept = self.lock();
+        if lanes.len() == 1 || kept.is_half_full(self.max_bytes) {
+            return None;
+        }
         let (mut longer, mut ids_in_all) = (Vec::new(), 0);
-        for (lane, _) in lanes.iter().filter(|_| lanes.len() > 1) {
+        for (lane, _) in lanes {
             let Some(ids) = kept.lanes.peek(lane).filter(|ids| ids.from >= Some(begin)) else { continue };
             if matches!(lane, Lane::Local | Lane::Global) {
                 return None;
@@ -1219,6 +1232,26 @@ mod tests {
         assert_eq!(runs_out(&all[..2], page(Some(20), None, true), 10), Some(note_id(20)));
         fill(busy, &(1..=256).rev().collect::<Vec<_>>(), 4 * LONGEST);
         assert_eq!(longer(&all[..2], note_id(1)), None, "it is as long as any");
+        assert_eq!(longer(&all[..1], note_id(38)), None, "it is alone");
+    }
+
+    #[test]
+    fn where_there_is_little_memory_lanes_are_short_and_stay_so() {
+        let author = |n| (Lane::Author(user(n)), ALL);
+        let filled = |lanes: &Lanes, n: u8| {
+            let Lacking { lanes: lacking, begun } = lanes.missing(&[author(n)], Position(5)).unwrap();
+            let (lane, at_most) = lacking[0];
+            let newest_first = (1..=at_most as u128).rev().map(entry).collect();
+            assert!(lanes.put(begun, &mut HashMap::from([(lane, Ids::filled(newest_first, at_most))])));
+            at_most
+        };
+        let bytes = LANE_BYTES + ID_BYTES * MAX_OF_ONE;
+        let longer = |lanes: &Lanes| lanes.to_lengthen(&[author(1), author(2)], note_id(1), Position(5));
+        let lanes = Lanes::new(5 * bytes);
+        assert_eq!((filled(&lanes, 1), filled(&lanes, 2)), (MAX_OF_ONE, MAX_OF_ONE));
+        assert!(longer(&lanes).is_some());
+        assert_eq!((filled(&lanes, 3), filled(&lanes, 4)), (MAX_OF_ONE, SHORTEST));
+        assert!(longer(&lanes).is_none());
     }
 
     #[sqlx::test(migrations = "../migrations")]
