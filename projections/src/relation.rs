@@ -15,10 +15,43 @@ use crate::world::{FollowingRow, RelationRow};
 
 /// The most people whom somebody may have to do with for all of them to be known.
 pub(crate) const MAX_NEAR: usize = 1_000;
+/// The most people of whom all that is asked for by one statement.
+const MAX_AT_ONCE: usize = 32;
 
 /// What somebody and others are to each other, unless these are too many. Everybody else is nothing to
 /// them: most are.
 pub(crate) type Near = Option<Arc<HashMap<UserId, RelationRow>>>;
+
+const NEAR: &str = "select o.id as viewer, k.*
+       from unnest((select $1::uuid[])) as o(id)
+      cross join lateral (
+            (select 'follows' as what, f.followee as id, f.id as follow_id, f.notify, f.with_replies,
+                    null::timestamptz as expires_at, null as memo
+               from read.follows f where f.follower = o.id limit $2)
+            union all
+            (select 'followed', f.follower, null, null, null, null, null
+               from read.follows f where f.followee = o.id limit $2)
+            union all
+            (select 'asks', r.followee, null, null, null, null, null
+               from read.follow_requests r where r.follower = o.id limit $2)
+            union all
+            (select 'asked', r.follower, null, null, null, null, null
+               from read.follow_requests r where r.followee = o.id limit $2)
+            union all
+            (select 'blocks', b.blockee, null, null, null, null, null
+               from read.blocks b where b.blocker = o.id limit $2)
+            union all
+            (select 'blocked', b.blocker, null, null, null, null, null
+               from read.blocks b where b.blockee = o.id limit $2)
+            union all
+            (select 'mutes', m.mutee, null, null, null, m.expires_at, null
+               from read.mutes m where m.muter = o.id limit $2)
+            union all
+            (select 'mutes renotes', m.mutee, null, null, null, null, null
+               from read.renote_mutes m where m.muter = o.id limit $2)
+            union all
+            (select 'notes', m.about, null, null, null, null, m.memo
+               from read.memos m where m.user_id = o.id limit $2)) k";
 
 /// What each of these people and all others are to each other; who has to do with nobody is left out.
 pub(crate) async fn near(
@@ -26,60 +59,30 @@ pub(crate) async fn near(
     people: &[UserId],
     at_most: usize,
 ) -> sqlx::Result<HashMap<UserId, Near>> {
-    let rows = sqlx::query(
-        "select o.id as viewer, k.*
-           from unnest((select $1::uuid[])) as o(id)
-          cross join lateral (
-                (select 'follows' as what, f.followee as id, f.id as follow_id, f.notify, f.with_replies,
-                        null::timestamptz as expires_at, null as memo
-                   from read.follows f where f.follower = o.id limit $2)
-                union all
-                (select 'followed', f.follower, null, null, null, null, null
-                   from read.follows f where f.followee = o.id limit $2)
-                union all
-                (select 'asks', r.followee, null, null, null, null, null
-                   from read.follow_requests r where r.follower = o.id limit $2)
-                union all
-                (select 'asked', r.follower, null, null, null, null, null
-                   from read.follow_requests r where r.followee = o.id limit $2)
-                union all
-                (select 'blocks', b.blockee, null, null, null, null, null
-                   from read.blocks b where b.blocker = o.id limit $2)
-                union all
-                (select 'blocked', b.blocker, null, null, null, null, null
-                   from read.blocks b where b.blockee = o.id limit $2)
-                union all
-                (select 'mutes', m.mutee, null, null, null, m.expires_at, null
-                   from read.mutes m where m.muter = o.id limit $2)
-                union all
-                (select 'mutes renotes', m.mutee, null, null, null, null, null
-                   from read.renote_mutes m where m.muter = o.id limit $2)
-                union all
-                (select 'notes', m.about, null, null, null, null, m.memo
-                   from read.memos m where m.user_id = o.id limit $2)) k",
-    )
-    .bind(people.iter().map(|user| user.0).collect::<Vec<_>>())
-    .bind(at_most as i64 + 1)
-    .fetch_all(pool)
-    .await?;
-    let mut near: HashMap<UserId, HashMap<UserId, RelationRow>> = HashMap::new();
-    for row in &rows {
-        let (viewer, other) = (UserId(row.try_get("viewer")?), UserId(row.try_get("id")?));
-        let relation = near.entry(viewer).or_default().entry(other).or_default();
-        match row.try_get("what")? {
-            "follows" => relation.following = following(row)?,
-            "followed" => relation.followed = true,
-            "asks" => relation.request_from_me = true,
-            "asked" => relation.request_to_me = true,
-            "blocks" => relation.blocks = true,
-            "blocked" => relation.is_blocked = true,
-            "mutes" => relation.mute = Some(Mute { expires_at: row.try_get("expires_at")? }),
-            "mutes renotes" => relation.mutes_renotes = true,
-            _ => relation.memo = row.try_get("memo")?,
+    let mut all = HashMap::with_capacity(people.len());
+    for some in people.chunks(MAX_AT_ONCE) {
+        let query = sqlx::query(NEAR).bind(some.iter().map(|user| user.0).collect::<Vec<_>>());
+        let rows = query.bind(at_most as i64 + 1).fetch_all(pool).await?;
+        let mut near: HashMap<UserId, HashMap<UserId, RelationRow>> = HashMap::new();
+        for row in &rows {
+            let (viewer, other) = (UserId(row.try_get("viewer")?), UserId(row.try_get("id")?));
+            let relation = near.entry(viewer).or_default().entry(other).or_default();
+            match row.try_get("what")? {
+                "follows" => relation.following = following(row)?,
+                "followed" => relation.followed = true,
+                "asks" => relation.request_from_me = true,
+                "asked" => relation.request_to_me = true,
+                "blocks" => relation.blocks = true,
+                "blocked" => relation.is_blocked = true,
+                "mutes" => relation.mute = Some(Mute { expires_at: row.try_get("expires_at")? }),
+                "mutes renotes" => relation.mutes_renotes = true,
+                _ => relation.memo = row.try_get("memo")?,
+            }
         }
+        let few = |relations: HashMap<_, _>| (relations.len() <= at_most).then(|| Arc::new(relations));
+        all.extend(near.into_iter().map(|(viewer, relations)| (viewer, few(relations))));
     }
-    let few = |relations: HashMap<_, _>| (relations.len() <= at_most).then(|| Arc::new(relations));
-    Ok(near.into_iter().map(|(viewer, relations)| (viewer, few(relations))).collect())
+    Ok(all)
 }
 
 /// What a viewer and somebody else are to each other, for each of these pairs; who is nothing to them is left out.
