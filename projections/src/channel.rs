@@ -433,14 +433,9 @@ pub async fn all_muted(pool: &PgPool, user: UserId) -> sqlx::Result<Vec<(Channel
 
 /// Who of these people mutes any channel, or did for a time.
 pub(crate) async fn who_mute(pool: &PgPool, people: &[UserId]) -> sqlx::Result<HashMap<UserId, ()>> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(
-        "select o.id from unnest((select $1::uuid[])) as o(id)
-          where exists (select from read.channel_mutes m where m.user_id = o.id)",
-    )
-    .bind(people.iter().map(|user| user.0).collect::<Vec<_>>())
-    .fetch_all(pool)
-    .await?;
-    Ok(ids.into_iter().map(|id| (UserId(id), ())).collect())
+    let sql = "select o.id from unnest((select $1::uuid[])) as o(id)
+                where exists (select from read.channel_mutes m where m.user_id = o.id)";
+    sql::those(pool, sql, people).await
 }
 
 /// Which of these channels are muted, each by somebody, or were for a time.

@@ -18,6 +18,7 @@ use crate::erased;
 use crate::page::Page;
 use crate::pairs::{Changes, Pairs};
 use crate::runtime::{ProjectError, Projector, events};
+use crate::sql;
 
 /// Fills `read.mutes`, `read.renote_mutes` and `read.thread_mutes`.
 pub struct Projection;
@@ -196,14 +197,9 @@ pub async fn is_thread_muted(pool: &PgPool, user: UserId, note: NoteId) -> sqlx:
 
 /// Who of these people mutes any thread.
 pub(crate) async fn who_mute_threads(pool: &PgPool, people: &[UserId]) -> sqlx::Result<HashMap<UserId, ()>> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(
-        "select o.id from unnest((select $1::uuid[])) as o(id)
-          where exists (select from read.thread_mutes t where t.user_id = o.id)",
-    )
-    .bind(people.iter().map(|user| user.0).collect::<Vec<_>>())
-    .fetch_all(pool)
-    .await?;
-    Ok(ids.into_iter().map(|id| (UserId(id), ())).collect())
+    let sql = "select o.id from unnest((select $1::uuid[])) as o(id)
+                where exists (select from read.thread_mutes t where t.user_id = o.id)";
+    sql::those(pool, sql, people).await
 }
 
 /// Which of these threads are muted, each by somebody.

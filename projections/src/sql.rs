@@ -1,13 +1,14 @@
 //! Values of the domain as PostgreSQL takes and gives them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use domain::UserId;
 use domain::follow::Notify;
 use domain::note::{ReactionAcceptance, Visibility};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 /// A stored word that names nothing known.
@@ -129,6 +130,17 @@ impl<K: Ord> Sums<K> {
     pub(crate) fn split(self) -> (Vec<K>, Vec<i64>) {
         self.0.into_iter().filter(|(_, n)| *n != 0).unzip()
     }
+}
+
+/// Those of these people whom a statement finds.
+pub(crate) async fn those(
+    pool: &PgPool,
+    sql: &'static str,
+    people: &[UserId],
+) -> sqlx::Result<HashMap<UserId, ()>> {
+    let people: Vec<Uuid> = people.iter().map(|user| user.0).collect();
+    let found: Vec<Uuid> = sqlx::query_scalar(sql).bind(people).fetch_all(pool).await?;
+    Ok(found.into_iter().map(|id| (UserId(id), ())).collect())
 }
 
 #[cfg(test)]

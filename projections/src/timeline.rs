@@ -1041,10 +1041,11 @@ mod tests {
         let many = MAX_LOOKED_AT as u128 + 10;
         let lane = Ids { from: None, ids: (1..=many).map(entry).collect(), at_most: many as usize };
         let none = Rule { with_files: true, ..ALL };
-        // The same twice: it is not left between the two.
-        let merged = merge(&[(&lane, none), (&lane, none)], &page(None, None, false), 10);
-        let half = MAX_LOOKED_AT as u128 / 2;
-        assert_eq!((merged.ids, merged.reached), (Vec::new(), Some(note_id(many + 1 - half))));
+        // The last of them is in another lane, too, where it belongs: it is not left between the two.
+        let last = many + 1 - MAX_LOOKED_AT as u128;
+        let other = Ids { from: None, ids: [entry(last)].into(), at_most: 10 };
+        let merged = merge(&[(&other, ALL), (&lane, none)], &page(None, None, false), 10);
+        assert_eq!((merged.ids, merged.reached), (ids(&[last]), Some(note_id(last))));
     }
 
     async fn from_tables(

@@ -158,11 +158,7 @@ pub(super) fn relations<V>(event: &Event) -> Touch<(UserId, UserId), V> {
 
 /// What somebody and all others are to each other.
 pub(super) fn near<V>(event: &Event) -> Touch<UserId, V> {
-    match relations::<()>(event) {
-        Touch::Keys(pairs) => Touch::Keys(pairs.into_iter().map(|(one, _)| one).collect()),
-        Touch::Nothing => Touch::Nothing,
-        _ => Touch::All,
-    }
+    firsts(relations::<()>(event))
 }
 
 pub(super) fn muted_threads<V>(event: &Event) -> Touch<(UserId, NoteId), V> {
@@ -177,22 +173,12 @@ pub(super) fn muted_threads<V>(event: &Event) -> Touch<(UserId, NoteId), V> {
 
 /// Who mutes any thread.
 pub(super) fn mute_threads<V>(event: &Event) -> Touch<UserId, V> {
-    match event {
-        Event::ThreadMuteStarted(e) => Touch::Keys(vec![e.user]),
-        Event::ThreadMuteEnded(e) => Touch::Keys(vec![e.user]),
-        Event::MuteStarted(_) | Event::MuteEnded(_) => Touch::Nothing,
-        Event::RenoteMuteStarted(_) | Event::RenoteMuteEnded(_) => Touch::Nothing,
-        _ => Touch::All,
-    }
+    firsts(muted_threads::<()>(event))
 }
 
 /// Who mutes any channel.
 pub(super) fn mute_channels<V>(event: &Event) -> Touch<UserId, V> {
-    match muted_channels::<()>(event) {
-        Touch::Keys(keys) => Touch::Keys(keys.into_iter().map(|(user, _)| user).collect()),
-        Touch::Nothing => Touch::Nothing,
-        _ => Touch::All,
-    }
+    firsts(muted_channels::<()>(event))
 }
 
 pub(super) fn muted_channels<V>(event: &Event) -> Touch<(UserId, ChannelId), V> {
@@ -238,6 +224,15 @@ pub(super) fn channels_followed<V>(event: &Event) -> Touch<UserId, V> {
         Event::NoteCreated(_) | Event::ChannelCreated(_) | Event::ChannelChanged(_) => Touch::Nothing,
         Event::ChannelMuted(_) | Event::ChannelUnmuted(_) => Touch::Nothing,
         Event::ChannelFavorited(_) | Event::ChannelUnfavorited(_) => Touch::Nothing,
+        _ => Touch::All,
+    }
+}
+
+/// What changes of each first of the pairs that change.
+fn firsts<K, V>(touch: Touch<(UserId, K), ()>) -> Touch<UserId, V> {
+    match touch {
+        Touch::Keys(pairs) => Touch::Keys(pairs.into_iter().map(|(first, _)| first).collect()),
+        Touch::Nothing => Touch::Nothing,
         _ => Touch::All,
     }
 }
