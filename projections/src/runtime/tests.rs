@@ -160,14 +160,23 @@ fn is_active(running: &Projections) -> bool {
     running.status().iter().all(|status| status.active)
 }
 
-/// A session that holds every projector, and renews nothing: a process that hangs.
+/// A session that holds every projector, and renews nothing: a process that hangs. The server ends the sessions
+/// of whoever had them in its own time.
 async fn hang(pool: &PgPool) -> (PgConnection, i32) {
     let mut conn = PgConnection::connect_with(&pool.connect_options()).await.unwrap();
     let mut session = None;
     for projector in projectors() {
-        session = lease::take(&mut conn, projector.name()).await.unwrap();
+        let deadline = Instant::now() + SOON;
+        session = loop {
+            let taken = lease::take(&mut conn, projector.name()).await.unwrap();
+            if taken.is_some() {
+                break taken;
+            }
+            assert!(Instant::now() < deadline, "somebody else has it");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
     }
-    (conn, session.expect("somebody else has it"))
+    (conn, session.expect("there are projectors"))
 }
 
 #[sqlx::test(migrations = "../migrations")]
