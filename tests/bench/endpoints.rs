@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 
@@ -21,9 +20,6 @@ const LARGE: usize = 10;
 const ALLOWED: f64 = 1.5;
 /// The open loop asks at this part of what the closed loop reached, unless told otherwise.
 const PART_OF_CLOSED: f64 = 0.5;
-/// Before anything is measured: long enough that everybody has asked.
-const WARM_UP: Duration = Duration::from_secs(2);
-
 /// One endpoint at one size: the repeat whose cost is in the middle.
 #[derive(Serialize)]
 struct Measured {
@@ -117,7 +113,7 @@ async fn measure(
     let notes = facts.written;
     let closed = Push { connections: plan.connections, lasts: plan.seconds, rate: None };
     let go = async |push: Push, seed: u64| load::run(address, meter, facts, probe, push, seed).await;
-    go(Push { lasts: WARM_UP, ..closed }, plan.seed).await?;
+    go(Push { lasts: plan.warm_up, ..closed }, plan.seed).await?;
     let mut runs = Vec::new();
     for repeat in 0..plan.repeats {
         runs.push(go(closed, plan.seed + 1 + repeat).await?);

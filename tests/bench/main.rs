@@ -46,6 +46,7 @@ struct Plan {
     connections: usize,
     /// Of the server, in MiB.
     memory: Option<u64>,
+    warm_up: Duration,
     seconds: Duration,
     repeats: u64,
     rate: Option<f64>,
@@ -106,6 +107,8 @@ fn arguments() -> Command {
         .arg(number("sockets", "10000").help("For streams"))
         .arg(number("followers", "1000000").help("Of the large author"))
         .arg(number("connections", "16").help("Of the endpoints"))
+        // Long enough that everybody has asked.
+        .arg(number("warm-up", "2").help("For how many seconds each endpoint is asked before it is measured"))
         .arg(number("seconds", "5").help("How long each loop lasts"))
         .arg(number("repeats", "3").help("How often each closed loop is run"))
         .arg(
@@ -170,6 +173,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, String> {
         sockets: size("sockets")?.max(1),
         followers: size("followers")?.max(1),
         connections: size("connections")?.max(1),
+        warm_up: Duration::from_secs(number("warm-up").max(1)),
         seconds: Duration::from_secs(number("seconds").max(1)),
         repeats: number("repeats").max(1),
         rate: Some(number("rate")).filter(|rate| *rate > 0).map(|rate| rate as f64),
