@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use tracing_subscriber::EnvFilter;
 
+use crate::platform::memory::{self, MIB};
+
 /// Everything an operator can decide before the start. What can change later is an event, not a setting.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -204,7 +206,11 @@ pub const KEYS: [Key; 27] = [
     secret("master_key", "32 bytes in hex or base64 [default: made and kept in the data directory]"),
     key("software_name", Some("misskey"), "Software name in NodeInfo"),
     key("ready_max_lag_events", Some("10000"), "Events a projector may lag before /readyz says no"),
-    key("page_memory", Some("320"), "The most memory to keep what pages show in, in MiB"),
+    key(
+        "page_memory",
+        None,
+        "The most memory to keep what pages show in, in MiB [default: an eighth of what there is]",
+    ),
 ];
 
 /// What the process was given, before it is understood.
@@ -297,9 +303,9 @@ pub fn load(given: &Given) -> Result<Loaded, ConfigError> {
         software_name: values.required("software_name", software_name)?,
         ready_max_lag_events: values
             .required("ready_max_lag_events", |text| whole_number(text, 1, MAX_LAG_EVENTS))?,
-        page_memory: values.required("page_memory", |text| {
-            whole_number(text, MIN_PAGE_MEMORY, MAX_PAGE_MEMORY).map(|n| n as usize)
-        })?,
+        page_memory: values
+            .optional("page_memory", |text| whole_number(text, MIN_PAGE_MEMORY, MAX_PAGE_MEMORY))?
+            .unwrap_or_else(|| part_for_pages(memory::allowed())) as usize,
         search_path: search_path.unwrap_or_default(),
         url,
     };
@@ -417,6 +423,10 @@ const MAX_LAG_EVENTS: u64 = 1_000_000_000;
 /// MiB.
 const MIN_PAGE_MEMORY: u64 = 8;
 const MAX_PAGE_MEMORY: u64 = 1 << 20;
+/// What pages may take where nobody says, of the memory that there is, and its bounds in MiB.
+const PART_FOR_PAGES: u64 = 8;
+const LEAST_FOR_PAGES: u64 = 64;
+const MOST_FOR_PAGES: u64 = 4_096;
 const MAX_PROXIES: usize = 64;
 /// Names less alike than this (Jaro-Winkler, 0 to 1) are not suggested.
 const ALIKE: f64 = 0.8;
@@ -654,6 +664,13 @@ fn whole_number(text: &str, least: u64, most: u64) -> Result<u64, String> {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
         _ => Err(format!("`{text}` is not a whole number from {least} to {most}")),
     }
+}
+
+/// In MiB, of so much memory in bytes.
+fn part_for_pages(memory: Option<u64>) -> u64 {
+    memory
+        .map_or(LEAST_FOR_PAGES, |memory| memory / MIB / PART_FOR_PAGES)
+        .clamp(LEAST_FOR_PAGES, MOST_FOR_PAGES)
 }
 
 fn log_kind(text: &str) -> Result<LogKind, String> {
@@ -996,6 +1013,17 @@ mod tests {
                     .contains(name.trim_start_matches("KIROKU_").to_lowercase().as_str())
             );
         }
+    }
+
+    #[test]
+    fn pages_get_a_part_of_the_memory_unless_it_is_said() {
+        let asked = [None, Some(256), Some(4_096), Some(1 << 20)];
+        assert_eq!(
+            asked.map(|memory| part_for_pages(memory.map(|memory| memory * MIB))),
+            [64, 64, 512, 4_096]
+        );
+        let given = environment(&[("KIROKU_PAGE_MEMORY", "77")]);
+        assert_eq!(load(&given).unwrap().config.page_memory, 77);
     }
 
     #[test]

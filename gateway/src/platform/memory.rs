@@ -2,6 +2,9 @@
 
 use std::fs;
 
+/// In bytes.
+pub const MIB: u64 = 1 << 20;
+
 const MACHINE: &str = "/proc/meminfo";
 /// What a container may take, as the two kinds of control groups tell it.
 const CONTAINER: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];

@@ -25,7 +25,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::memory;
+use super::memory::{self, MIB};
 use super::shutdown::{Shutdown, Stop};
 
 /// A running embedded PostgreSQL. Stop it with [`Embedded::stop`]: dropping it leaves the server behind,
@@ -132,7 +132,6 @@ const MAX_SOCKET_DIRECTORY_BYTES: usize = 90;
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 /// Includes the recovery after a crash.
 const START_WITHIN: Duration = Duration::from_secs(120);
-const MIB: u64 = 1024 * 1024;
 /// Of the memory of the machine, or of the container, so many-th part.
 const PART_FOR_SHARED_BUFFERS: u64 = 16;
 const LEAST_SHARED_BUFFERS: u64 = 128 * MIB;
