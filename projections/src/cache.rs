@@ -66,17 +66,17 @@ mod touch;
 
 use shelf::Shelf;
 
-/// What each kind may take of the memory that is given: so many parts in all.
-const PARTS: usize = 83;
-const OF_NOTES: usize = 16;
-const OF_USERS: usize = 6;
-const OF_FILES: usize = 4;
-const OF_COUNTS: usize = 4;
-/// Five kinds.
-const OF_VIEWERS: usize = 6;
+/// What each kind may take of the memory that is given, in percent.
+const OF_NOTES: usize = 40;
+const OF_LANES: usize = 17;
+const OF_USERS: usize = 8;
+const OF_NEAR: usize = 8;
+const OF_FILES: usize = 6;
+const OF_FOLLOWED: usize = 4;
+/// Three kinds.
+const OF_VIEWERS: usize = 2;
 /// Eleven kinds.
 const OF_FEW: usize = 1;
-const OF_LANES: usize = 12;
 
 /// Where other processes write, too, memory is used while this one is so little behind the end of the log, in
 /// positions, and gets there so soon.
@@ -88,7 +88,7 @@ const OF_RELATIONS: [&str; 4] = ["follows", "blocks", "mutes", "memos"];
 
 /// What is kept, each kind by itself.
 pub(crate) struct Shelves {
-    /// Without what is a viewer's own, the rules of the author, reactions and votes.
+    /// Without what is a viewer's own, the rules of the author and votes.
     pub notes: Shelf<NoteId, NoteRow>,
     /// Without roles and decorations.
     pub users: Shelf<UserId, UserRow>,
@@ -97,13 +97,13 @@ pub(crate) struct Shelves {
     pub conditional: Shelf<(), Arc<[Arc<RoleRow>]>>,
     pub given: Shelf<UserId, Arc<[Given]>>,
     pub decorations: Shelf<DecorationId, Arc<DecorationRow>>,
-    pub reactions: Shelf<NoteId, Arc<[(Reaction, i64)]>>,
     pub votes: Shelf<NoteId, Arc<[(usize, i64)]>>,
     /// What people and all others are to each other, unless it is too many.
     pub near: Shelf<UserId, Near>,
     /// How many are too many.
     pub max_near: usize,
     pub relations: Shelf<(UserId, UserId), RelationRow>,
+    /// For notes to which many reacted.
     pub my_reactions: Shelf<(UserId, NoteId), Reaction>,
     pub my_votes: Shelf<(UserId, NoteId), Arc<[u32]>>,
     pub muted_threads: Shelf<(UserId, NoteId), ()>,
@@ -122,66 +122,71 @@ pub(crate) struct Shelves {
 impl Shelves {
     /// With so much memory at most, in bytes. It is taken when there is so much to show.
     pub fn new(at_most: usize) -> Self {
-        let parts = |parts: usize| at_most / PARTS * parts;
+        let percent = |percent: usize| at_most / 100 * percent;
         let all = crate::projectors();
         let given = |given: &Arc<[Given]>| 64 * given.len();
-        let counts = |counts: &Arc<[(Reaction, i64)]>| 48 * counts.len();
         let people = |people: &People| 16 + 17 * people.len();
         let dress =
             |row: &Arc<DecorationRow>| 512 + row.definition.url.len() + row.definition.description.len();
         Self {
-            notes: Shelf::new(&all, &["notes", "clips"], touch::notes, weigh_note, parts(OF_NOTES)),
+            notes: Shelf::new(
+                &all,
+                &["notes", "clips", "reactions"],
+                touch::notes,
+                weigh_note,
+                percent(OF_NOTES),
+            )
+            .hanging(touch::hangs),
             users: Shelf::new(
                 &all,
                 &["users", "follows", "notes", "instance"],
                 touch::users,
                 weigh_user,
-                parts(OF_USERS),
+                percent(OF_USERS),
             ),
-            files: Shelf::new(&all, &["drive"], touch::files, weigh_file, parts(OF_FILES)),
-            channels: Shelf::new(&all, &["channels"], touch::channels, weigh_channel, parts(OF_FEW)),
+            files: Shelf::new(&all, &["drive"], touch::files, weigh_file, percent(OF_FILES)),
+            channels: Shelf::new(&all, &["channels"], touch::channels, weigh_channel, percent(OF_FEW)),
             conditional: Shelf::new(
                 &all,
                 &["roles"],
                 touch::conditional,
                 |roles| 64 * roles.len(),
-                parts(OF_FEW),
+                percent(OF_FEW),
             ),
-            given: Shelf::new(&all, &["roles"], touch::given, given, parts(OF_FEW)),
-            decorations: Shelf::new(&all, &["decorations"], touch::decorations, dress, parts(OF_FEW)),
-            reactions: Shelf::new(&all, &["reactions", "notes"], touch::reactions, counts, parts(OF_COUNTS)),
-            votes: Shelf::new(&all, &["votes"], touch::votes, |counts| 16 * counts.len(), parts(OF_FEW)),
+            given: Shelf::new(&all, &["roles"], touch::given, given, percent(OF_FEW)),
+            decorations: Shelf::new(&all, &["decorations"], touch::decorations, dress, percent(OF_FEW)),
+            votes: Shelf::new(&all, &["votes"], touch::votes, |counts| 16 * counts.len(), percent(OF_FEW)),
             max_near: relation::MAX_NEAR,
-            near: Shelf::new(&all, &OF_RELATIONS, touch::near, weigh_near, parts(OF_VIEWERS)),
-            relations: Shelf::new(&all, &OF_RELATIONS, touch::relations, weigh_relation, parts(OF_VIEWERS)),
+            near: Shelf::new(&all, &OF_RELATIONS, touch::near, weigh_near, percent(OF_NEAR)),
+            relations: Shelf::new(&all, &OF_RELATIONS, touch::relations, weigh_relation, percent(OF_VIEWERS)),
             my_reactions: Shelf::new(
                 &all,
                 &["reactions"],
                 touch::my_reactions,
                 |reaction| 48 + reaction.as_str().len(),
-                parts(OF_VIEWERS),
+                percent(OF_VIEWERS),
             ),
             my_votes: Shelf::new(
                 &all,
                 &["votes"],
                 touch::my_votes,
                 |votes| 32 + 4 * votes.len(),
-                parts(OF_FEW),
+                percent(OF_FEW),
             ),
-            muted_threads: Shelf::new(&all, &["mutes"], touch::muted_threads, |()| 16, parts(OF_VIEWERS)),
-            mute_threads: Shelf::new(&all, &["mutes"], touch::mute_threads, |()| 0, parts(OF_FEW)),
-            muted_channels: Shelf::new(&all, &["channels"], touch::muted_channels, |_| 32, parts(OF_FEW)),
-            mute_channels: Shelf::new(&all, &["channels"], touch::mute_channels, |()| 0, parts(OF_FEW)),
-            followed: Shelf::new(&all, &["follows"], touch::followed, people, parts(OF_VIEWERS)),
-            members: Shelf::new(&all, &["lists"], touch::members, people, parts(OF_FEW)),
+            muted_threads: Shelf::new(&all, &["mutes"], touch::muted_threads, |()| 16, percent(OF_VIEWERS)),
+            mute_threads: Shelf::new(&all, &["mutes"], touch::mute_threads, |()| 0, percent(OF_FEW)),
+            muted_channels: Shelf::new(&all, &["channels"], touch::muted_channels, |_| 32, percent(OF_FEW)),
+            mute_channels: Shelf::new(&all, &["channels"], touch::mute_channels, |()| 0, percent(OF_FEW)),
+            followed: Shelf::new(&all, &["follows"], touch::followed, people, percent(OF_FOLLOWED)),
+            members: Shelf::new(&all, &["lists"], touch::members, people, percent(OF_FEW)),
             channels_followed: Shelf::new(
                 &all,
                 &["channels"],
                 touch::channels_followed,
                 |ids| 16 + 16 * ids.len(),
-                parts(OF_FEW),
+                percent(OF_FEW),
             ),
-            lanes: Lanes::new(parts(OF_LANES)),
+            lanes: Lanes::new(percent(OF_LANES)),
         }
     }
 
@@ -194,7 +199,6 @@ impl Shelves {
             conditional,
             given,
             decorations,
-            reactions,
             votes,
             near,
             max_near: _,
@@ -217,7 +221,6 @@ impl Shelves {
         conditional.hear(event);
         given.hear(event);
         decorations.hear(event);
-        reactions.hear(event);
         votes.hear(event);
         near.hear(event);
         relations.hear(event);
@@ -242,7 +245,6 @@ impl Shelves {
             conditional,
             given,
             decorations,
-            reactions,
             votes,
             near,
             max_near: _,
@@ -265,7 +267,6 @@ impl Shelves {
         conditional.clear();
         given.clear();
         decorations.clear();
-        reactions.clear();
         votes.clear();
         near.clear();
         relations.clear();
@@ -444,7 +445,8 @@ fn weigh_note(note: &NoteRow) -> usize {
         note.poll.iter().flat_map(|poll| &poll.choices).map(|choice| 24 + choice.len()).sum::<usize>();
     let ids = 16 * (note.mentions.len() + note.visible_to.len() + note.files.len());
     let shown = SHOWN_BYTES + texts + words + 2 * ids;
-    size_of::<NoteRow>() + size_of::<crate::world::Written>() + texts + words + choices + ids + shown
+    let written = size_of::<crate::world::Written>() + texts + words + choices + ids;
+    size_of::<NoteRow>() + written + shown + note.reactions.weight()
 }
 
 fn weigh_user(user: &UserRow) -> usize {
@@ -507,8 +509,13 @@ mod tests {
             told.sort_unstable();
             told
         }
-        let mut all = of(&world.notes);
         // How far counts were known to go when they were loaded makes no difference.
+        let unheard = |(id, note): (&NoteId, &NoteRow)| {
+            let mut note = note.clone();
+            note.reactions.to = Position::START;
+            (*id, note)
+        };
+        let mut all = of(&world.notes.iter().map(unheard).collect());
         let uncounted =
             |(id, user): (&UserId, &UserRow)| (*id, UserRow { counted_to: Position::START, ..user.clone() });
         all.extend(of(&world.users.iter().map(uncounted).collect()));
@@ -596,7 +603,7 @@ mod tests {
         hydrate::from(&source, page(), Some(user(3)), story.now()).await.unwrap();
         let statements = Statements::default();
         let _counting = statements.listen();
-        for (viewer, cost) in [(Some(user(3)), 0), (None, 0), (Some(user(2)), 4), (Some(user(2)), 0)] {
+        for (viewer, cost) in [(Some(user(3)), 0), (None, 0), (Some(user(2)), 3), (Some(user(2)), 0)] {
             let world = hydrate::from(&source, page(), viewer, story.now()).await.unwrap();
             assert_eq!((world.notes.len(), statements.take()), (3, cost), "{viewer:?}");
         }
@@ -662,14 +669,14 @@ mod tests {
         projections.settle().await.unwrap();
         let reactions = async || {
             let world = cache.hydrate(Wanted::notes([note]), Some(user(1)), story_now()).await.unwrap();
-            world.notes[&note].reactions.len()
+            world.notes[&note].reactions.counts.len()
         };
         assert_eq!(reactions().await, 0);
         story.react(2, note, 1, "🎉");
         projections.settle().await.unwrap();
         assert_eq!(reactions().await, 1);
         // Not by an event.
-        sqlx::query("delete from read.reaction_counts").execute(&pool).await.unwrap();
+        sqlx::query("delete from read.reactions").execute(&pool).await.unwrap();
         assert_eq!(reactions().await, 1);
         projections.shared_doubt();
         assert_eq!(reactions().await, 0);
@@ -716,7 +723,6 @@ mod tests {
             conditional: crate::role::of_people(&pool, &[me]),
             given: crate::role::of_people(&pool, &[me]),
             decorations: crate::decoration::by_ids(&pool, &[DecorationId(some)]),
-            reactions: crate::reaction::counts(&pool, &[note]),
             votes: crate::poll::counts(&pool, &[note]),
             near: relation::near(&pool, &[me], relation::MAX_NEAR),
             relations: relation::relations(&pool, &[(me, me)]),

@@ -1,5 +1,5 @@
 //! Loads everything that a page shows, in two rounds whatever its size: the notes with what they
-//! answer and pass on (before them what people pinned, where it is shown); then, at once, people, counts and what the
+//! answer and pass on (before them what people pinned, where it is shown); then, at once, people, votes and what the
 //! viewer is to them.
 //!
 //! In the statements the list of keys is asked for by a select of its own: what the database expects of a page does not
@@ -77,7 +77,6 @@ pub(crate) async fn from(
     let asked = wanted.notes.iter().chain(pins.values().flatten()).copied();
     let mut notes = notes(source, asked.collect()).await?;
 
-    let ids: Vec<NoteId> = notes.keys().copied().collect();
     let polls: Vec<NoteId> = notes.values().filter(|note| note.poll.is_some()).map(|note| note.id).collect();
     let mut people = wanted.users;
     people.extend(notes.values().map(|note| note.author));
@@ -94,13 +93,13 @@ pub(crate) async fn from(
     channels.sort_unstable();
     channels.dedup();
 
-    let (mut users, files, channels, theirs, roles, (reactions, my_reactions), votes, mine) = tokio::try_join!(
+    let (mut users, files, channels, theirs, roles, my_reactions, votes, mine) = tokio::try_join!(
         source.facts(|kept| &kept.users, people.iter().copied(), async |ids| user::by_ids(pool, &ids).await),
         source.facts(|kept| &kept.files, files, async |ids| drive::by_ids(pool, &ids).await),
         source.facts(|kept| &kept.channels, channels, async |ids| channel::by_ids(pool, &ids).await),
         unless(people.is_empty(), role::known(source, &people)),
         unless(wanted.roles.is_empty(), role::by_ids(pool, &wanted.roles, now)),
-        reactions(source, viewer, &ids),
+        my_reactions(source, viewer, &notes),
         source.facts(
             |kept| &kept.votes,
             polls.iter().copied(),
@@ -121,11 +120,6 @@ pub(crate) async fn from(
     let muted_hosts = me.iter().flat_map(|me| &me.profile.muted_instances).map(|host| host.to_lowercase());
     let muted_hosts = muted_hosts.collect();
     notes.retain(|_, note| users.contains_key(&note.author));
-    for (id, counts) in reactions {
-        if let Some(note) = notes.get_mut(&id) {
-            note.reactions = counts;
-        }
-    }
     for note in notes.values_mut() {
         if let Some(author) = users.get(&note.author) {
             note.rules = AuthorRules::from(author);
@@ -200,20 +194,23 @@ fn places(note: &NoteRow) -> impl Iterator<Item = ChannelId> + use<> {
     note.channel.into_iter().chain(note.renote_channel)
 }
 
-/// How often each note got each reaction, and what the viewer thinks of those that got any: most have none.
-async fn reactions(
+/// What the viewer thinks of each note: known with the note, unless many reacted to it.
+async fn my_reactions(
     source: &Source<'_>,
     viewer: Viewer,
-    notes: &[NoteId],
-) -> sqlx::Result<(HashMap<NoteId, Arc<[(Reaction, i64)]>>, HashMap<NoteId, Reaction>)> {
-    let pool = source.pool;
-    let counts = async |ids: Vec<NoteId>| Ok(shared(reaction::counts(pool, &ids).await?));
-    let counts = source.facts(|kept| &kept.reactions, notes.iter().copied(), counts).await?;
-    let Some(viewer) = viewer else { return Ok((counts, HashMap::new())) };
-    let reacted = counts.keys().map(|note| (viewer, *note));
-    let mine = async |keys: Vec<_>| reaction::mine(pool, &keys).await;
-    let mine = source.facts(|kept| &kept.my_reactions, reacted, mine).await?;
-    Ok((counts, of_others(mine)))
+    notes: &HashMap<NoteId, NoteRow>,
+) -> sqlx::Result<HashMap<NoteId, Reaction>> {
+    let Some(viewer) = viewer else { return Ok(HashMap::new()) };
+    let (mut mine, mut unknown) = (HashMap::new(), Vec::new());
+    for note in notes.values() {
+        match note.reactions.by(viewer) {
+            Some(reaction) => mine.extend(reaction.map(|reaction| (note.id, reaction.clone()))),
+            None => unknown.push((viewer, note.id)),
+        }
+    }
+    let load = async |keys: Vec<_>| reaction::mine(source.pool, &keys).await;
+    mine.extend(of_others(source.facts(|kept| &kept.my_reactions, unknown, load).await?));
+    Ok(mine)
 }
 
 /// What the viewer and these people are to each other. Most are nothing, and most viewers have to do with few: all of
@@ -356,7 +353,7 @@ mod tests {
         let world = hydrate(&pool, wanted, viewer, story.now()).await.unwrap();
         assert_eq!(world.notes.len(), 3, "a renote, what it passes on, and what that passes on");
         let seen = world.see(b).and_then(|sight| sight.seen()).unwrap().note();
-        assert_eq!(*seen.reactions, [(emoji("🎉"), 2)]);
+        assert_eq!(*seen.reactions.counts, [(emoji("🎉"), 2)]);
         assert_eq!(world.my_reaction(b), Some(&emoji("🎉")));
         assert_eq!(world.users.len(), 4);
         let follow = world.relation(user(1)).following.unwrap();
@@ -428,6 +425,6 @@ mod tests {
             assert_eq!(loaded, (3 * size, size.max(2), size));
             costs.push(statements.take());
         }
-        assert_eq!(costs[1..], [10, 10], "{costs:?}");
+        assert_eq!(costs[1..], [8, 8], "{costs:?}");
     }
 }

@@ -26,6 +26,7 @@ use uuid::Uuid;
 
 use crate::erased;
 use crate::page::{LIMIT, MAX_ITEMS, Page};
+use crate::reaction::{self, Reactions};
 use crate::runtime::{ProjectError, Projector, events};
 use crate::sql::{self, Sums};
 use crate::world::{NoteRow, Written};
@@ -398,7 +399,8 @@ pub(crate) const DEPTH: usize = 2;
 /// The notes of these ids, with what they answer and pass on, [`DEPTH`] steps up. The rules of the authors and what
 /// is the viewer's own are still to be filled in.
 pub(crate) async fn by_ids(pool: &PgPool, ids: &[NoteId]) -> sqlx::Result<HashMap<NoteId, NoteRow>> {
-    let rows = sqlx::query(
+    let reactions = reaction::of_notes();
+    let sql = format!(
         "with recursive needed(id, depth) as (
              select w.id, 0 from unnest((select $1::uuid[])) as w(id)
              union
@@ -413,14 +415,16 @@ pub(crate) async fn by_ids(pool: &PgPool, ids: &[NoteId]) -> sqlx::Result<HashMa
                 n.tags, n.emojis, n.poll, n.files, n.uri, n.pure, n.replies, n.renotes, n.channel_id,
                 coalesce(n.thread_id, n.id) as thread,
                 (select r.channel_id from read.notes r where r.id = n.renote_id) as renote_channel,
-                (select count(*) from read.clip_notes k where k.note_id = n.id) as clipped
-           from read.notes n
+                (select count(*) from read.clip_notes k where k.note_id = n.id) as clipped,
+                k.reactors, k.reacted, c.kinds, c.counts, t.reacted_to
+           from read.notes n {reactions}
           where n.id in (select id from needed)",
-    )
-    .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
-    .bind(DEPTH as i32)
-    .fetch_all(pool)
-    .await?;
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(ids.iter().map(|id| id.0).collect::<Vec<_>>())
+        .bind(DEPTH as i32)
+        .fetch_all(pool)
+        .await?;
     rows.iter().map(|row| note_row(row).map(|note| (note.id, note))).collect()
 }
 
@@ -464,7 +468,7 @@ impl NoteRow {
             replies: 0,
             renotes: 0,
             clipped: 0,
-            reactions: Arc::default(),
+            reactions: Reactions::none(),
             votes: Vec::new(),
             rules: AuthorRules::default(),
             in_muted_thread: false,
@@ -503,6 +507,7 @@ fn note_row(row: &PgRow) -> sqlx::Result<NoteRow> {
         renote_channel: channel("renote_channel")?,
     };
     Ok(NoteRow {
+        reactions: reaction::read(row)?,
         replies: row.try_get("replies")?,
         renotes: row.try_get("renotes")?,
         clipped: row.try_get("clipped")?,

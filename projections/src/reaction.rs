@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::emoji::Reaction;
-use domain::log::Recorded;
+use domain::log::{Position, Recorded};
 use domain::policy::Viewer;
 use domain::reaction::Added;
 use domain::{Event, NoteId, ReactionId, UserId};
-use sqlx::AssertSqlSafe;
-use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::postgres::{PgConnection, PgPool, PgRow};
+use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use crate::erased;
 use crate::note::VISIBLE;
 use crate::page::{LIMIT, Page};
-use crate::runtime::{ProjectError, Projector, events};
+use crate::runtime::{ProjectError, Projector, events, to_position};
 use crate::sql::{self, Sums};
 
 /// Fills `read.reactions` and `read.reaction_counts`.
@@ -225,23 +225,128 @@ pub async fn of_user(
     Ok(rows.into_iter().map(row).collect())
 }
 
-/// How often each note got each reaction, the most frequent first.
-pub(crate) async fn counts(
-    pool: &PgPool,
-    notes: &[NoteId],
-) -> sqlx::Result<HashMap<NoteId, Vec<(Reaction, i64)>>> {
-    let rows: Vec<(Uuid, String, i64)> = sqlx::query_as(
-        "select note_id, reaction, reactions from read.reaction_counts
-          where note_id = any((select $1::uuid[])::uuid[]) order by note_id, reactions desc, reaction",
-    )
-    .bind(notes.iter().map(|note| note.0).collect::<Vec<_>>())
-    .fetch_all(pool)
-    .await?;
-    let mut counts: HashMap<NoteId, Vec<(Reaction, i64)>> = HashMap::new();
-    for (note, reaction, n) in rows {
-        counts.entry(NoteId(note)).or_default().push((Reaction::stored(reaction), n));
+/// Who reacted to a note is known with it where so many did at most.
+const MAX_KNOWN: usize = 16;
+
+/// How people reacted to a note, up to some place in the log.
+#[derive(Debug, Clone)]
+pub struct Reactions {
+    /// How often it got each, the most frequent first and else by name, none at zero.
+    pub counts: Arc<[(Reaction, i64)]>,
+    /// Who reacted, each with the place of theirs in `counts`, by person; none where many did.
+    known: Option<Arc<[(UserId, u8)]>>,
+    pub(crate) to: Position,
+}
+
+impl Reactions {
+    /// Nobody has reacted yet.
+    pub fn none() -> Self {
+        Self { counts: Arc::default(), known: Some(Arc::default()), to: Position::START }
     }
-    Ok(counts)
+
+    fn of(mut all: Vec<(UserId, Reaction)>, to: Position) -> Self {
+        all.sort_unstable_by_key(|(user, _)| *user);
+        let mut counts: Vec<(Reaction, i64)> = Vec::new();
+        for (_, reaction) in &all {
+            match counts.iter_mut().find(|(kind, _)| kind == reaction) {
+                Some((_, n)) => *n += 1,
+                None => counts.push((reaction.clone(), 1)),
+            }
+        }
+        let counted = Self::counted(counts, to);
+        let place =
+            |reaction| counted.counts.iter().position(|(kind, _)| kind == reaction).unwrap_or(0) as u8;
+        let known = || all.iter().map(|(user, reaction)| (*user, place(reaction))).collect();
+        Self { known: (all.len() <= MAX_KNOWN).then(known), ..counted }
+    }
+
+    fn counted(mut counts: Vec<(Reaction, i64)>, to: Position) -> Self {
+        counts.sort_unstable_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
+        Self { counts: counts.into(), known: None, to }
+    }
+
+    /// What somebody thinks of the note, if anything; none where that is not known.
+    pub(crate) fn by(&self, user: UserId) -> Option<Option<&Reaction>> {
+        let known = self.known.as_deref()?;
+        let place = known.binary_search_by_key(&user, |(reactor, _)| *reactor).ok();
+        Some(place.and_then(|place| self.at(known.get(place)?.1)))
+    }
+
+    fn at(&self, place: u8) -> Option<&Reaction> {
+        self.counts.get(usize::from(place)).map(|(reaction, _)| reaction)
+    }
+
+    /// Takes in that somebody reacted or does no more, unless that is known already.
+    pub(crate) fn hear(&mut self, event: &Recorded) {
+        let (user, reaction, n) = match &event.event {
+            Some(Event::ReactionAdded(e)) => (e.reactor, &e.reaction, 1),
+            Some(Event::ReactionRemoved(e)) => (e.reactor, &e.reaction, -1),
+            _ => return,
+        };
+        if event.position <= self.to {
+            return;
+        }
+        let reaction = Reaction::stored(sql::clean(reaction.as_str()).into_owned());
+        *self = match &self.known {
+            Some(known) => {
+                let others = known.iter().filter(|(other, _)| *other != user);
+                let mut all: Vec<_> =
+                    others.filter_map(|(other, place)| Some((*other, self.at(*place)?.clone()))).collect();
+                all.extend((n > 0).then_some((user, reaction)));
+                Self::of(all, event.position)
+            }
+            None => {
+                let mut counts = self.counts.to_vec();
+                match counts.iter_mut().find(|(kind, _)| *kind == reaction) {
+                    Some((_, count)) => *count += n,
+                    None => counts.push((reaction, n)),
+                }
+                counts.retain(|(_, count)| *count != 0);
+                Self::counted(counts, event.position)
+            }
+        };
+    }
+
+    /// In bytes, beside itself.
+    pub(crate) fn weight(&self) -> usize {
+        48 * self.counts.len() + 17 * self.known.as_ref().map_or(0, |known| known.len())
+    }
+}
+
+/// What [`read`] needs of each note `n`: who reacted, one more than [`MAX_KNOWN`] at most, and the counts where that
+/// many are there.
+pub(crate) fn of_notes() -> String {
+    format!(
+        "cross join lateral (
+             select array_agg(k.user_id) as reactors, array_agg(k.reaction) as reacted
+               from (select r.user_id, r.reaction from read.reactions r
+                      where r.note_id = n.id limit {MAX_KNOWN} + 1) k
+         ) k
+         cross join lateral (
+             select array_agg(c.reaction) as kinds, array_agg(c.reactions) as counts
+               from read.reaction_counts c
+              where c.note_id = n.id and cardinality(k.reactors) > {MAX_KNOWN}
+         ) c
+         cross join (
+             select coalesce((select c.position from ops.checkpoints c where c.projector = 'reactions'), 0)
+                    as reacted_to
+         ) t"
+    )
+}
+
+/// Out of a row of [`of_notes`].
+pub(crate) fn read(row: &PgRow) -> sqlx::Result<Reactions> {
+    let to = to_position(row.try_get("reacted_to")?);
+    let Some(reactors) = row.try_get::<Option<Vec<Uuid>>, _>("reactors")? else {
+        return Ok(Reactions { to, ..Reactions::none() });
+    };
+    let stored = |all: Vec<String>| all.into_iter().map(Reaction::stored);
+    if reactors.len() > MAX_KNOWN {
+        let counts: Vec<i64> = row.try_get("counts")?;
+        return Ok(Reactions::counted(stored(row.try_get("kinds")?).zip(counts).collect(), to));
+    }
+    let reacted = stored(row.try_get("reacted")?);
+    Ok(Reactions::of(reactors.into_iter().map(UserId).zip(reacted).collect(), to))
 }
 
 /// What each of these people thinks of their note.
@@ -282,11 +387,59 @@ pub async fn of_people(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::note;
     use crate::testing::{Story, emoji, user};
     use domain::note::Deleted;
 
     fn shown(rows: &[ReactionRow]) -> Vec<(UserId, &str)> {
         rows.iter().map(|row| (row.user, row.reaction.as_str())).collect()
+    }
+
+    /// Loaded at any time and then told of the rest, it is what the tables say at the end.
+    #[sqlx::test(migrations = "../migrations")]
+    async fn what_is_heard_of_reactions_is_what_the_tables_say(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        let note = story.note(1, |_| ());
+        story.project().await;
+        let loaded = async || note::by_ids(&pool, &[note]).await.unwrap().remove(&note).unwrap().reactions;
+        let mut heard = vec![loaded().await];
+        for n in 2..=20 {
+            let kind = ["👍", "🎉", "❤"][usize::from(n) % 3];
+            story.react(n, note, 1, kind);
+            if n % 4 == 0 {
+                story.unreact(n, note, 1, kind);
+            }
+            if n % 4 == 1 {
+                story.unreact(n, note, 1, kind);
+                story.react(n, note, 1, "🎉");
+            }
+            story.project().await;
+            heard.push(loaded().await);
+        }
+        for n in 2..=9 {
+            if n % 4 > 1 {
+                story.unreact(n, note, 1, ["👍", "🎉", "❤"][usize::from(n) % 3]);
+            }
+        }
+        story.project().await;
+        let told = |reactions: &Reactions| {
+            (
+                reactions.counts.clone(),
+                (1..=20).map(|n| reactions.by(user(n)).map(Option::<&_>::cloned)).collect::<Vec<_>>(),
+            )
+        };
+        let right = loaded().await;
+        assert!(right.known.is_some());
+        for mut reactions in heard {
+            let was_known = reactions.known.is_some();
+            for event in story.log.all() {
+                reactions.hear(&event);
+            }
+            match was_known {
+                true => assert_eq!(told(&reactions), told(&right)),
+                false => assert_eq!(reactions.counts, right.counts),
+            }
+        }
     }
 
     #[sqlx::test(migrations = "../migrations")]
@@ -310,12 +463,28 @@ mod tests {
         let only = of_note(&pool, note, Some("👍"), &Page::newest(10)).await.unwrap();
         assert_eq!(shown(&only), [(user(3), "👍")]);
 
-        let counts = counts(&pool, &[note]).await.unwrap();
-        assert_eq!(counts[&note], [(emoji("❤"), 1), (emoji("🎉"), 1), (emoji("👍"), 1)]);
+        let told = async || {
+            let row = note::by_ids(&pool, &[note]).await.unwrap().remove(&note).unwrap();
+            let by = |n| row.reactions.by(user(n)).map(|reaction| reaction.cloned());
+            (row.reactions.counts.to_vec(), [2, 5].map(by))
+        };
+        let counts = vec![(emoji("❤"), 1), (emoji("🎉"), 1), (emoji("👍"), 1)];
+        assert_eq!(told().await, (counts, [Some(Some(emoji("❤"))), Some(None)]));
         assert_eq!(mine(&pool, &[(user(2), note)]).await.unwrap()[&(user(2), note)], emoji("❤"));
         assert_eq!(mine(&pool, &[(user(5), note)]).await.unwrap().len(), 0);
         let theirs = of_people(&pool, &[note], &[user(2), user(5)]).await.unwrap();
         assert_eq!(theirs, HashMap::from([((user(2), note), emoji("❤"))]));
+
+        for n in 6..19 {
+            story.react(n, note, 1, "👍");
+        }
+        story.project().await;
+        let counts = vec![(emoji("👍"), 14), (emoji("❤"), 1), (emoji("🎉"), 1)];
+        assert_eq!(told().await, (counts, [Some(Some(emoji("❤"))), Some(None)]));
+        story.react(19, note, 1, "🎉");
+        story.project().await;
+        let counts = vec![(emoji("👍"), 14), (emoji("🎉"), 2), (emoji("❤"), 1)];
+        assert_eq!(told().await, (counts, [None, None]), "too many to know them");
 
         story.says(Deleted { id: note, author: user(1) });
         story.project().await;

@@ -22,6 +22,7 @@ use domain::poll::Poll;
 use domain::user::Profile;
 use domain::{ChannelId, FileId, FolderId, FollowId, NoteId, RoleId, UserId, WorkId};
 
+use crate::reaction::Reactions;
 use crate::role::RoleRow;
 use crate::shown::Shown;
 use crate::work::WorkRow;
@@ -34,8 +35,7 @@ pub struct NoteRow {
     pub renotes: i64,
     /// Clips that it is in.
     pub clipped: i64,
-    /// Each reaction with its count, none at zero.
-    pub reactions: Arc<[(Reaction, i64)]>,
+    pub reactions: Reactions,
     /// Votes per choice, as long as the choices of the poll.
     pub votes: Vec<i64>,
     pub rules: AuthorRules,

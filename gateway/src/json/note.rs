@@ -192,8 +192,8 @@ fn shown(look: &Look<'_>, world: &World, shell: &Shell<'_>, mut rest: Rest) -> O
     match world.see(shell.id)? {
         Sight::Seen(visible) => {
             let note = visible.note();
-            rest.reaction_count = note.reactions.iter().map(|(_, count)| count).sum();
-            rest.reactions = Arc::clone(&note.reactions);
+            rest.reaction_count = note.reactions.counts.iter().map(|(_, count)| count).sum();
+            rest.reactions = Arc::clone(&note.reactions.counts);
             rest.files = note.files.iter().filter_map(|id| Some(file(look, world.file(*id)?))).collect();
             Some(Note::lay(note.written.text(|_| kept(&words(shell, visible))), &rest))
         }
@@ -290,6 +290,7 @@ pub(crate) mod tests {
     use domain::note::Parent;
     use domain::policy::{AuthorRules, Viewer};
     use domain::user::Profile;
+    use projections::reaction::Reactions;
     use projections::world::{Theirs, UserRow, Written};
     use serde_json::{Value, json, to_value};
     use uuid::Uuid;
@@ -362,7 +363,7 @@ pub(crate) mod tests {
             replies: 0,
             renotes: 0,
             clipped: 0,
-            reactions: [].into(),
+            reactions: Reactions::none(),
             votes: Vec::new(),
             rules: AuthorRules::default(),
             in_muted_thread: false,
@@ -436,7 +437,7 @@ pub(crate) mod tests {
             row.mentions = vec![user_id(2)];
             row.cw = Some("cw".to_owned());
             row.tags = vec!["tag".to_owned()];
-            row.reactions = [(Reaction::fallback(), 1)].into();
+            row.reactions.counts = [(Reaction::fallback(), 1)].into();
             row.poll =
                 Some(domain::poll::Poll { choices: vec!["a".into()], multiple: false, expires_at: None });
             row.uri = Some("https://b.example/1".to_owned());
@@ -502,7 +503,7 @@ pub(crate) mod tests {
             let choices = vec!["a".to_owned(), "b".to_owned()];
             row.poll = Some(domain::poll::Poll { choices, multiple: true, expires_at: Some(now()) });
             row.votes = vec![2, 1];
-            row.reactions = [(Reaction::local("blob"), 2), (Reaction::fallback(), 1)].into();
+            row.reactions.counts = [(Reaction::local("blob"), 2), (Reaction::fallback(), 1)].into();
         });
         let theirs = Theirs {
             reactions: [(note_id(1), Reaction::local("blob"))].into(),

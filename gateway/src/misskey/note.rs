@@ -384,7 +384,7 @@ impl Endpoint for ShowPartialBulk {
         ids.dedup();
         let world = app.hydrate(Wanted::notes(ids.clone()), me.id()).await?;
         let partial = |id: &ids::NoteId| {
-            let reactions = Arc::clone(&world.see(*id)?.seen()?.note().reactions);
+            let reactions = Arc::clone(&world.see(*id)?.seen()?.note().reactions.counts);
             Some(PartialNote { id: Id(*id), reactions, reaction_emojis: BTreeMap::new() })
         };
         Ok(ids.iter().filter_map(partial).collect())

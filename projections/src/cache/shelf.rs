@@ -15,10 +15,7 @@ use crate::runtime::Projector;
 /// loaded before them is not kept.
 pub(crate) const MAX_TOUCHED: usize = 8_192;
 /// What an entry costs beside what it holds, in bytes: its key, its place in the table and in the order of use.
-const ENTRY_BYTES: usize = 96;
-
-/// Whether what is known of a key stays as it is.
-type Stays<K, V> = Box<dyn Fn(&K, &V) -> bool>;
+const ENTRY_BYTES: usize = 104;
 
 /// What an event changes.
 pub(crate) enum Touch<K, V> {
@@ -29,8 +26,8 @@ pub(crate) enum Touch<K, V> {
     Is(K, Option<V>),
     /// What is known of this key changes so.
     Changes(K, fn(&mut V, &Recorded)),
-    /// Any but those for which this holds.
-    AllBut(Stays<K, V>),
+    /// These are forgotten, and of the others those that [hang on others](Shelf::hanging).
+    Hanging(Vec<K>),
     All,
 }
 
@@ -40,14 +37,17 @@ pub(crate) struct Shelf<K, V> {
     kinds: HashSet<&'static str>,
     touch: fn(&Event) -> Touch<K, V>,
     weigh: fn(&V) -> usize,
+    hangs: fn(&V) -> bool,
     max_bytes: usize,
     kept: Mutex<Kept<K, V>>,
     together: Together<K, V>,
 }
 
 struct Kept<K, V> {
-    entries: LruCache<K, Option<V>>,
+    entries: LruCache<K, Entry<V>>,
     bytes: usize,
+    /// Moves when those are forgotten that hang on others.
+    cut: u64,
     /// Moves when more is forgotten than single keys.
     epoch: u64,
     /// Where keys were changed last.
@@ -55,6 +55,12 @@ struct Kept<K, V> {
     order: VecDeque<(Position, K)>,
     /// Changes up to here may be remembered no more.
     floor: Position,
+}
+
+struct Entry<V> {
+    value: Option<V>,
+    /// [`Kept::cut`] when it was put here.
+    cut: u64,
 }
 
 /// Taken before facts are loaded.
@@ -79,12 +85,20 @@ impl<K: Hash + Eq + Copy, V: Clone> Shelf<K, V> {
         let kept = Kept {
             entries: LruCache::unbounded(),
             bytes: 0,
+            cut: 0,
             epoch: 0,
             touched: HashMap::new(),
             order: VecDeque::new(),
             floor: Position::START,
         };
-        Self { kinds, touch, weigh, max_bytes, kept: Mutex::new(kept), together: Together::default() }
+        let (kept, together) = (Mutex::new(kept), Together::default());
+        Self { kinds, touch, weigh, hangs: |_| true, max_bytes, kept, together }
+    }
+
+    /// Where [`Touch::Hanging`] forgets only what hangs on others: says which does. It is not looked for at once:
+    /// what was put there before is not handed out any more, and goes when the room is needed.
+    pub fn hanging(self, hangs: fn(&V) -> bool) -> Self {
+        Self { hangs, ..self }
     }
 
     /// Loads what is missing, together with what others want of this kind, and keeps it. What is there of other
@@ -113,13 +127,14 @@ impl<K: Hash + Eq + Copy, V: Clone> Shelf<K, V> {
         let mut kept = self.lock();
         let begun = Begun { at, epoch: kept.epoch };
         let (mut found, mut missing) = (HashMap::new(), Vec::new());
+        let cut = kept.cut;
         for key in keys {
             match kept.entries.get(&key) {
-                Some(Some(value)) => {
+                Some(Entry { value: None, .. }) => (),
+                Some(Entry { value: Some(value), cut: at }) if *at == cut || !(self.hangs)(value) => {
                     found.insert(key, value.clone());
                 }
-                Some(None) => (),
-                None => missing.push(key),
+                _ => missing.push(key),
             }
         }
         (found, missing, begun)
@@ -142,15 +157,16 @@ impl<K: Hash + Eq + Copy, V: Clone> Shelf<K, V> {
 
     fn keep(&self, kept: &mut Kept<K, V>, key: K, value: Option<V>) {
         kept.bytes += self.weigh(&value);
-        if let Some((_, before)) = kept.entries.push(key, value) {
-            kept.bytes = kept.bytes.saturating_sub(self.weigh(&before));
+        let entry = Entry { value, cut: kept.cut };
+        if let Some((_, before)) = kept.entries.push(key, entry) {
+            kept.bytes = kept.bytes.saturating_sub(self.weigh(&before.value));
         }
     }
 
     fn make_room(&self, kept: &mut Kept<K, V>) {
         while kept.bytes > self.max_bytes {
             let Some((_, oldest)) = kept.entries.pop_lru() else { break };
-            kept.bytes = kept.bytes.saturating_sub(self.weigh(&oldest));
+            kept.bytes = kept.bytes.saturating_sub(self.weigh(&oldest.value));
         }
     }
 
@@ -163,15 +179,7 @@ impl<K: Hash + Eq + Copy, V: Clone> Shelf<K, V> {
         let touch = event.event.as_ref().map_or(Touch::All, self.touch);
         match touch {
             Touch::Nothing => (),
-            Touch::Keys(keys) => {
-                let mut kept = self.lock();
-                for key in keys {
-                    if let Some(entry) = kept.entries.pop(&key) {
-                        kept.bytes = kept.bytes.saturating_sub(self.weigh(&entry));
-                    }
-                    kept.touch(key, event.position);
-                }
-            }
+            Touch::Keys(keys) => self.forget(&mut self.lock(), keys, event.position),
             Touch::Is(key, value) => {
                 let mut kept = self.lock();
                 kept.touch(key, event.position);
@@ -181,29 +189,29 @@ impl<K: Hash + Eq + Copy, V: Clone> Shelf<K, V> {
             Touch::Changes(key, change) => {
                 let mut kept = self.lock();
                 kept.touch(key, event.position);
-                if let Some(Some(value)) = kept.entries.peek_mut(&key) {
+                if let Some(Entry { value: Some(value), .. }) = kept.entries.peek_mut(&key) {
                     let before = (self.weigh)(value);
                     change(value, event);
                     let after = (self.weigh)(value);
                     kept.bytes = (kept.bytes + after).saturating_sub(before);
                 }
             }
-            Touch::AllBut(stays) => {
+            Touch::Hanging(keys) => {
                 let mut kept = self.lock();
                 kept.epoch += 1;
-                let gone = kept.entries.iter().filter(|(key, value)| match value {
-                    Some(value) => !stays(key, value),
-                    // What isn't there comes by an event that names it.
-                    None => false,
-                });
-                let gone: Vec<K> = gone.map(|(key, _)| *key).collect();
-                for key in gone {
-                    if let Some(entry) = kept.entries.pop(&key) {
-                        kept.bytes = kept.bytes.saturating_sub(self.weigh(&entry));
-                    }
-                }
+                kept.cut += 1;
+                self.forget(&mut kept, keys, event.position);
             }
             Touch::All => self.clear(),
+        }
+    }
+
+    fn forget(&self, kept: &mut Kept<K, V>, keys: Vec<K>, at: Position) {
+        for key in keys {
+            if let Some(entry) = kept.entries.pop(&key) {
+                kept.bytes = kept.bytes.saturating_sub(self.weigh(&entry.value));
+            }
+            kept.touch(key, at);
         }
     }
 
@@ -328,14 +336,20 @@ mod tests {
     }
 
     #[test]
-    fn some_stay_and_so_does_what_is_not_there() {
-        let shelf = shelf(10_000, |_| Touch::AllBut(Box::new(|_, value| *value > 1)));
-        let begun = shelf.get(KEYS, Position(5)).2;
-        shelf.put(begun, [(1, Some(1)), (2, Some(2)), (3, None)]);
+    fn what_hangs_on_others_goes_and_what_is_not_there_stays() {
+        let shelf = shelf(10_000, |_| Touch::Hanging(vec![4])).hanging(|value| *value == 1);
+        let keys = [1, 2, 3, 4];
+        let begun = shelf.get(keys, Position(5)).2;
+        let all = [(1, Some(1)), (2, Some(2)), (3, None), (4, Some(4))];
+        shelf.put(begun, all);
         shelf.hear(&event(6));
-        assert_eq!((known(&shelf), shelf.get(KEYS, Position(6)).1), (vec![2], vec![1]));
-        shelf.put(begun, [(1, Some(1))]);
-        assert_eq!(known(&shelf), [2]);
+        let (found, missing, later) = shelf.get(keys, Position(6));
+        assert_eq!((found, missing), (HashMap::from([(2, 2)]), vec![1, 4]));
+        shelf.put(begun, all);
+        assert_eq!(known(&shelf), [2], "it was being loaded meanwhile");
+        shelf.put(later, all);
+        assert_eq!(shelf.get(keys, Position(6)).1, [0_u32; 0]);
+        assert_eq!(shelf.lock().bytes, 4 * ENTRY_BYTES + 7);
     }
 
     #[test]

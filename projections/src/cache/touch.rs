@@ -5,7 +5,7 @@ use domain::{ChannelId, DecorationId, Event, FileId, ListId, NoteId, UserId};
 use super::shelf::Touch;
 use crate::world::{NoteRow, UserRow};
 
-/// Counts of replies and renotes go with the note; so do the clips that it is in.
+/// Counts of replies, renotes and reactions go with the note; so do the clips that it is in.
 pub(super) fn notes(event: &Event) -> Touch<NoteId, NoteRow> {
     match event {
         Event::NoteCreated(e) => match NoteRow::of(e) {
@@ -15,21 +15,23 @@ pub(super) fn notes(event: &Event) -> Touch<NoteId, NoteRow> {
                 Touch::Keys(std::iter::once(e.id).chain(parents).collect())
             }
         },
-        // What answers it and passes it on goes along, and what that answers counts one reply less. What is on
-        // its own and has no answers is neither.
-        Event::NoteDeleted(e) => {
-            let deleted = e.id;
-            Touch::AllBut(Box::new(move |id, note| {
-                *id != deleted && note.reply.is_none() && note.renote.is_none() && note.replies == 0
-            }))
-        }
+        // What answers it and passes it on goes along, and what that answers counts one reply less.
+        Event::NoteDeleted(e) => Touch::Hanging(vec![e.id]),
+        Event::ReactionAdded(e) => Touch::Changes(e.note, |note, event| note.reactions.hear(event)),
+        Event::ReactionRemoved(e) => Touch::Changes(e.note, |note, event| note.reactions.hear(event)),
         Event::ClipNoteAdded(e) => Touch::Keys(vec![e.note]),
         Event::ClipNoteRemoved(e) => Touch::Keys(vec![e.note]),
-        Event::ClipDeleted(_) => Touch::AllBut(Box::new(|_, note| note.clipped == 0)),
+        Event::ClipDeleted(_) => Touch::Hanging(Vec::new()),
         Event::ClipCreated(_) | Event::ClipChanged(_) => Touch::Nothing,
         Event::ClipFavorited(_) | Event::ClipUnfavorited(_) => Touch::Nothing,
         _ => Touch::All,
     }
+}
+
+/// Whether it changes what is shown of a note when another goes, or a clip. What is on its own, has no answers and is
+/// in no clip, stays as it is.
+pub(super) fn hangs(note: &NoteRow) -> bool {
+    note.reply.is_some() || note.renote.is_some() || note.replies > 0 || note.clipped > 0
 }
 
 pub(super) fn users(event: &Event) -> Touch<UserId, UserRow> {
@@ -98,18 +100,7 @@ pub(super) fn decorations<V>(event: &Event) -> Touch<DecorationId, V> {
     }
 }
 
-/// How often a note got each reaction.
-pub(super) fn reactions<V>(event: &Event) -> Touch<NoteId, V> {
-    match event {
-        Event::ReactionAdded(e) => Touch::Keys(vec![e.note]),
-        Event::ReactionRemoved(e) => Touch::Keys(vec![e.note]),
-        // Nobody can have reacted to it before.
-        Event::NoteCreated(e) => Touch::Is(e.id, None),
-        Event::NoteDeleted(_) => Touch::Nothing,
-        _ => Touch::All,
-    }
-}
-
+/// What people think of notes to which many reacted.
 pub(super) fn my_reactions<V>(event: &Event) -> Touch<(UserId, NoteId), V> {
     match event {
         Event::ReactionAdded(e) => Touch::Keys(vec![(e.reactor, e.note)]),
