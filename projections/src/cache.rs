@@ -512,7 +512,7 @@ mod tests {
         // How far counts were known to go when they were loaded makes no difference.
         let unheard = |(id, note): (&NoteId, &NoteRow)| {
             let mut note = note.clone();
-            note.reactions.to = Position::START;
+            note.reactions.to = crate::reaction::NOTHING;
             (*id, note)
         };
         let mut all = of(&world.notes.iter().map(unheard).collect());

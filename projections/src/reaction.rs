@@ -228,6 +228,9 @@ pub async fn of_user(
 /// Who reacted to a note is known with it where so many did at most.
 const MAX_KNOWN: usize = 16;
 
+/// Before everything in the log.
+pub(crate) const NOTHING: (Position, u32) = (Position::START, 0);
+
 /// How people reacted to a note, up to some place in the log.
 #[derive(Debug, Clone)]
 pub struct Reactions {
@@ -235,16 +238,17 @@ pub struct Reactions {
     pub counts: Arc<[(Reaction, i64)]>,
     /// Who reacted, each with the place of theirs in `counts`, by person; none where many did.
     known: Option<Arc<[(UserId, u8)]>>,
-    pub(crate) to: Position,
+    /// The last event, as its position and its place among those that have the same.
+    pub(crate) to: (Position, u32),
 }
 
 impl Reactions {
     /// Nobody has reacted yet.
     pub fn none() -> Self {
-        Self { counts: Arc::default(), known: Some(Arc::default()), to: Position::START }
+        Self { counts: Arc::default(), known: Some(Arc::default()), to: NOTHING }
     }
 
-    fn of(mut all: Vec<(UserId, Reaction)>, to: Position) -> Self {
+    fn of(mut all: Vec<(UserId, Reaction)>, to: (Position, u32)) -> Self {
         all.sort_unstable_by_key(|(user, _)| *user);
         let mut counts: Vec<(Reaction, i64)> = Vec::new();
         for (_, reaction) in &all {
@@ -260,7 +264,7 @@ impl Reactions {
         Self { known: (all.len() <= MAX_KNOWN).then(known), ..counted }
     }
 
-    fn counted(mut counts: Vec<(Reaction, i64)>, to: Position) -> Self {
+    fn counted(mut counts: Vec<(Reaction, i64)>, to: (Position, u32)) -> Self {
         counts.sort_unstable_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));
         Self { counts: counts.into(), known: None, to }
     }
@@ -283,7 +287,8 @@ impl Reactions {
             Some(Event::ReactionRemoved(e)) => (e.reactor, &e.reaction, -1),
             _ => return,
         };
-        if event.position <= self.to {
+        let at = (event.position, event.ordinal);
+        if at <= self.to {
             return;
         }
         let reaction = Reaction::stored(sql::clean(reaction.as_str()).into_owned());
@@ -293,7 +298,7 @@ impl Reactions {
                 let mut all: Vec<_> =
                     others.filter_map(|(other, place)| Some((*other, self.at(*place)?.clone()))).collect();
                 all.extend((n > 0).then_some((user, reaction)));
-                Self::of(all, event.position)
+                Self::of(all, at)
             }
             None => {
                 let mut counts = self.counts.to_vec();
@@ -302,7 +307,7 @@ impl Reactions {
                     None => counts.push((reaction, n)),
                 }
                 counts.retain(|(_, count)| *count != 0);
-                Self::counted(counts, event.position)
+                Self::counted(counts, at)
             }
         };
     }
@@ -336,7 +341,8 @@ pub(crate) fn of_notes() -> String {
 
 /// Out of a row of [`of_notes`].
 pub(crate) fn read(row: &PgRow) -> sqlx::Result<Reactions> {
-    let to = to_position(row.try_get("reacted_to")?);
+    // Whoever projects takes all that has one position together.
+    let to = (to_position(row.try_get("reacted_to")?), u32::MAX);
     let Some(reactors) = row.try_get::<Option<Vec<Uuid>>, _>("reactors")? else {
         return Ok(Reactions { to, ..Reactions::none() });
     };
@@ -440,6 +446,28 @@ mod tests {
                 false => assert_eq!(reactions.counts, right.counts),
             }
         }
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn who_thinks_otherwise_now_does_both_in_one_append(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        let note = story.note(1, |_| ());
+        story.react(2, note, 1, "👍");
+        let first = story.log.all().len();
+        story.unreact(2, note, 1, "👍");
+        story.react(2, note, 1, "❤");
+        let mut reactions = Reactions::none();
+        let all = story.log.all();
+        let (before, both) = all.split_at(first);
+        before.iter().for_each(|event| reactions.hear(event));
+        for _ in 0..2 {
+            for (event, ordinal) in both.iter().zip(0..) {
+                reactions.hear(&Recorded { position: both[0].position, ordinal, ..event.as_ref().clone() });
+            }
+            assert_eq!(*reactions.counts, [(emoji("❤"), 1)]);
+            assert_eq!(reactions.by(user(2)), Some(Some(&emoji("❤"))));
+        }
+        drop(pool);
     }
 
     #[sqlx::test(migrations = "../migrations")]
