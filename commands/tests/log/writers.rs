@@ -13,6 +13,9 @@ use super::*;
 /// How long a batch may wait for somebody who holds the log and does nothing.
 const HELD_UP_AT_MOST: Duration = Duration::from_secs(20);
 
+/// How long a writer may take between its number and its commit.
+const DAWDLES: Duration = Duration::from_millis(5);
+
 pub async fn two_writers_share_a_log(engine: Engine) {
     const APPENDS: u64 = 100;
     let logs = [engine.open().await, engine.open().await];
@@ -48,10 +51,14 @@ pub async fn a_reader_that_trusts_bare_sequence_numbers_is_caught(engine: Engine
     engine.run("create table naive (id bigserial primary key)").await;
     let options = PgConnectOptions::clone(&engine.pool().connect_options());
     let pool = &PgPoolOptions::new().max_connections(WRITERS as u32 + 1).connect_with(options).await.unwrap();
-    let write = |_, _| async move {
+    let write = |writer: u64, _| async move {
         let mut tx = pool.begin().await.unwrap();
         let id = sqlx::query_scalar("insert into naive default values returning id");
         let id: i64 = id.fetch_one(&mut *tx).await.unwrap();
+        // Some dawdle, so that others overtake them on any machine.
+        if writer % 2 == 1 {
+            tokio::time::sleep(DAWDLES).await;
+        }
         tx.commit().await.unwrap();
         id as u64
     };
