@@ -6,15 +6,12 @@ use std::sync::atomic::AtomicUsize;
 use commands::log::{Engine as _, WRITER_LEASE, check};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc, watch};
 
 use super::*;
 
 /// How long a batch may wait for somebody who holds the log and does nothing.
 const HELD_UP_AT_MOST: Duration = Duration::from_secs(20);
-
-/// How long a writer may take between its number and its commit.
-const DAWDLES: Duration = Duration::from_millis(5);
 
 pub async fn two_writers_share_a_log(engine: Engine) {
     const APPENDS: u64 = 100;
@@ -51,23 +48,34 @@ pub async fn a_reader_that_trusts_bare_sequence_numbers_is_caught(engine: Engine
     engine.run("create table naive (id bigserial primary key)").await;
     let options = PgConnectOptions::clone(&engine.pool().connect_options());
     let pool = &PgPoolOptions::new().max_connections(WRITERS as u32 + 1).connect_with(options).await.unwrap();
-    let write = |writer: u64, _| async move {
+    let numbered = async || {
         let mut tx = pool.begin().await.unwrap();
         let id = sqlx::query_scalar("insert into naive default values returning id");
         let id: i64 = id.fetch_one(&mut *tx).await.unwrap();
-        // Some dawdle, so that others overtake them on any machine.
-        if writer % 2 == 1 {
-            tokio::time::sleep(DAWDLES).await;
+        (tx, id as u64)
+    };
+    // The first number is taken before all others, and committed when the reader has gone past it.
+    let (first, reached) = (Mutex::new(Some(numbered().await)), watch::Sender::new(0));
+    let write = async |writer: u64, _| {
+        let mine = first.lock().await.take_if(|_| writer == 0);
+        let is_overtaken = mine.is_some();
+        let (tx, id) = match mine {
+            Some(mine) => mine,
+            None => numbered().await,
+        };
+        if is_overtaken {
+            reached.subscribe().wait_for(|reached| *reached > id).await.unwrap();
         }
         tx.commit().await.unwrap();
-        id as u64
+        id
     };
     let follow = async |after: u64| {
+        reached.send_replace(after);
         let page = sqlx::query_scalar("select id from naive where id > $1 order by id limit 1000");
         let page: Vec<i64> = page.bind(after as i64).fetch_all(pool).await.unwrap();
         page.into_iter().map(|id| id as u64).collect()
     };
-    let missed = missed(100, write, follow).await;
+    let missed = missed(100, |writer, n| write(writer, n), follow).await;
     assert!(missed > 0, "the checker has no teeth");
 }
 
