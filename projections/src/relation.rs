@@ -6,8 +6,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use domain::mute::Mute;
 use domain::{FollowId, UserId};
-use sqlx::Row;
 use sqlx::postgres::{PgPool, PgRow};
+use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use crate::sql;
@@ -23,41 +23,44 @@ const MAX_AT_ONCE: usize = 32;
 /// them: most are.
 pub(crate) type Near = Option<Arc<HashMap<UserId, RelationRow>>>;
 
-const NEAR: &str = "select o.id as viewer, k.*
-       from unnest((select $1::uuid[])) as o(id)
-      cross join lateral (
-            select (select count(*) from (select from read.follows f where f.follower = o.id limit $2) f)
-                 + (select count(*) from (select from read.follows f where f.followee = o.id limit $2) f) as n) c
-      cross join lateral (
-            (select 'follows' as what, f.followee as id, f.id as follow_id, f.notify, f.with_replies,
-                    null::timestamptz as expires_at, null as memo
-               from read.follows f where f.follower = o.id and c.n < $2 limit $2)
-            union all
-            (select 'followed', f.follower, null, null, null, null, null
-               from read.follows f where f.followee = o.id and c.n < $2 limit $2)
-            union all
-            (select 'asks', r.followee, null, null, null, null, null
-               from read.follow_requests r where r.follower = o.id and c.n < $2 limit $2)
-            union all
-            (select 'asked', r.follower, null, null, null, null, null
-               from read.follow_requests r where r.followee = o.id and c.n < $2 limit $2)
-            union all
-            (select 'blocks', b.blockee, null, null, null, null, null
-               from read.blocks b where b.blocker = o.id and c.n < $2 limit $2)
-            union all
-            (select 'blocked', b.blocker, null, null, null, null, null
-               from read.blocks b where b.blockee = o.id and c.n < $2 limit $2)
-            union all
-            (select 'mutes', m.mutee, null, null, null, m.expires_at, null
-               from read.mutes m where m.muter = o.id and c.n < $2 limit $2)
-            union all
-            (select 'mutes renotes', m.mutee, null, null, null, null, null
-               from read.renote_mutes m where m.muter = o.id and c.n < $2 limit $2)
-            union all
-            (select 'notes', m.about, null, null, null, null, m.memo
-               from read.memos m where m.user_id = o.id and c.n < $2 limit $2)
-            union all
-            (select 'too many', o.id, null, null, null, null, null where c.n >= $2)) k";
+/// For each of `$1`, who has to do with less than `$2` others by following: what they and others are to each other.
+fn near_sql() -> String {
+    let some = |what: &str, (me, other): (&str, &str), table: &str, columns: &str| {
+        format!(
+            "(select '{what}' as what, t.{other} as id, {columns}
+                from read.{table} t where t.{me} = o.id and c.n < $2 limit $2)"
+        )
+    };
+    let is = |what, people, table| some(what, people, table, "null, null, null, null, null");
+    let parts = [
+        some(
+            "follows",
+            ("follower", "followee"),
+            "follows",
+            "t.id as follow_id, t.notify, t.with_replies, null::timestamptz as expires_at, null as memo",
+        ),
+        is("followed", ("followee", "follower"), "follows"),
+        is("asks", ("follower", "followee"), "follow_requests"),
+        is("asked", ("followee", "follower"), "follow_requests"),
+        is("blocks", ("blocker", "blockee"), "blocks"),
+        is("blocked", ("blockee", "blocker"), "blocks"),
+        some("mutes", ("muter", "mutee"), "mutes", "null, null, null, t.expires_at, null"),
+        is("mutes renotes", ("muter", "mutee"), "renote_mutes"),
+        some("notes", ("user_id", "about"), "memos", "null, null, null, null, t.memo"),
+    ];
+    format!(
+        "select o.id as viewer, k.*
+           from unnest((select $1::uuid[])) as o(id)
+          cross join lateral (
+                select (select count(*) from (select from read.follows f where f.follower = o.id limit $2) f)
+                     + (select count(*) from (select from read.follows f where f.followee = o.id limit $2) f) as n) c
+          cross join lateral (
+                {}
+                union all
+                (select 'too many', o.id, null, null, null, null, null where c.n >= $2)) k",
+        parts.join(" union all ")
+    )
+}
 
 /// What each of these people and all others are to each other; who has to do with nobody is left out.
 pub(crate) async fn near(
@@ -67,7 +70,8 @@ pub(crate) async fn near(
 ) -> sqlx::Result<HashMap<UserId, Near>> {
     let mut all = HashMap::with_capacity(people.len());
     for some in people.chunks(MAX_AT_ONCE) {
-        let query = sqlx::query(NEAR).bind(some.iter().map(|user| user.0).collect::<Vec<_>>());
+        let query =
+            sqlx::query(AssertSqlSafe(near_sql())).bind(some.iter().map(|user| user.0).collect::<Vec<_>>());
         let rows = query.bind(at_most as i64 + 1).fetch_all(pool).await?;
         let mut near: HashMap<UserId, HashMap<UserId, RelationRow>> = HashMap::new();
         for row in &rows {
