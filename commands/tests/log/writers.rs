@@ -75,7 +75,7 @@ pub async fn a_reader_that_trusts_bare_sequence_numbers_is_caught(engine: Engine
         let page: Vec<i64> = page.bind(after as i64).fetch_all(pool).await.unwrap();
         page.into_iter().map(|id| id as u64).collect()
     };
-    let missed = missed(100, |writer, n| write(writer, n), follow).await;
+    let missed = missed(100, write, follow).await;
     assert!(missed > 0, "the checker has no teeth");
 }
 
