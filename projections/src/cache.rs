@@ -431,8 +431,9 @@ impl<'c> Source<'c> {
 }
 
 /// What the text beside a note or a person takes without what they wrote: reckoned at once, though it is written when
-/// they are first shown.
-const SHOWN_BYTES: usize = 512;
+/// they are first shown. A note's is the names of its fields, three ids, the moment and who may see it.
+const SHOWN_OF_NOTE_BYTES: usize = 288;
+const SHOWN_OF_USER_BYTES: usize = 512;
 
 fn memory(text: Option<&String>) -> usize {
     text.map_or(0, String::capacity)
@@ -444,7 +445,7 @@ fn weigh_note(note: &NoteRow) -> usize {
     let choices =
         note.poll.iter().flat_map(|poll| &poll.choices).map(|choice| 24 + choice.len()).sum::<usize>();
     let ids = 16 * (note.mentions.len() + note.visible_to.len() + note.files.len());
-    let shown = SHOWN_BYTES + texts + words + 2 * ids;
+    let shown = SHOWN_OF_NOTE_BYTES + texts + words + 2 * ids;
     let written = size_of::<crate::world::Written>() + texts + words + choices + ids;
     size_of::<NoteRow>() + written + shown + note.reactions.weight()
 }
@@ -457,7 +458,7 @@ fn weigh_user(user: &UserRow) -> usize {
     let hosts = profile.muted_instances.iter().map(|host| 24 + host.len()).sum::<usize>();
     let worn = profile.avatar_decorations.len() * size_of::<Worn>();
     // The other lists of a profile are short, or few have them.
-    let rest = 1_024 + SHOWN_BYTES + user.moderation_note.len() + user.username.len();
+    let rest = 1_024 + SHOWN_OF_USER_BYTES + user.moderation_note.len() + user.username.len();
     size_of::<UserRow>() + texts.iter().sum::<usize>() + fields + hosts + worn + rest
 }
 
