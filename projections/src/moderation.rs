@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Days, Utc};
+use chrono::{DateTime, Days, SecondsFormat, Utc};
 use domain::log::Recorded;
 use domain::report::Outcome;
-use domain::{Event, EventId, ReportId, UserId, work};
+use domain::{Event, EventId, ReportId, UserId, invitation, work};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
@@ -33,7 +33,7 @@ impl Projector for Projection {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn tables(&self) -> &'static [&'static str] {
@@ -151,6 +151,27 @@ impl Line {
         .await?;
         Ok(())
     }
+}
+
+/// Invitations that were made at once are one line: that of the first takes in the others.
+async fn invited(tx: &mut PgConnection, new: &invitation::Created) -> sqlx::Result<Option<Line>> {
+    let made_at = new.invitation.time().to_rfc3339_opts(SecondsFormat::Millis, true);
+    let invitation = json!({
+        "id": new.invitation, "code": new.code, "expiresAt": new.expires_at, "createdById": new.by,
+        "createdAt": made_at, "usedById": null, "usedAt": null, "pendingUserId": null,
+    });
+    let taken_in = sqlx::query(
+        "update moderation_logs set info = jsonb_insert(info, '{invitations,-1}', $3, true)
+          where id = (select id from moderation_logs where moderator = $1 order by id desc limit 1)
+            and info -> 'invitations' -> 0 ->> 'createdAt' = $2",
+    )
+    .bind(new.by.0)
+    .bind(&made_at)
+    .bind(Json(&invitation))
+    .execute(tx)
+    .await?;
+    let line = || Line::new("createInvitation", None, json!({ "invitations": [invitation] }));
+    Ok((taken_in.rows_affected() == 0).then(line))
 }
 
 /// Something that is made, changed and deleted.
@@ -316,10 +337,7 @@ async fn about(
             Some(Line::new("updateUserNote", Some(e.user), info))
         }
         Event::UserPasswordReset(e) => Some(Line::new("resetPassword", Some(e.user), json!({}))),
-        Event::InvitationCreated(e) if e.as_moderator => {
-            let invitation = json!({ "id": e.invitation, "code": e.code, "expiresAt": e.expires_at });
-            Some(Line::new("createInvitation", None, json!({ "invitations": [invitation] })))
-        }
+        Event::InvitationCreated(e) if e.as_moderator => invited(tx, e).await?,
         Event::NoteDeleted(e) if recorded.actor != Some(e.author) => {
             let info = json!({ "noteId": e.id, "noteUserId": e.author });
             Some(Line::new("deleteNote", Some(e.author), info))

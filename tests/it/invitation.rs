@@ -1,5 +1,6 @@
 //! Invitations over HTTP.
 
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::harness::{PASSWORD, TestApp};
@@ -33,10 +34,20 @@ async fn a_code_lets_one_person_in_while_registration_is_closed() {
 
     let made = app.ok(&root, "admin/invite/create", json!({ "count": 2 })).await;
     assert_eq!(made.as_array().unwrap().len(), 2);
+    app.clock.pass(TimeDelta::milliseconds(1));
+    app.ok(&root, "admin/invite/create", json!({})).await;
+    let logged = app.ok(&root, "admin/show-moderation-logs", json!({ "type": "createInvitation" })).await;
+    let [last, first] = logged.as_array().unwrap().as_slice() else { panic!("{logged}") };
+    assert_eq!(last["info"]["invitations"].as_array().unwrap().len(), 1);
+    let told = first["info"]["invitations"].as_array().unwrap().iter().map(|made| &made["code"]);
+    assert!(
+        told.eq(made.as_array().unwrap().iter().map(|made| &made["code"])),
+        "what is made at once is one line"
+    );
     app.ok(&root, "invite/delete", json!({ "inviteId": made[0]["id"] })).await;
     assert_eq!(come("carol", made[0]["code"].clone()).await, 400);
     let unused = app.ok(&root, "admin/invite/list", json!({ "type": "unused" })).await;
-    assert_eq!(unused.as_array().unwrap().len(), 1);
+    assert_eq!(unused.as_array().unwrap().len(), 2);
     let bad = json!({ "expiresAt": "tomorrow" });
     assert_eq!(app.refused(Some(&root), "admin/invite/create", bad).await, "INVALID_DATE_TIME");
 }

@@ -4,6 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ids;
 use domain::invitation::CannotDeleteInvitation;
+use domain::log::By;
 use projections::invitation::{self, InvitationRow};
 use projections::{Wanted, World};
 use schemars::JsonSchema;
@@ -67,11 +68,11 @@ async fn present_all(
 async fn invite(
     app: &App,
     me: &SignedIn,
+    by: By,
     expires_at: Option<DateTime<Utc>>,
     as_moderator: bool,
 ) -> Result<InviteCode, ApiError> {
     let code = random_text(CODE_CHARS).map_err(ApiError::internal)?;
-    let by = app.by(me);
     let (id, receipt) = app.commands.invite(by, me.id(), &code, expires_at, as_moderator).await?;
     app.shown(receipt).await;
     Ok(InviteCode {
@@ -107,7 +108,8 @@ impl Endpoint for Create {
             return Err(EXCEEDED_LIMIT.into());
         }
         let lasts = minutes(&me.account, "inviteExpirationTime");
-        invite(app, &me, lasts.and_then(|lasts| app.now().checked_add_signed(lasts)), false).await
+        let by = app.by(&me);
+        invite(app, &me, by, lasts.and_then(|lasts| by.now.checked_add_signed(lasts)), false).await
     }
 }
 
@@ -242,8 +244,10 @@ impl Endpoint for CreateMany {
             None => None,
         };
         let mut made = Vec::with_capacity(self.count.get());
-        for _ in 0..self.count.get() {
-            made.push(invite(app, &me.0, expires_at, true).await?);
+        // One act, so that its moment is one: it is one line for moderators.
+        let by = app.by(&me.0);
+        for n in (0..).take(self.count.get()) {
+            made.push(invite(app, &me.0, by.step(n), expires_at, true).await?);
         }
         Ok(made)
     }

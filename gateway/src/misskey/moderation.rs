@@ -416,7 +416,7 @@ pub struct Logged {
     kind: String,
     info: Map<String, Value>,
     user_id: UserId,
-    user: UserDetailedNotMe,
+    user: UserDetailed,
 }
 
 impl Endpoint for Logs {
@@ -437,7 +437,7 @@ impl Endpoint for Logs {
             load(app, &Anyone(Some(me.0)), &people, Wanted::in_detail(people.clone())).await?;
         let look = Look::of(app);
         let shown = |row: LogRow| {
-            let user = user_detailed_not_me(&look, &world, row.moderator, &eyes)?;
+            let user = user_detailed(&look, &world, row.moderator, &eyes)?;
             Some(Logged {
                 id: Id(row.id),
                 created_at: Time(row.id.time()),
