@@ -3,7 +3,8 @@
 //! What an account is follows from the settings, the roles, and what happened to the person. Whether any of
 //! that has changed is asked of the log, so it doesn't matter which process projects: an event that concerns
 //! one account makes it be loaded anew, one about the server or a role all of them. What a role depends on
-//! besides (an end of its own, an age) says how long an account may be kept.
+//! besides (an end of its own, an age) says how long an account may be kept. Nothing is kept that was loaded from
+//! tables that may go back ([`Standing::holds`]).
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use domain::log::{Clock, Position, Recorded};
 use domain::role::{LooksAt, effective};
 use domain::{Event, UserId};
 use lru::LruCache;
-use projections::{Projections, instance, role, user};
+use projections::{Projections, Standing, instance, role, user};
 use serde_json::{Map, Value};
 use sqlx::PgPool;
 
@@ -50,6 +51,10 @@ struct Known {
 #[derive(Clone)]
 struct Server {
     at: Position,
+    /// [`Standing::doubts`] then.
+    doubts: u64,
+    /// Whether it may be kept, and what is loaded beside it.
+    holds: bool,
     instance: Arc<Instance>,
     usual: Arc<Policies>,
     policies: Arc<Map<String, Value>>,
@@ -73,9 +78,9 @@ impl ReadAccounts {
     }
 
     async fn server(&self) -> Result<Server, ApiError> {
-        let now = *self.projections.advanced().borrow();
+        let Standing { at: now, holds, doubts } = self.projections.standing();
         let known = self.kept().server.clone();
-        if let Some(mut server) = known {
+        if let Some(mut server) = known.filter(|known| holds && known.doubts == doubts) {
             if server.at >= now {
                 return Ok(server);
             }
@@ -90,12 +95,16 @@ impl ReadAccounts {
         let policies = instance.policies.all().iter().map(|(name, value)| (name.clone(), value.clone()));
         let server = Server {
             at: now,
+            doubts,
+            holds,
             policies: Arc::new(policies.collect()),
             usual: Arc::new(instance.policies.clone()),
             instance: Arc::new(instance),
             looks_at: roles.looks_at(),
         };
-        self.kept().replace(server.clone());
+        if holds {
+            self.kept().replace(server.clone());
+        }
         Ok(server)
     }
 
@@ -158,6 +167,9 @@ impl ReadAccounts {
 impl Accounts for ReadAccounts {
     async fn account(&self, id: UserId) -> Result<Option<Arc<Account>>, ApiError> {
         let server = self.server().await?;
+        if !server.holds {
+            return Ok(self.load(id, &server).await?.map(|loaded| loaded.account));
+        }
         let (known, changes) = {
             let mut kept = self.kept();
             let now = self.clock.now();
@@ -206,7 +218,8 @@ impl Kept {
     }
 
     fn replace(&mut self, loaded: Server) {
-        if self.server.as_ref().is_none_or(|server| server.at < loaded.at) {
+        let is_older = |server: &Server| (server.doubts, server.at) < (loaded.doubts, loaded.at);
+        if self.server.as_ref().is_none_or(is_older) {
             self.server = Some(loaded);
             self.changes += 1;
             self.accounts.clear();
@@ -243,7 +256,7 @@ mod tests {
 
     use commands::bus::Bus;
     use commands::log::{Keyring, MasterKey, MemoryLog};
-    use commands::{AskedBy, Commands, NewAccount};
+    use commands::{AskedBy, Commands, NewAccount, Receipt};
     use domain::CommandId;
     use domain::log::{By, Clock, EventLog, Ids};
     use projections::Mode;
@@ -253,24 +266,75 @@ mod tests {
 
     const IN_TIME: Duration = Duration::from_secs(10);
 
+    /// A log and who writes to it.
+    struct Writer {
+        log: Arc<dyn EventLog>,
+        ids: Arc<TimeOrderedIds>,
+        commands: Commands,
+    }
+
+    impl Writer {
+        async fn new(pool: &PgPool) -> Self {
+            let keyring = Arc::new(Keyring::open(pool.clone(), &MasterKey::given([7; 32])).await.unwrap());
+            let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(keyring.clone()));
+            let ids = Arc::new(TimeOrderedIds::new());
+            let commands = Commands::new(log.clone(), keyring, ids.clone(), Bus::local());
+            Self { log, ids, commands }
+        }
+
+        fn project(&self, pool: &PgPool, mode: Mode) -> Projections {
+            Projections::start(pool, self.log.clone(), projections::projectors(), mode)
+        }
+
+        fn by(&self) -> By {
+            let now = SystemClock.now();
+            By { user: None, now, command: CommandId(self.ids.at(now)) }
+        }
+
+        async fn sign_up(&self, alice: UserId) -> Receipt {
+            let asked_by = AskedBy::Founder;
+            let new = NewAccount { user: alice, username: "Alice".to_owned(), asked_by };
+            self.commands.sign_up(self.by(), new).await.unwrap()
+        }
+    }
+
+    #[sqlx::test(migrations = "../migrations")]
+    async fn what_was_loaded_is_not_kept_when_the_tables_go_back(pool: PgPool) {
+        let writer = Writer::new(&pool).await;
+        let alice = UserId(writer.ids.at(SystemClock.now()));
+        writer.sign_up(alice).await;
+        let running = writer.project(&pool, Mode::Project);
+        running.settle().await.unwrap();
+        running.stop().await;
+        let watching = writer.project(&pool, Mode::Watch);
+        watching.settle().await.unwrap();
+        let accounts = ReadAccounts::new(pool.clone(), watching.clone(), Arc::new(SystemClock));
+        let is_suspended = async || accounts.account(alice).await.unwrap().unwrap().is_suspended;
+        assert!(!is_suspended().await);
+        // Not by an event.
+        sqlx::query("update read.users set is_suspended = true").execute(&pool).await.unwrap();
+        assert!(!is_suspended().await, "it is kept");
+        let back = "update ops.checkpoints set position = 0 where projector = 'users'";
+        sqlx::query(back).execute(&pool).await.unwrap();
+        let deadline = tokio::time::Instant::now() + IN_TIME;
+        while !is_suspended().await {
+            assert!(tokio::time::Instant::now() < deadline, "it is still kept");
+            watching.look();
+            tokio::task::yield_now().await;
+        }
+        watching.stop().await;
+    }
+
     #[sqlx::test(migrations = "../migrations")]
     async fn a_change_of_the_server_is_in_the_next_answer(pool: PgPool) {
-        let keyring = Arc::new(Keyring::open(pool.clone(), &MasterKey::given([7; 32])).await.unwrap());
-        let log: Arc<dyn EventLog> = Arc::new(MemoryLog::new(keyring.clone()));
-        let ids = Arc::new(TimeOrderedIds::new());
-        let commands = Commands::new(log.clone(), keyring, ids.clone(), Bus::local());
-        let projections = Projections::start(&pool, log, projections::projectors(), Mode::Project);
+        let writer = Writer::new(&pool).await;
+        let (commands, by) = (&writer.commands, || writer.by());
+        let projections = writer.project(&pool, Mode::Project);
         let accounts = ReadAccounts::new(pool, projections.clone(), Arc::new(SystemClock));
-        let by = || {
-            let now = SystemClock.now();
-            By { user: None, now, command: CommandId(ids.at(now)) }
-        };
 
-        let alice = UserId(ids.at(SystemClock.now()));
-        let asked_by = AskedBy::Founder;
-        let new = NewAccount { user: alice, username: "Alice".to_owned(), asked_by };
+        let alice = UserId(writer.ids.at(SystemClock.now()));
         assert_eq!(accounts.account(alice).await.unwrap(), None);
-        let made = commands.sign_up(by(), new).await.unwrap();
+        let made = writer.sign_up(alice).await;
         projections.wait(made.position, IN_TIME).await.unwrap();
         let account = accounts.named("aLICE").await.unwrap().unwrap();
         assert!(account.is_root && account.is_administrator && !account.may_search());

@@ -298,10 +298,12 @@ impl App {
         By { user, now, command: CommandId(self.ids.at(now)) }
     }
 
-    /// Waits until every read model shows what a command did, so that the caller's next read has it.
-    /// What is appended stays appended: past the deadline the caller is told of success all the same.
+    /// Waits until the read models show what a command did, so that the caller's next read has it; not for one
+    /// that is being filled. What is appended stays appended: past the deadline the caller is told of success all
+    /// the same.
     pub async fn shown(&self, receipt: Receipt) {
-        if let Err(lagging) = self.projections.wait(receipt.position, READ_YOUR_WRITES_DEADLINE).await {
+        let shown = self.projections.wait_to_answer(receipt.position, READ_YOUR_WRITES_DEADLINE);
+        if let Err(lagging) = shown.await {
             tracing::warn!(position = %receipt.position, %lagging, "the read models are late");
         }
     }
@@ -371,13 +373,14 @@ async fn let_in(projections: Projections, connection: &mut PgConnection) -> sqlx
     Ok(())
 }
 
-/// How many events the slowest projector is behind; none when one has stopped.
+/// How many events the slowest projector is behind; none when one has stopped. Of one whose tables are being built
+/// again, readers see those that were there before.
 fn lag(projections: &Projections) -> Option<u64> {
     let status = projections.status();
     if status.iter().any(|projector| projector.stopped.is_some()) {
         return None;
     }
-    status.iter().map(|projector| projector.lag_events).max()
+    status.iter().filter(|projector| !projector.anew).map(|projector| projector.lag_events).max()
 }
 
 async fn start(ground: Ground) -> Result<App, BuildError> {

@@ -3,7 +3,7 @@
 //! # Why it is never stale
 //!
 //! Read tables are written by many projectors, each at its own position, in this process or another. A reader
-//! is owed all that the position says which every projector has passed ([`Projections::advanced`]): a writer
+//! is owed all that the position says which those have passed that facts are loaded from ([`Standing::at`]): a writer
 //! waited for it before it was answered. So:
 //!
 //! 1. *Before a page is read*, the log is taken in up to that position ([`Cache::reading`]), in order and
@@ -30,10 +30,10 @@
 //! line for, empties the shelf; so does one that can't be read any more. A test reads the tables out of the
 //! statements, another compares every fact of random lives with what the tables say.
 //!
-//! All of this stands on what the tables have not going back. They do after a crash of the database, when a
-//! projector is stopped or made anew, and when tables that were built again take the place of others. So nothing
-//! is handed out or kept while [`Projections::stands`] says no, and everything is forgotten when it says yes
-//! again, or has been asked to doubt meanwhile.
+//! All of this stands on what the tables have not going back. They do after a crash of the database, when one of
+//! these projectors is stopped or made anew, and when tables that were built again take the place of others. So
+//! nothing is handed out or kept while [`Standing::holds`] says no, and everything is forgotten when it says yes
+//! again, or the [`Standing::doubts`] have moved. What befalls other projectors makes no difference.
 //!
 //! Nobody's words outlive them here: `user.erased` empties every shelf, and the log is followed though nobody
 //! reads ([`Cache::follow`]). Nothing that depends on the time is kept, but what it depends on is.
@@ -51,12 +51,13 @@ use domain::mute::Mute;
 use domain::policy::Viewer;
 use domain::{ChannelId, DecorationId, FileId, ListId, NoteId, UserId};
 use sqlx::PgPool;
+use tokio::time::timeout;
 
 use crate::decoration::DecorationRow;
 use crate::hydrate::{self, Wanted};
 use crate::relation::{self, Near};
 use crate::role::{Given, RoleRow};
-use crate::runtime::Projections;
+use crate::runtime::{Projections, Standing};
 use crate::timeline::{Lanes, People};
 use crate::world::{ChannelRow, FileRow, NoteRow, RelationRow, UserRow, World};
 
@@ -82,8 +83,28 @@ const OF_FEW: usize = 1;
 /// positions, and gets there so soon.
 const NEAR: u64 = 1_000;
 const NEAR_WITHIN: Duration = Duration::from_millis(100);
+/// How long nothing is heard at most of what nobody reads.
+const FOLLOWED_EVERY: Duration = Duration::from_secs(1);
 
-/// The projectors that say what people are to each other.
+/// The projectors whose tables facts are loaded from.
+pub(crate) const SOURCES: [&str; 15] = [
+    "users",
+    "notes",
+    "reactions",
+    "follows",
+    "blocks",
+    "mutes",
+    "memos",
+    "instance",
+    "roles",
+    "decorations",
+    "drive",
+    "channels",
+    "lists",
+    "clips",
+    "votes",
+];
+/// Those that say what people are to each other.
 const OF_RELATIONS: [&str; 4] = ["follows", "blocks", "mutes", "memos"];
 
 /// What is kept, each kind by itself.
@@ -310,17 +331,16 @@ impl Kept {
         Self { shelves: Shelves::new(at_most), heard: Mutex::new(Heard { at: None, doubts: 0 }) }
     }
 
-    /// Takes in the log up to a position that all projectors have passed, if their tables stand; says up to
-    /// where it is known. `between` has the events between two positions, if they are in memory.
+    /// Takes in the log as far as facts are; says up to where it is known, none while they don't stand. `between`
+    /// has the events between two positions, if they are in memory.
     pub fn take_in(
         &self,
-        to: Position,
-        stands: bool,
-        doubts: u64,
+        standing: Standing,
         between: impl FnOnce(Position, Position) -> Option<Vec<Arc<Recorded>>>,
     ) -> Option<Position> {
+        let Standing { at: to, holds, doubts } = standing;
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        if !stands {
+        if !holds {
             if heard.at.take().is_some() {
                 self.shelves.clear();
             }
@@ -365,26 +385,21 @@ impl Cache {
     async fn knows_what_others_told(&self) -> bool {
         let Some(log) = &self.shared else { return true };
         let Ok(head) = log.head().await else { return false };
-        let advanced = *self.projections.advanced().borrow();
-        let is_near = head.0.saturating_sub(advanced.0) <= NEAR;
-        is_near && self.projections.wait(head, NEAR_WITHIN).await.is_ok()
+        let is_near = head.0.saturating_sub(self.projections.standing().at.0) <= NEAR;
+        is_near && self.projections.wait_to_answer(head, NEAR_WITHIN).await.is_ok()
     }
 
     /// Takes in what there is to hear. Says up to where all that is kept is known; none when nothing is to be
     /// taken from memory now.
     fn reading(&self) -> Option<Position> {
-        // In this order: what is doubted after it was asked is found out the next time.
-        let to = *self.projections.advanced().borrow();
-        let doubts = self.projections.doubts();
-        let stands = to > Position::START && self.projections.stands(to);
-        self.kept.take_in(to, stands, doubts, |from, to| self.projections.recent(from, to))
+        self.kept.take_in(self.projections.standing(), |from, to| self.projections.recent(from, to))
     }
 
     /// Follows the log, so that nothing is kept for longer than it may be, also when nobody reads.
     pub async fn follow(self) {
         let mut advanced = self.projections.advanced();
-        while advanced.changed().await.is_ok() {
-            advanced.borrow_and_update();
+        // While another projector is being filled, nothing is told of those that go on.
+        while !matches!(timeout(FOLLOWED_EVERY, advanced.changed()).await, Ok(Err(_))) {
             self.reading();
         }
     }
@@ -489,7 +504,8 @@ mod tests {
 
     use super::*;
     use crate::testing::{
-        MemoryLog, PEOPLE, Places, Statements, Story, a_long_life, forget_checkpoints, take_in, user,
+        MemoryLog, PEOPLE, Places, SOON, Statements, Story, a_long_life, eventually, forget_checkpoints,
+        held, take_in, user, with,
     };
     use crate::{Mode, Projector, hydrate, projectors};
     use domain::note::Parent;
@@ -634,7 +650,8 @@ mod tests {
     async fn nothing_is_taken_from_memory_while_the_tables_may_be_older(pool: PgPool) {
         let kept = Kept::new(MEMORY);
         let (events, later) = (|_, _| Some(Vec::new()), Position(2));
-        assert_eq!(kept.take_in(Position(1), true, 0, events), Some(Position(1)));
+        let standing = |at, holds, doubts| Standing { at: Position(at), holds, doubts };
+        assert_eq!(kept.take_in(standing(1, true, 0), events), Some(Position(1)));
         let keep = |at| {
             let begun = kept.shelves.muted_threads.get([(user(1), domain::NoteId(uuid::Uuid::nil()))], at).2;
             kept.shelves.muted_threads.put(begun, [((user(1), domain::NoteId(uuid::Uuid::nil())), Some(()))]);
@@ -644,16 +661,16 @@ mod tests {
             kept.shelves.muted_threads.get([key], at).1.is_empty()
         };
         keep(Position(1));
-        assert_eq!(kept.take_in(later, true, 0, events), Some(later));
+        assert_eq!(kept.take_in(standing(2, true, 0), events), Some(later));
         assert!(is_known(later));
-        assert_eq!(kept.take_in(later, true, 1, events), Some(later));
+        assert_eq!(kept.take_in(standing(2, true, 1), events), Some(later));
         assert!(!is_known(later), "somebody doubted it");
         keep(later);
-        assert_eq!(kept.take_in(later, false, 1, events), None);
-        assert_eq!(kept.take_in(later, true, 1, events), Some(later));
+        assert_eq!(kept.take_in(standing(2, false, 1), events), None);
+        assert_eq!(kept.take_in(standing(2, true, 1), events), Some(later));
         assert!(!is_known(later), "it was not to be trusted for a while");
         keep(later);
-        assert_eq!(kept.take_in(Position(3), true, 1, |_, _| None), Some(Position(3)));
+        assert_eq!(kept.take_in(standing(3, true, 1), |_, _| None), Some(Position(3)));
         assert!(!is_known(Position(3)), "nobody knows what happened since");
         drop(pool);
     }
@@ -663,7 +680,7 @@ mod tests {
         let log = Arc::new(MemoryLog::default());
         let mut story = Story::new(&pool);
         story.log = log.clone();
-        let projections = crate::Projections::start(&pool, log, projectors(), Mode::Project);
+        let projections = Projections::start(&pool, log, projectors(), Mode::Project);
         let cache = Cache::new(pool.clone(), projections.clone(), None, MEMORY);
         story.person(1, "a");
         let note = story.note(1, |_| ());
@@ -684,6 +701,35 @@ mod tests {
         projections.stop().await;
     }
 
+    #[sqlx::test(migrations = "../migrations")]
+    async fn another_read_model_that_is_built_again_leaves_memory_as_it_is(pool: PgPool) {
+        let mut story = Story::new(&pool);
+        story.person(1, "a");
+        let note = story.note(1, |note| note.tags = vec!["a".to_owned()]);
+        let before = Projections::start(&pool, story.log.clone(), projectors(), Mode::Project);
+        before.settle().await.unwrap();
+        before.stop().await;
+
+        let (go, later) = held("hashtags", 1);
+        let projections = Projections::start(&pool, story.log.clone(), with(later), Mode::Project);
+        let cache = Cache::new(pool.clone(), projections.clone(), None, MEMORY);
+        eventually(async || projections.status().iter().any(|status| status.anew)).await;
+        let reactions = async || {
+            let world = cache.hydrate(Wanted::notes([note]), None, story_now()).await.unwrap();
+            world.notes[&note].reactions.counts.len()
+        };
+        assert_eq!(reactions().await, 0);
+        story.react(2, note, 1, "🎉");
+        projections.wait_to_answer(story.log.head().await.unwrap(), SOON).await.unwrap();
+        assert_eq!(reactions().await, 1);
+        // Not by an event.
+        sqlx::query("delete from read.reactions").execute(&pool).await.unwrap();
+        assert_eq!(reactions().await, 1, "it is in memory");
+        assert!(projections.status().iter().any(|status| status.anew));
+        drop(go);
+        projections.stop().await;
+    }
+
     fn story_now() -> DateTime<Utc> {
         crate::testing::at(crate::testing::NOW + 1_000_000)
     }
@@ -693,8 +739,9 @@ mod tests {
     async fn every_table_that_facts_are_loaded_from_is_listened_to(pool: PgPool) {
         let all = projectors();
         let kinds_of = |table: &str| {
-            let owner = all.iter().find(|p: &&Arc<dyn Projector>| p.tables().contains(&table));
-            owner.unwrap().kinds().iter().copied().collect::<BTreeSet<_>>()
+            let owner = all.iter().find(|p: &&Arc<dyn Projector>| p.tables().contains(&table)).unwrap();
+            assert!(SOURCES.contains(&owner.name()), "{table} belongs to {}", owner.name());
+            owner.kinds().iter().copied().collect::<BTreeSet<_>>()
         };
         let (shelves, statements) = (Shelves::new(MEMORY), Statements::default());
         let _listening = statements.listen();

@@ -80,7 +80,9 @@ pub use cache::Cache;
 pub use followed::follow_log;
 pub use hydrate::{Wanted, hydrate};
 pub use page::Page;
-pub use runtime::{Lagging, Mode, ProjectError, Projections, Projector, Status, Unsettled, is_passing};
+pub use runtime::{
+    Lagging, Mode, ProjectError, Projections, Projector, Standing, Status, Unsettled, is_passing,
+};
 pub use tail::Head;
 pub use world::World;
 

@@ -29,6 +29,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::cache::SOURCES;
 use crate::lease::{Place, Sighting};
 use crate::tail::{Head, Tail};
 
@@ -45,6 +46,8 @@ const REGAINED_POLL: Duration = Duration::from_millis(20);
 const TAIL: &str = "log";
 /// The schema of the tables that readers see.
 pub const LIVE_SCHEMA: &str = "read";
+/// A writer doesn't wait for a projector that is further behind, in positions: that could not be done in time.
+const MAX_AWAITED: u64 = 10_000;
 /// How long [`Projections::settle`] waits.
 pub const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -124,6 +127,19 @@ pub struct Status {
     pub active: bool,
     /// Why it stands still.
     pub stopped: Option<String>,
+    /// Readers see the tables of an older version, until they are built again.
+    pub anew: bool,
+}
+
+/// How far facts are that are loaded from [`SOURCES`].
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    /// What everybody is owed who was told that it is there.
+    pub at: Position,
+    /// Whether the tables have that, for good: while they don't, nothing that was loaded from them is to be kept.
+    pub holds: bool,
+    /// Moves whenever what was loaded before may not hold any more, though no event says so.
+    pub doubts: u64,
 }
 
 /// The projectors, as this process runs or follows them. Cheap to clone: every clone is the same.
@@ -143,7 +159,7 @@ struct Shared {
     moved: watch::Sender<()>,
     /// Wakes the watcher.
     look: Notify,
-    /// Moves whenever what was read from the tables may not hold any more, though no event says so.
+    /// [`Standing::doubts`].
     doubts: AtomicU64,
     /// The tables may be older than they were known to be.
     is_behind: AtomicBool,
@@ -151,6 +167,8 @@ struct Shared {
 
 struct Member {
     projector: Arc<dyn Projector>,
+    /// Whether it is among [`SOURCES`].
+    is_source: bool,
     progress: watch::Sender<Progress>,
     /// Whether there is something to take over, as far as is known.
     place: watch::Sender<Place>,
@@ -172,6 +190,8 @@ struct Progress {
     stopped: Option<Arc<str>>,
     /// This process won't try again.
     gave_up: bool,
+    /// Its tables are those of an older version, and are being built again.
+    anew: bool,
 }
 
 impl Projections {
@@ -214,18 +234,42 @@ impl Projections {
     /// Returns when every projector that has not stopped has passed the position, in whichever process it
     /// is active, and this process has read the log up to it.
     pub async fn wait(&self, position: Position, within: Duration) -> Result<(), Lagging> {
+        self.wait_for(position, within, |progress| progress.stopped.is_none()).await
+    }
+
+    /// The same for who has written, and is answered then: they don't wait for what takes longer than anybody
+    /// waits, such as the filling of a read model that is new or made anew.
+    pub async fn wait_to_answer(&self, position: Position, within: Duration) -> Result<(), Lagging> {
+        self.wait_for(position, within, |progress| {
+            let is_far =
+                progress.position > Position::START && progress.position.0 + MAX_AWAITED < position.0;
+            progress.stopped.is_none() && !progress.anew && !is_far
+        })
+        .await
+    }
+
+    async fn wait_for(
+        &self,
+        position: Position,
+        within: Duration,
+        is_awaited: impl Fn(&Progress) -> bool,
+    ) -> Result<(), Lagging> {
         let deadline = Instant::now() + within;
         self.shared.tail.nudge(position);
-        let goes_on = |member: &Member| member.progress.borrow().stopped.is_none();
-        let tells = self.shared.tail.head().broken.is_none() && self.shared.members.iter().any(goes_on);
+        let members = &self.shared.members;
+        let goes_on = |member: &&Member| member.progress.borrow().stopped.is_none();
+        let mut running = members.iter().filter(goes_on).peekable();
+        let tells = self.shared.tail.head().broken.is_none()
+            && running.peek().is_some()
+            && running.all(|member| is_awaited(&member.progress.borrow()));
         let mut advanced = self.shared.advanced.subscribe();
         let there = timeout_at(deadline, advanced.wait_for(|advanced| *advanced >= position));
         if tells && there.await.is_ok() {
             return Ok(());
         }
-        for member in &self.shared.members {
-            let at = member.reach(position, deadline).await;
-            if at.position < position && at.stopped.is_none() {
+        for member in members {
+            let at = member.reach(position, deadline, &is_awaited).await;
+            if at.position < position && is_awaited(&at) {
                 let projector = member.projector.name();
                 return Err(Lagging { projector, reached: at.position, wanted: position });
             }
@@ -336,18 +380,18 @@ impl Projections {
         self.shared.tail.between(from, to)
     }
 
-    /// Whether the tables of every projector have, for good, what is in the log up to this position.
-    pub(crate) fn stands(&self, position: Position) -> bool {
+    /// How far facts are. Whatever other projectors do makes no difference to them.
+    pub fn standing(&self) -> Standing {
+        let sources = || self.shared.members.iter().filter(|member| member.is_source);
+        // In this order: what goes back, or is doubted, after it was looked at is found out the next time.
+        let at = self.shared.passed(sources()).unwrap_or(Position::START);
+        let doubts = self.shared.doubts.load(Ordering::SeqCst);
         let stands = |member: &Member| {
             let progress = member.progress.borrow();
-            progress.stopped.is_none() && progress.position >= position
+            progress.stopped.is_none() && progress.position >= at
         };
-        !self.shared.is_behind.load(Ordering::SeqCst) && self.shared.members.iter().all(stands)
-    }
-
-    /// Moves whenever what was read from the tables may not hold any more, though no event says so.
-    pub(crate) fn doubts(&self) -> u64 {
-        self.shared.doubts.load(Ordering::SeqCst)
+        let is_behind = self.shared.is_behind.load(Ordering::SeqCst);
+        Standing { at, holds: at > Position::START && !is_behind && sources().all(stands), doubts }
     }
 
     #[cfg(test)]
@@ -365,6 +409,7 @@ impl Projections {
                 lag_events: self.shared.tail.count_after(progress.position),
                 active: progress.session.is_some(),
                 stopped: progress.stopped.map(|reason| reason.to_string()),
+                anew: progress.anew,
             }
         };
         self.shared.members.iter().map(status).collect()
@@ -415,15 +460,20 @@ impl Shared {
         self.doubts.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Tells those who wait how far all projectors have come. What was read here is looked at first: it
-    /// may only be too low then.
-    fn publish(&self) {
+    /// What all of these have passed that have not stopped, and this process has read; none when all have. What
+    /// was read here is looked at first: it may only be too low then.
+    fn passed<'m>(&self, members: impl Iterator<Item = &'m Member>) -> Option<Position> {
         let read = self.tail.head().position;
-        let running = self.members.iter().filter_map(|member| {
+        let running = members.filter_map(|member| {
             let progress = member.progress.borrow();
             progress.stopped.is_none().then_some(progress.position)
         });
-        if let Some(least) = running.min().map(|least| least.min(read)) {
+        running.min().map(|least| least.min(read))
+    }
+
+    /// Tells those who wait how far all projectors have come.
+    fn publish(&self) {
+        if let Some(least) = self.passed(self.members.iter()) {
             self.advanced.send_if_modified(|advanced| {
                 let further = least > *advanced;
                 if further {
@@ -444,8 +494,10 @@ impl Member {
             session: None,
             stopped: None,
             gave_up: false,
+            anew: false,
         };
         Self {
+            is_source: SOURCES.contains(&projector.name()),
             projector,
             progress: watch::Sender::new(progress),
             place: watch::Sender::new(Place::Free),
@@ -454,9 +506,14 @@ impl Member {
         }
     }
 
-    async fn reach(&self, position: Position, deadline: Instant) -> Progress {
+    async fn reach(
+        &self,
+        position: Position,
+        deadline: Instant,
+        is_awaited: impl Fn(&Progress) -> bool,
+    ) -> Progress {
         let mut progress = self.progress.subscribe();
-        let there = progress.wait_for(|at| at.position >= position || at.stopped.is_some());
+        let there = progress.wait_for(|at| at.position >= position || !is_awaited(at));
         let _ = timeout_at(deadline, there).await;
         self.progress.borrow().clone()
     }
@@ -536,10 +593,12 @@ impl Member {
             let is_made_up = is_asked_since && progress.position > head.position;
             let known = if is_made_up { Position::START } else { progress.position };
             let position = if stored == mine { seen.position.max(known) } else { known };
-            let is_news = (&progress.stopped, progress.position) != (&stopped, position);
+            let is_news =
+                (&progress.stopped, progress.position, progress.anew) != (&stopped, position, stored < mine);
             is_older = position < progress.position || progress.stopped != stopped;
             progress.stopped = stopped;
             progress.position = position;
+            progress.anew = stored < mine;
             if stored == mine {
                 is_older |= seen.position < progress.committed;
                 progress.committed = progress.committed.max(seen.position);

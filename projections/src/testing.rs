@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -28,15 +29,16 @@ use domain::{
 };
 use proptest::prelude::*;
 use serde_json::Value;
-use sqlx::postgres::PgPool;
+use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{AssertSqlSafe, Connection};
-use tokio::sync::Notify as Bell;
+use tokio::sync::{Notify as Bell, watch};
+use tokio::time::Instant;
 use tracing::span;
 use uuid::Uuid;
 
 use crate::cache::Kept;
-use crate::runtime::{LIVE_SCHEMA, hears};
-use crate::{Projector, projectors};
+use crate::runtime::{LIVE_SCHEMA, Standing, hears};
+use crate::{ProjectError, Projector, projectors};
 
 /// When stories begin, in milliseconds since 1970.
 pub const NOW: i64 = 1_700_000_000_000;
@@ -563,7 +565,7 @@ pub fn take_in(kept: &Kept, events: &[Arc<Recorded>], count: usize) -> Position 
         let between = events.iter().filter(|event| event.position > from && event.position <= to);
         Some(between.cloned().collect())
     };
-    kept.take_in(Position(count as u64), true, 0, between).unwrap()
+    kept.take_in(Standing { at: Position(count as u64), holds: true, doubts: 0 }, between).unwrap()
 }
 
 /// People in a random world.
@@ -1544,6 +1546,66 @@ impl Story {
     /// The instant after everything that was told.
     pub fn now(&self) -> DateTime<Utc> {
         at(self.clock + 10)
+    }
+}
+
+/// How long something may take that happens at once.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Waits until something is so.
+pub async fn eventually(what: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !what().await {
+        assert!(Instant::now() < deadline, "it never came to be");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A projector that is so many versions later, and does nothing until it is let go.
+pub fn held(name: &str, later: u32) -> (watch::Sender<bool>, Arc<dyn Projector>) {
+    let (go, goes) = watch::channel(false);
+    let projector = projectors().into_iter().find(|projector| projector.name() == name).unwrap();
+    (go, Arc::new(Held { projector, later, goes }))
+}
+
+/// All projectors, with this one in place of that of the same name.
+pub fn with(projector: Arc<dyn Projector>) -> Vec<Arc<dyn Projector>> {
+    let name = projector.name();
+    projectors().into_iter().filter(|one| one.name() != name).chain([projector]).collect()
+}
+
+struct Held {
+    projector: Arc<dyn Projector>,
+    later: u32,
+    goes: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl Projector for Held {
+    fn name(&self) -> &'static str {
+        self.projector.name()
+    }
+
+    fn version(&self) -> u32 {
+        self.projector.version() + self.later
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        self.projector.tables()
+    }
+
+    fn kinds(&self) -> &'static [&'static str] {
+        self.projector.kinds()
+    }
+
+    fn heeds(&self, event: &Event) -> bool {
+        self.projector.heeds(event)
+    }
+
+    async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
+        // Without somebody to let it go, it goes.
+        _ = self.goes.clone().wait_for(|goes| *goes).await;
+        self.projector.apply(tx, batch).await
     }
 }
 

@@ -129,6 +129,7 @@ async fn hold(
             tracing::info!(projector = projector.name(), "a new version: building its tables again");
             // It has its place, which others would take otherwise.
             member.set(Position::START, Position::START, session);
+            member.progress.send_modify(|progress| progress.anew = true);
             let log = Arc::clone(&shared.log);
             if !rebuild::replace(options, log, Arc::clone(&member.projector), stop).await? {
                 return Ok(());
@@ -139,7 +140,7 @@ async fn hold(
             }
         }
     };
-    member.progress.send_modify(|progress| progress.stopped = None);
+    member.progress.send_modify(|progress| (progress.stopped, progress.anew) = (None, false));
     member.set(saved, saved, session);
     // It goes on from where the tables are, which may be before where they were.
     shared.doubt();

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use domain::instance;
 use domain::log::{AppendError, By, StreamId, Version};
 use domain::user::Created;
 use proptest::strategy::{Strategy, ValueTree};
@@ -10,10 +11,8 @@ use sqlx::Connection;
 
 use super::*;
 use crate::lease::{self, RENEW_EVERY};
-use crate::testing::{MemoryLog, NOW, Story, a_life, at, user};
+use crate::testing::{MemoryLog, NOW, SOON, Story, a_life, at, eventually, held, user, with};
 use crate::{note, projectors, user as people};
-
-const SOON: Duration = Duration::from_secs(20);
 
 fn person(n: u8) -> Event {
     Created { user: user(n), username: format!("user{n}"), host: None, uri: None }.into()
@@ -69,15 +68,6 @@ impl EventLog for Faulty {
             std::future::pending::<()>().await;
         }
         self.log.wait(position).await;
-    }
-}
-
-/// Waits until something is so.
-async fn eventually(what: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !what().await {
-        assert!(Instant::now() < deadline, "it never came to be");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
@@ -464,35 +454,14 @@ async fn an_event_that_cannot_be_read_stops_everybody(pool: PgPool) {
     running.stop().await;
 }
 
-/// Users, as a later version of the code would fill them.
-struct Later;
-
-#[async_trait]
-impl Projector for Later {
-    fn name(&self) -> &'static str {
-        people::Projection.name()
-    }
-    fn version(&self) -> u32 {
-        people::Projection.version() + 1
-    }
-    fn tables(&self) -> &'static [&'static str] {
-        people::Projection.tables()
-    }
-    fn kinds(&self) -> &'static [&'static str] {
-        people::Projection.kinds()
-    }
-    async fn apply(&self, tx: &mut PgConnection, batch: &[Arc<Recorded>]) -> Result<(), ProjectError> {
-        people::Projection.apply(tx, batch).await
-    }
-}
-
 #[sqlx::test(migrations = "../migrations")]
 async fn a_higher_version_fills_its_tables_again_and_a_lower_one_refuses(pool: PgPool) {
     let log = Arc::new(MemoryLog::default());
     append(&log, person(1));
     append(&log, person(2));
+    let (_, later) = held("users", 1);
     for _ in 0..2 {
-        let running = Projections::start(&pool, log.clone(), vec![Arc::new(Later)], Mode::Project);
+        let running = Projections::start(&pool, log.clone(), vec![later.clone()], Mode::Project);
         running.settle().await.unwrap();
         running.stop().await;
         assert_eq!(users(&pool).await, 2);
@@ -500,7 +469,7 @@ async fn a_higher_version_fills_its_tables_again_and_a_lower_one_refuses(pool: P
     }
     sqlx::query("delete from read.users").execute(&pool).await.unwrap();
     sqlx::query("update ops.checkpoints set version = 1").execute(&pool).await.unwrap();
-    let running = Projections::start(&pool, log.clone(), vec![Arc::new(Later)], Mode::Project);
+    let running = Projections::start(&pool, log.clone(), vec![later], Mode::Project);
     running.settle().await.unwrap();
     running.stop().await;
     assert_eq!(people::by_username(&pool, "user2", None).await.unwrap(), Some(user(2)));
@@ -509,6 +478,66 @@ async fn a_higher_version_fills_its_tables_again_and_a_lower_one_refuses(pool: P
     let refused = older.settle().await;
     assert!(matches!(refused, Err(Unsettled::Stopped { projector: "users", .. })), "{refused:?}");
     older.stop().await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn who_is_answered_does_not_wait_for_tables_that_are_built_again(pool: PgPool) {
+    let log = Arc::new(MemoryLog::default());
+    append(&log, person(1));
+    let before = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
+    before.settle().await.unwrap();
+    before.stop().await;
+
+    let (go, later) = held("users", 1);
+    let these = with(later);
+    let running = Projections::start(&pool, log.clone(), these.clone(), Mode::Project);
+    let watcher = Projections::start(&pool, log.clone(), these, Mode::Watch);
+    let is_anew = |of: &Projections| {
+        let status = of.status();
+        status.iter().filter(|s| s.anew).map(|s| s.name).collect::<Vec<_>>() == ["users"]
+    };
+    eventually(async || is_anew(&running) && is_anew(&watcher)).await;
+    let second = append(&log, person(2));
+    for process in [&running, &watcher] {
+        process.wait_to_answer(second, SOON).await.unwrap();
+        let lagging = process.wait(second, STANDBY_POLL).await.unwrap_err();
+        assert_eq!(lagging.projector, "users");
+        assert!(!process.standing().holds, "what is loaded may be older than it should");
+    }
+    assert_eq!(users(&pool).await, 1, "readers see what there was");
+
+    go.send_replace(true);
+    running.settle().await.unwrap();
+    watcher.settle().await.unwrap();
+    assert_eq!(users(&pool).await, 2);
+    for process in [running, watcher] {
+        assert!(process.standing().holds && process.status().iter().all(|status| !status.anew));
+        process.stop().await;
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn who_is_answered_does_not_wait_for_what_is_far_behind(pool: PgPool) {
+    let log = Arc::new(MemoryLog::default());
+    let first = append(&log, person(1));
+    let (go, users) = held("users", 0);
+    go.send_replace(true);
+    let running = Projections::start(&pool, log.clone(), with(users), Mode::Project);
+    running.settle().await.unwrap();
+    go.send_replace(false);
+    let second = append(&log, person(2));
+    let mut last = second;
+    while last.0 < first.0 + MAX_AWAITED {
+        last = append(&log, instance::Claimed { url: "https://kiroku.example".to_owned() }.into());
+    }
+    let lagging = running.wait_to_answer(last, STANDBY_POLL).await.unwrap_err();
+    assert_eq!((lagging.projector, lagging.reached), ("users", first));
+    last = append(&log, person(3));
+    running.wait_to_answer(last, SOON).await.unwrap();
+    assert!(running.wait(last, STANDBY_POLL).await.is_err());
+    go.send_replace(true);
+    running.settle().await.unwrap();
+    running.stop().await;
 }
 
 #[sqlx::test(migrations = "../migrations")]
