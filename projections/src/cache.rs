@@ -104,7 +104,8 @@ pub(crate) const SOURCES: [&str; 15] = [
     "clips",
     "votes",
 ];
-/// Those that say what people are to each other.
+
+/// Of these, those that say what people are to each other.
 const OF_RELATIONS: [&str; 4] = ["follows", "blocks", "mutes", "memos"];
 
 /// What is kept, each kind by itself.
