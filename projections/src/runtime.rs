@@ -48,6 +48,8 @@ const TAIL: &str = "log";
 pub const LIVE_SCHEMA: &str = "read";
 /// A writer doesn't wait for a projector that is further behind, in positions: that could not be done in time.
 const MAX_AWAITED: u64 = 10_000;
+/// How long who waits listens to where all projectors are, before they ask each of them: one may have stopped since.
+const TOLD_WITHIN: Duration = Duration::from_millis(100);
 /// How long [`Projections::settle`] waits.
 pub const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -263,7 +265,8 @@ impl Projections {
             && running.peek().is_some()
             && running.all(|member| is_awaited(&member.progress.borrow()));
         let mut advanced = self.shared.advanced.subscribe();
-        let there = timeout_at(deadline, advanced.wait_for(|advanced| *advanced >= position));
+        let told_by = deadline.min(Instant::now() + TOLD_WITHIN);
+        let there = timeout_at(told_by, advanced.wait_for(|advanced| *advanced >= position));
         if tells && there.await.is_ok() {
             return Ok(());
         }

@@ -483,7 +483,7 @@ async fn a_higher_version_fills_its_tables_again_and_a_lower_one_refuses(pool: P
 #[sqlx::test(migrations = "../migrations")]
 async fn who_is_answered_does_not_wait_for_tables_that_are_built_again(pool: PgPool) {
     let log = Arc::new(MemoryLog::default());
-    append(&log, person(1));
+    let first = append(&log, person(1));
     let before = Projections::start(&pool, log.clone(), projectors(), Mode::Project);
     before.settle().await.unwrap();
     before.stop().await;
@@ -491,6 +491,8 @@ async fn who_is_answered_does_not_wait_for_tables_that_are_built_again(pool: PgP
     let (go, later) = held("users", 1);
     let these = with(later);
     let running = Projections::start(&pool, log.clone(), these.clone(), Mode::Project);
+    // It turns out while they wait.
+    timeout(SOON / 2, running.wait_to_answer(first, SOON)).await.unwrap().unwrap();
     let watcher = Projections::start(&pool, log.clone(), these, Mode::Watch);
     let is_anew = |of: &Projections| {
         let status = of.status();
