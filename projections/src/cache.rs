@@ -726,6 +726,12 @@ mod tests {
         // Not by an event.
         sqlx::query("delete from read.reactions").execute(&pool).await.unwrap();
         assert_eq!(reactions().await, 1, "it is in memory");
+        // The log is followed, though nobody reads.
+        let following = tokio::spawn(cache.clone().follow());
+        story.react(3, note, 1, "🎉");
+        let end = story.log.head().await.unwrap();
+        eventually(async || cache.kept.heard.lock().unwrap().at == Some(end)).await;
+        following.abort();
         assert!(projections.status().iter().any(|status| status.anew));
         drop(go);
         projections.stop().await;

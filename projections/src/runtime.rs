@@ -391,7 +391,7 @@ impl Projections {
         let doubts = self.shared.doubts.load(Ordering::SeqCst);
         let stands = |member: &Member| {
             let progress = member.progress.borrow();
-            progress.stopped.is_none() && progress.position >= at
+            progress.stopped.is_none() && !progress.anew && progress.position >= at
         };
         let is_behind = self.shared.is_behind.load(Ordering::SeqCst);
         Standing { at, holds: at > Position::START && !is_behind && sources().all(stands), doubts }
