@@ -262,6 +262,7 @@ mod tests {
     use projections::Mode;
     use serde_json::json;
 
+    use crate::neighbours::tests::eventually;
     use crate::system::{SystemClock, TimeOrderedIds};
 
     const IN_TIME: Duration = Duration::from_secs(10);
@@ -316,12 +317,7 @@ mod tests {
         assert!(!is_suspended().await, "it is kept");
         let back = "update ops.checkpoints set position = 0 where projector = 'users'";
         sqlx::query(back).execute(&pool).await.unwrap();
-        let deadline = tokio::time::Instant::now() + IN_TIME;
-        while !is_suspended().await {
-            assert!(tokio::time::Instant::now() < deadline, "it is still kept");
-            watching.look();
-            tokio::task::yield_now().await;
-        }
+        eventually(is_suspended).await;
         watching.stop().await;
     }
 

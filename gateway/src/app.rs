@@ -14,7 +14,7 @@ use domain::instance::AddressDiffers;
 use domain::log::{By, Clock, EventLog, Ids, LogError};
 use domain::policy::Viewer;
 use domain::{CommandId, UserId};
-use projections::{Cache, Mode, Projections, Wanted, World, is_passing};
+use projections::{Cache, Mode, Projections, Status, Wanted, World, is_passing};
 use sqlx::{PgConnection, PgPool};
 
 use crate::accounts::ReadAccounts;
@@ -358,7 +358,7 @@ pub async fn build(ground: Ground) -> Result<Service, ServeError> {
     let (lagging, stopping) = (app.projections.clone(), app.projections.clone());
     Ok(Service {
         router: app.router(),
-        lag: Box::new(move || lag(&lagging)),
+        lag: Box::new(move || lag(&lagging.status())),
         finish: Box::pin(async move {
             tokio::join!(app.hub.drained(), app.core.jobs.working(), stopping.stop());
         }),
@@ -375,12 +375,12 @@ async fn let_in(projections: Projections, connection: &mut PgConnection) -> sqlx
 
 /// How many events the slowest projector is behind; none when one has stopped. Of one whose tables are being built
 /// again, readers see those that were there before.
-fn lag(projections: &Projections) -> Option<u64> {
-    let status = projections.status();
+fn lag(status: &[Status]) -> Option<u64> {
     if status.iter().any(|projector| projector.stopped.is_some()) {
         return None;
     }
-    status.iter().filter(|projector| !projector.anew).map(|projector| projector.lag_events).max()
+    let served = status.iter().filter(|projector| !projector.anew);
+    Some(served.map(|projector| projector.lag_events).max().unwrap_or(0))
 }
 
 async fn start(ground: Ground) -> Result<App, BuildError> {
@@ -416,4 +416,27 @@ async fn start(ground: Ground) -> Result<App, BuildError> {
     let names = Arc::new(SystemNames::new());
     let program = std::env::current_exe().map_err(BuildError::Program)?;
     App::start(Parts { config, pool, log, keyring, bus, nats, clock, ids, names, program, shutdown }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::log::Position;
+
+    #[test]
+    fn the_server_is_as_late_as_the_slowest_whose_tables_are_not_built_again() {
+        let status = |lag_events, anew| Status {
+            name: "users",
+            position: Position::START,
+            lag_events,
+            active: true,
+            stopped: None,
+            anew,
+        };
+        let all = [status(3, false), status(7, false), status(1_000_000, true)];
+        assert_eq!(lag(&all), Some(7));
+        assert_eq!(lag(&all[2..]), Some(0), "readers see the tables that were there");
+        let stopped = Status { stopped: Some("it can't go on".to_owned()), ..status(0, false) };
+        assert_eq!(lag(&[all[0].clone(), stopped]), None);
+    }
 }

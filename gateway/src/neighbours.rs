@@ -233,7 +233,7 @@ async fn try_for(line: &mut PgListener, function: &'static str) -> sqlx::Result<
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::api::admit::tests::core_over;
     use crate::api::per;
@@ -272,7 +272,8 @@ mod tests {
         sqlx::query_scalar("select count(*) from ops.rate_windows").fetch_one(pool).await.unwrap()
     }
 
-    async fn eventually(mut reached: impl AsyncFnMut() -> bool) {
+    /// Waits until something is so.
+    pub(crate) async fn eventually(mut reached: impl AsyncFnMut() -> bool) {
         let deadline = Instant::now() + IN_TIME;
         while !reached().await {
             assert!(Instant::now() < deadline, "too late");
